@@ -1,0 +1,47 @@
+# Every path is relative, so that the checkout may lie in a folder with spaces in its name.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help run ui status test lint format types bench constraints clean
+
+help: ## list the verbs
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+.venv/.installed-run: pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh run
+
+.venv/.installed-dev: pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh dev
+
+run: .venv/.installed-run ## set up and run the whole graph (ARGS="--help" for options)
+	@$(BIN)/mlops run $(ARGS)
+
+ui: .venv/.installed-run ## start Dagster (webserver and daemon) with the MLflow UI and the Data Docs, on 127.0.0.1
+	@$(BIN)/mlops ui $(ARGS)
+
+status: .venv/.installed-run ## what is materialized, checked and promoted
+	@$(BIN)/mlops status $(ARGS)
+
+test: .venv/.installed-dev ## set up and pass the tests
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: .venv/.installed-dev ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/.installed-dev ## let ruff format and fix what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: .venv/.installed-dev ## measure, and write benchmarks/results.md
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+constraints: ## pin anew what pyproject.toml asks for (needs uv)
+	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+		--no-emit-index-url --quiet --upgrade pyproject.toml -o constraints.txt
+
+clean: ## remove the environment and all state
+	rm -rf .venv var

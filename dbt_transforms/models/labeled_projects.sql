@@ -1,0 +1,10 @@
+select
+    projects.id,
+    projects.created_on,
+    projects.title,
+    projects.description,
+    tags.tag
+from {{ source('raw', 'projects') }} as projects
+inner join {{ source('raw', 'tags') }} as tags
+    on projects.id = tags.id
+where tags.tag is not null

@@ -1,0 +1,12 @@
+"""A machine-learning platform that learns continually, as one Dagster asset graph.
+
+::
+
+    projects ─┐
+              ├─ labeled_projects ── validated_dataset ──┬─ tuned_params ── trained_model ── model_evaluation
+    tags ─────┤                                          └──────────────────┘                       │
+              └─ unlabeled_projects                                                           champion_model
+
+Arrows in the code point one way: ``ml`` knows nothing of Dagster, ``assets`` and ``checks`` call ``ml`` and
+``resources``, and ``definitions`` assembles them.
+"""

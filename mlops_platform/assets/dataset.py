@@ -1,0 +1,98 @@
+"""The hand-over from data to training: a snapshot of `labeled_projects`, its splits and its version."""
+
+import hashlib
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.warehouse import DuckDBWarehouse
+
+# bump when the same rows must give another snapshot: the splits' rule, the columns, their order
+SNAPSHOT_FORMAT = 1
+
+
+def dataset_version(content: str, test_share: float) -> str:
+    """Name the snapshot of a table's content, cut in a given way.
+
+    Args:
+        content: Content version of the table.
+        test_share: Share of the ids in the test split.
+
+    Returns:
+        Sixteen hex digits; the same content and share always give the same.
+    """
+    return hashlib.sha256(f"{SNAPSHOT_FORMAT}:{test_share}:{content}".encode()).hexdigest()[:16]
+
+
+def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
+    """Make the `validated_dataset` asset.
+
+    Args:
+        test_share: Share of the ids that the test split takes, between 0 and 1.
+    """
+
+    @dg.asset(
+        group_name="training",
+        owners=["team:ml"],
+        kinds={"parquet", "duckdb"},
+        deps=["labeled_projects"],
+        pool="warehouse",
+        description=(
+            "A Parquet snapshot of `labeled_projects`, named by the hash of its content and cut into train and "
+            "test by a hash of each project's id: a row never changes its split when others come."
+        ),
+        metadata={"dagster/column_schema": _SCHEMA},
+    )
+    def validated_dataset(warehouse: DuckDBWarehouse, datasets: DatasetStore) -> dg.MaterializeResult[dict[str, Any]]:
+        from mlops_platform.ml import plots, splits
+
+        with sentences(ValueError):
+            version = dataset_version(warehouse.content_version("labeled_projects"), test_share)
+            path = datasets.path(version)
+            if not path.exists():
+                split = splits.split_sql("id", test_share)
+                warehouse.export_parquet(
+                    "select id, created_on, title, description, tag, "  # noqa: S608
+                    f"{split} as split from labeled_projects order by id",
+                    path,
+                )
+            with datasets.view(version, "snapshot", "main") as connection:
+                counts = connection.execute(
+                    "select tag, count(*), count(*) filter (split = 'train') from snapshot group by tag order by tag"
+                ).fetchall()
+                months = connection.execute(
+                    "select date_trunc('month', created_on)::date, tag, count(*) from snapshot "
+                    "where created_on is not null group by all order by all"
+                ).fetchall()
+        rows, train = sum(row[1] for row in counts), sum(row[2] for row in counts)
+        value = {"version": version, "rows": rows, "train_rows": train, "test_rows": rows - train}
+        return dg.MaterializeResult(
+            value=value,
+            data_version=dg.DataVersion(version),
+            metadata={
+                "dagster/row_count": rows,
+                "train_rows": train,
+                "test_rows": rows - train,
+                "snapshot": dg.MetadataValue.path(path),
+                "classes": dg.MetadataValue.table(
+                    [dg.TableRecord({"tag": tag, "rows": n, "train": t, "test": n - t}) for tag, n, t in counts]
+                ),
+                "class_balance_over_time": dg.MetadataValue.md(plots.embed(plots.class_balance_png(months))),
+            },
+        )
+
+    return validated_dataset
+
+
+_SCHEMA = dg.TableSchema(
+    columns=[
+        dg.TableColumn("id", "BIGINT", "Unique id of the project."),
+        dg.TableColumn("created_on", "TIMESTAMP", "When the project was made (UTC)."),
+        dg.TableColumn("title", "VARCHAR", "Title of the project."),
+        dg.TableColumn("description", "VARCHAR", "What the project says of itself."),
+        dg.TableColumn("tag", "VARCHAR", "The label."),
+        dg.TableColumn("split", "VARCHAR", "`train` or `test`, by a hash of the id."),
+    ]
+)

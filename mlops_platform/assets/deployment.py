@@ -1,0 +1,76 @@
+"""Promotion: the alias `champion` moves when the gates pass, and the reason is kept."""
+
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.ml import gates
+from mlops_platform.resources.tracking import CHAMPION, MODEL_NAME, MlflowTracking
+
+
+def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
+    """Make the `champion_model` asset.
+
+    Args:
+        min_f1: Weighted F1 on the test split below which nothing is promoted.
+    """
+
+    @dg.asset(
+        group_name="training",
+        owners=["team:ml"],
+        kinds={"mlflow"},
+        description=(
+            f"The version of `{MODEL_NAME}` that the alias `champion` points to. It moves only if the candidate "
+            "clears the quality bar and does not lose significantly against the present champion."
+        ),
+    )
+    def champion_model(
+        context: dg.AssetExecutionContext, model_evaluation: dict[str, Any], tracking: MlflowTracking
+    ) -> dg.MaterializeResult[dict[str, Any]]:
+        with sentences(ValueError):
+            candidate = tracking.version(model_evaluation["version"])
+            champion = tracking.by_alias(CHAMPION)
+            comparison = model_evaluation["comparison"]
+            if champion is not None and comparison is not None and comparison["champion"] != champion.version:
+                comparison = None
+            overall = model_evaluation["overall"]
+            decision = gates.decide(
+                candidate=candidate.version,
+                champion=champion.version if champion else None,
+                f1=overall["f1_weighted"],
+                majority_f1=overall["f1_weighted_of_majority"],
+                min_f1=min_f1,
+                comparison=comparison,
+            )
+            context.log.info(decision.reason)
+            if decision.action == "promote":
+                reason = {"promoted_because": decision.reason, "promoted_by_dagster_run": context.run_id}
+                tracking.set_alias(CHAMPION, candidate.version, reason)
+                champion = candidate
+        value = {
+            "version": champion.version if champion else None,
+            "candidate": candidate.version,
+            "action": decision.action,
+            "reason": decision.reason,
+        }
+        metadata: dict[str, Any] = {
+            "action": decision.action,
+            "reason": decision.reason,
+            "candidate_version": candidate.version,
+        }
+        if champion is not None:
+            metadata |= {
+                "champion_version": champion.version,
+                "mlflow_run": dg.MetadataValue.url(tracking.run_url(champion.run_id)),
+                "registered_model": dg.MetadataValue.url(tracking.version_url(champion.version)),
+                "trained_in_dagster_run": champion.tags.get("dagster_run_id", ""),
+                "dataset_version": champion.tags.get("data_version", ""),
+            }
+        return dg.MaterializeResult(
+            value=value,
+            data_version=dg.DataVersion(champion.fingerprint if champion else "none"),
+            metadata=metadata,
+        )
+
+    return champion_model

@@ -1,0 +1,111 @@
+"""The judgement: the candidate on the test split, and beside the champion on the same rows."""
+
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.errors import ModelError
+from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
+
+
+@dg.asset(
+    group_name="training",
+    owners=["team:ml"],
+    kinds={"scikitlearn", "mlflow"},
+    description=(
+        "Figures of the newest model on the test split, which tuning never sees: overall, per class, by slice, "
+        "calibration; and the difference to the champion on the same rows with a paired bootstrap interval."
+    ),
+)
+def model_evaluation(
+    context: dg.AssetExecutionContext,
+    validated_dataset: dict[str, Any],
+    trained_model: dict[str, Any],
+    datasets: DatasetStore,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """Evaluate the candidate, and compare it with the champion if there is another one."""
+    from mlops_platform.ml import metrics, plots
+    from mlops_platform.ml import model as models
+
+    with sentences(ValueError):
+        dataset, version = validated_dataset["version"], trained_model["version"]
+        if trained_model["dataset_version"] != dataset:
+            # else rows that the model was fitted on could be counted as unseen
+            context.log.warning("The model was trained on another dataset than the current one.")
+        test = datasets.load(dataset, "test")
+        if test.empty:
+            raise ModelError(
+                "The test split is empty, so the model cannot be judged: load more labeled projects or raise "
+                "MLOPS_TEST_SHARE."
+            )
+        frame = models.frame(test["title"], test["description"])
+        labels = test["tag"].tolist()
+        candidate = tracking.load(version)
+        probabilities = candidate.predict_proba(frame)
+        classes = list(candidate.classes_)
+        evaluation = metrics.evaluate(labels, probabilities, classes, frame[models.TEXT].tolist())
+
+        champion = tracking.by_alias(CHAMPION)
+        comparison: dict[str, Any] | None = None
+        if champion is not None and champion.version != version:
+            theirs = tracking.load(champion.version).predict(frame)
+            ours = [classes[best] for best in probabilities.argmax(axis=1)]
+            interval = metrics.paired_bootstrap(labels, ours, list(theirs))
+            comparison = {"champion": champion.version, **interval.to_dict()}
+
+        figures = evaluation.to_dict()
+        majority = max(sorted(set(labels)), key=labels.count)
+        figures["overall"]["f1_weighted_of_majority"] = metrics.weighted_f1(labels, [majority] * len(labels))
+        pictures = {
+            "confusion_matrix.png": plots.confusion_matrix_png(evaluation),
+            "per_class.png": plots.per_class_bars_png(evaluation),
+            "calibration.png": plots.calibration_png(evaluation),
+        }
+        overall = figures["overall"]
+        tracking.log_evaluation(
+            trained_model["run_id"],
+            {f"test_{name}": float(value) for name, value in overall.items() if value is not None},
+            pictures,
+        )
+    value = {
+        "version": version,
+        "fingerprint": trained_model["fingerprint"],
+        "dataset_version": dataset,
+        "comparison": comparison,
+        **figures,
+    }
+    return dg.MaterializeResult(
+        value=value,
+        # the model and the rows decide the figures; the champion of the day does not change what was measured
+        data_version=dg.DataVersion(f"{trained_model['fingerprint']}-{dataset}"),
+        metadata={
+            "model_version": version,
+            "test_rows": overall["rows"],
+            "weighted_f1": overall["f1_weighted"],
+            "accuracy": overall["accuracy"],
+            "expected_calibration_error": overall["ece"],
+            "against_champion": dg.MetadataValue.json(comparison or {}),
+            "per_class": dg.MetadataValue.table(_records("tag", figures["per_class"])),
+            "slices": dg.MetadataValue.table(_records("slice", figures["slices"])),
+            "confusion_matrix": _picture(pictures["confusion_matrix.png"]),
+            "per_class_bars": _picture(pictures["per_class.png"]),
+            "calibration": _picture(pictures["calibration.png"]),
+            "mlflow_run": dg.MetadataValue.url(tracking.run_url(trained_model["run_id"])),
+        },
+    )
+
+
+def _picture(png: bytes) -> dg.MarkdownMetadataValue:
+    from mlops_platform.ml import plots
+
+    return dg.MetadataValue.md(plots.embed(png))
+
+
+def _records(name: str, rows: dict[str, dict[str, Any]]) -> list[dg.TableRecord]:
+    return [
+        dg.TableRecord({name: key, **{k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}})
+        for key, figures in rows.items()
+    ]

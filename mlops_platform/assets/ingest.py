@@ -1,0 +1,139 @@
+"""The raw tables `projects` and `tags`: each a CSV file, loaded as it stands into the warehouse.
+
+Nothing is cleaned or joined here. Whether the content is any good is said by the checks; what becomes of it
+by the transform stage.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.resources.sources import SOURCE_FINGERPRINT, fetched
+from mlops_platform.resources.warehouse import DuckDBWarehouse, LoadResult
+
+_PREVIEW_ROWS = 5
+_PREVIEW_CHARS = 80
+
+
+@dataclass(frozen=True)
+class Column:
+    """A declared column: its DuckDB type, and what it holds."""
+
+    kind: str
+    description: str
+
+
+# The one declaration of the raw tables: the loader casts to these types, the UI shows these texts.
+TABLES: Mapping[str, Mapping[str, Column]] = {
+    "projects": {
+        "id": Column("BIGINT", "Number of the project; unique."),
+        "created_on": Column("TIMESTAMP", "When the project was posted, in UTC."),
+        "title": Column("VARCHAR", "Title, one line."),
+        "description": Column("VARCHAR", "What the project is about; may hold line breaks."),
+    },
+    "tags": {
+        "id": Column("BIGINT", "Number of the project that the tag belongs to."),
+        "tag": Column("VARCHAR", "The project's class, given by a person."),
+    },
+}
+
+_DESCRIPTIONS = {
+    "projects": "Machine-learning projects as people posted them: title, description and time. "
+    "One row a project, loaded whole from a CSV; rows that can't be read are in the table rejects.",
+    "tags": "The class that a person gave a project. "
+    "At most one row a project, loaded whole from a CSV; rows that can't be read are in the table rejects.",
+}
+
+
+def build_ingest_assets(projects_uri: str, tags_uri: str, fetch_timeout: float) -> list[dg.AssetsDefinition]:
+    """Makes the assets `projects` and `tags`.
+
+    Args:
+        projects_uri: Path or http(s) URL of the projects CSV.
+        tags_uri: Path or http(s) URL of the tags CSV.
+        fetch_timeout: Seconds to wait for a server.
+
+    Returns:
+        Two assets that need the resource `warehouse`.
+    """
+    return [
+        _ingest_asset("projects", projects_uri, fetch_timeout),
+        _ingest_asset("tags", tags_uri, fetch_timeout),
+    ]
+
+
+def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=table,
+        group_name="ingest",
+        owners=["team:data"],
+        kinds={"duckdb", "csv"},
+        description=_DESCRIPTIONS[table],
+        pool="warehouse",
+        metadata={"dagster/column_schema": _column_schema(table)},
+    )
+    def ingest(context: dg.AssetExecutionContext, warehouse: DuckDBWarehouse) -> dg.MaterializeResult:
+        columns = {name: column.kind for name, column in TABLES[table].items()}
+        with sentences(), fetched(uri, fetch_timeout) as source:
+            result = warehouse.load_csv(table, source.path, columns, source.name)
+            context.log.info(f"{source.name}: {result.rows:,} rows in {table}, {result.rejected:,} lines rejected.")
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(result.version),
+                metadata=_metadata(table, source.name, result, warehouse),
+            )
+
+    return ingest
+
+
+def _metadata(table: str, source: str, result: LoadResult, warehouse: DuckDBWarehouse) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "dagster/row_count": result.rows,
+        "dagster/column_schema": _column_schema(table),
+        "rejected_lines": result.rejected,
+        "source": source,
+        SOURCE_FINGERPRINT: result.fingerprint,
+        "ignored_columns": ", ".join(result.ignored_columns) or "none",
+        "preview": dg.MetadataValue.md(_preview(table, warehouse)),
+    }
+    if "created_on" in TABLES[table]:
+        ((first, last),) = warehouse.fetch_rows(
+            f"SELECT min(created_on)::VARCHAR, max(created_on)::VARCHAR FROM {table}"  # noqa: S608
+        )
+        metadata["created_on"] = f"{first} to {last}" if first else "no value"
+    return metadata
+
+
+def _column_schema(table: str) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(name, type=column.kind, description=column.description)
+            for name, column in TABLES[table].items()
+        ]
+    )
+
+
+def _preview(table: str, warehouse: DuckDBWarehouse) -> str:
+    names = list(TABLES[table])
+    texts = ", ".join(f"substr({name}::VARCHAR, 1, {_PREVIEW_CHARS + 1})" for name in names)
+    rows = warehouse.fetch_rows(f"SELECT {texts} FROM {table} LIMIT {_PREVIEW_ROWS}")  # noqa: S608
+    return markdown_table(names, rows, _PREVIEW_CHARS)
+
+
+def markdown_table(names: list[str], rows: list[tuple[Any, ...]], max_chars: int) -> str:
+    """Writes rows as a Markdown table, each value on one line of at most `max_chars` characters."""
+    lines = [names, ["---"] * len(names)]
+    for row in rows:
+        texts = ["" if value is None else " ".join(str(value).split()) for value in row]
+        cut = (text if len(text) <= max_chars else text[: max_chars - 1] + "…" for text in texts)
+        lines.append([_escape(text) for text in cut])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    # the UI renders Markdown: a source's text must not become a link, an image or HTML
+    for mark in "\\`*_[]<>|!":
+        text = text.replace(mark, "\\" + mark)
+    return text

@@ -1,0 +1,129 @@
+"""The model: fitted on the training split with the tuned parameters, logged and registered once."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.tracking import CHALLENGER, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
+
+# the sources that decide which model the same data and parameters give
+_MODEL_SOURCES = ("text.py", "model.py")
+EXAMPLE_ROWS = 3
+
+
+def code_version() -> str:
+    """Version of the code that makes a model: a hash of its sources and of scikit-learn's version.
+
+    Returns:
+        Twelve hex digits.
+    """
+    from importlib.metadata import version
+
+    digest = hashlib.sha256(version("scikit-learn").encode())
+    for name in _MODEL_SOURCES:
+        digest.update((Path(__file__).parents[1] / "ml" / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def fingerprint(dataset: str, params: dict[str, Any], code: str, seed: int) -> str:
+    """Identity of a model: the same fingerprint is the same model.
+
+    Args:
+        dataset: Data version of the snapshot.
+        params: The model's parameters.
+        code: Code version.
+        seed: Seed of the fit.
+
+    Returns:
+        Sixteen hex digits.
+    """
+    identity = json.dumps([dataset, params, code, seed], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+class TrainingConfig(dg.Config):
+    """Run config of the training."""
+
+    experiment_name: str = Field("baselines", description="MLflow experiment that takes the run.")
+    run_name: str = Field("sgd", description="Name of the MLflow run.")
+    seed: int = Field(0, description="Seed of the calibration folds.")
+
+
+@dg.asset(
+    group_name="training",
+    owners=["team:ml"],
+    kinds={"scikitlearn", "mlflow"},
+    code_version=code_version(),
+    description=(
+        f"A version of the registered model `{MODEL_NAME}`: word and character TF-IDF with a calibrated linear "
+        "classifier. The same data, parameters and code give the version that is there already."
+    ),
+)
+def trained_model(
+    context: dg.AssetExecutionContext,
+    config: TrainingConfig,
+    validated_dataset: dict[str, Any],
+    tuned_params: dict[str, Any],
+    datasets: DatasetStore,
+    tracking: MlflowTracking,
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """Train, or find the version that the same training made before."""
+    from mlops_platform.ml import model as models
+
+    with sentences(ValueError):
+        dataset = validated_dataset["version"]
+        params = models.Params.from_dict(tuned_params["params"])
+        code = code_version()
+        identity = fingerprint(dataset, params.to_dict(), code, config.seed)
+        experiment_id = tracking.experiment(config.experiment_name)
+        tracking.close_unfinished(experiment_id, identity)
+        registered = tracking.find(identity)
+        reused = registered is not None
+        if registered is None:
+            train = datasets.load(dataset, "train")
+            frame = models.frame(train["title"], train["description"])
+            fitted = models.fit(frame, train["tag"].tolist(), params, seed=config.seed)
+            tags = {
+                FINGERPRINT_TAG: identity,
+                "dagster_run_id": context.run_id,
+                "data_version": dataset,
+                "code_version": code,
+            }
+            registered = tracking.register(
+                fitted,
+                frame.head(EXAMPLE_ROWS),
+                experiment_id=experiment_id,
+                run_name=config.run_name,
+                params={**params.to_dict(), "seed": config.seed},
+                metrics={"cv_f1_weighted": tuned_params["score"], "train_rows": float(len(frame))},
+                tags=tags,
+                artifacts={"params.json": json.dumps(params.to_dict(), indent=2).encode()},
+                trusted_types=list(models.TRUSTED_TYPES),
+            )
+        context.log.info(f"Version {registered.version} of {MODEL_NAME} {'was there already' if reused else 'is new'}.")
+        tracking.set_alias(CHALLENGER, registered.version, {})
+    value = {
+        "version": registered.version,
+        "run_id": registered.run_id,
+        "fingerprint": identity,
+        "dataset_version": dataset,
+    }
+    return dg.MaterializeResult(
+        value=value,
+        data_version=dg.DataVersion(identity),
+        metadata={
+            "model_version": registered.version,
+            "new_version": not reused,
+            "mlflow_run": dg.MetadataValue.url(tracking.run_url(registered.run_id)),
+            "registered_model": dg.MetadataValue.url(tracking.version_url(registered.version)),
+            "params": dg.MetadataValue.json(params.to_dict()),
+            "dataset_version": dataset,
+            "train_rows": validated_dataset["train_rows"],
+        },
+    )

@@ -1,0 +1,87 @@
+"""Hyperparameter search: cross-validated on the training split, in a study that persists."""
+
+import hashlib
+import json
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.studies import StudyStore
+
+
+def build_tuning_asset(num_trials: int) -> dg.AssetsDefinition:
+    """Make the `tuned_params` asset.
+
+    Args:
+        num_trials: Default of the run config's `num_trials`.
+    """
+    default_trials = num_trials
+
+    class TuningConfig(dg.Config):
+        """Run config of the search."""
+
+        study_name: str = Field("optimization", description="Optuna study that is continued.")
+        num_trials: int = Field(
+            default_trials, ge=1, description="Finished trials that the study shall hold for this dataset."
+        )
+        seed: int = Field(0, description="Seed of folds and sampler.")
+
+    @dg.asset(
+        group_name="training",
+        owners=["team:ml"],
+        kinds={"optuna", "scikitlearn"},
+        description=(
+            "The best hyperparameters by cross-validation on the training split. The Optuna study persists: a "
+            "run that was cut off goes on, and the same dataset with the same number of trials runs none."
+        ),
+    )
+    def tuned_params(
+        context: dg.AssetExecutionContext,
+        config: TuningConfig,
+        validated_dataset: dict[str, Any],
+        datasets: DatasetStore,
+        studies: StudyStore,
+    ) -> dg.MaterializeResult[dict[str, Any]]:
+        from mlops_platform.ml import model as models
+        from mlops_platform.ml import plots, tuning
+
+        version = validated_dataset["version"]
+        with sentences(ValueError):
+            train = datasets.load(version, "train")
+            study = studies.open(config.study_name)
+            result = tuning.tune(
+                study,
+                models.frame(train["title"], train["description"])[models.TEXT].tolist(),
+                train["tag"].tolist(),
+                num_trials=config.num_trials,
+                seed=config.seed,
+                data_version=version,
+                callback=lambda trial: context.log.info(
+                    f"Trial {trial.number} ({trial.source}): F1 {trial.score:.4f}{', pruned' if trial.pruned else ''}"
+                ),
+            )
+        params = result.params.to_dict()
+        value = {"params": params, "score": result.score, "dataset_version": version}
+        return dg.MaterializeResult(
+            value=value,
+            data_version=dg.DataVersion(_digest({"params": params, "dataset": version})),
+            metadata={
+                "cv_f1_weighted": result.score,
+                "default_cv_f1_weighted": result.baseline_score,
+                "params": dg.MetadataValue.json(params),
+                "study": config.study_name,
+                "trials": result.trials_total,
+                "trials_run_now": result.trials_run,
+                "trials_pruned": result.trials_pruned,
+                "history": dg.MetadataValue.md(plots.embed(plots.tuning_history_png(result.trials))),
+            },
+        )
+
+    return tuned_params
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Asset checks: expectation suites, load quality and model gates."""

@@ -1,0 +1,93 @@
+"""Checks of the dataset's cut and of the model's figures."""
+
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform.ml import gates
+
+CALIBRATION_LIMIT = 0.15
+STRATIFICATION_ALPHA = 0.01
+WEAK_SLICE_GAP = 0.2
+SLICE_ROWS = 20
+
+
+def build_model_checks(min_f1: float) -> list[dg.AssetChecksDefinition]:
+    """Make the checks on `validated_dataset` and `model_evaluation`.
+
+    Args:
+        min_f1: Weighted F1 on the test split below which nothing goes downstream.
+    """
+
+    @dg.asset_check(
+        asset="model_evaluation",
+        blocking=True,
+        description=f"Weighted F1 on the test split is at least {min_f1} and beats the majority class.",
+    )
+    def meets_quality_bar(model_evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+        overall = model_evaluation["overall"]
+        passed, why = gates.quality(overall["f1_weighted"], overall["f1_weighted_of_majority"], min_f1)
+        return dg.AssetCheckResult(
+            passed=passed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"Version {model_evaluation['version']}: {why}.",
+            metadata={"weighted_f1": overall["f1_weighted"], "bar": min_f1, "test_rows": overall["rows"]},
+        )
+
+    return [meets_quality_bar, is_calibrated, no_weak_slice, splits_are_stratified]
+
+
+@dg.asset_check(
+    asset="model_evaluation",
+    description=f"Expected calibration error on the test split is at most {CALIBRATION_LIMIT}.",
+)
+def is_calibrated(model_evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+    """Warn where the probabilities can't be taken at their word."""
+    error = model_evaluation["overall"]["ece"]
+    return dg.AssetCheckResult(
+        passed=error <= CALIBRATION_LIMIT,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"expected_calibration_error": error, "limit": CALIBRATION_LIMIT},
+    )
+
+
+@dg.asset_check(
+    asset="model_evaluation",
+    description=f"No slice of {SLICE_ROWS} or more test rows is {WEAK_SLICE_GAP} F1 worse than the whole.",
+)
+def no_weak_slice(model_evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+    """Warn where the average hides a group that is served badly."""
+    floor = model_evaluation["overall"]["f1_weighted"] - WEAK_SLICE_GAP
+    weak = {
+        name: figures["f1_weighted"]
+        for name, figures in model_evaluation["slices"].items()
+        if figures["rows"] >= SLICE_ROWS and figures["f1_weighted"] < floor
+    }
+    return dg.AssetCheckResult(
+        passed=not weak,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"weak_slices": dg.MetadataValue.json(weak), "floor": floor},
+    )
+
+
+@dg.asset_check(
+    asset="validated_dataset",
+    description=f"Test and train hold the classes in the same proportions (chi-squared, p > {STRATIFICATION_ALPHA}).",
+)
+def splits_are_stratified(validated_dataset: dict[str, Any], datasets: dg.ResourceParam[Any]) -> dg.AssetCheckResult:
+    """Warn where the hash of the ids happens to cut a class unevenly."""
+    import pandas as pd
+
+    from mlops_platform.ml import splits
+
+    version = validated_dataset["version"]
+    frame = pd.concat([datasets.load(version, "train"), datasets.load(version, "test")])
+    result = splits.stratification(frame["tag"].tolist(), frame["split"].tolist())
+    return dg.AssetCheckResult(
+        passed=result.p_value > STRATIFICATION_ALPHA,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "p_value": result.p_value,
+            "classes": dg.MetadataValue.json(result.to_dict()["classes"]),
+        },
+    )

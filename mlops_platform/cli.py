@@ -1,0 +1,152 @@
+"""The `mlops` command: parses, calls one verb of ``commands``, and prints errors as one sentence.
+
+Exit codes: 0 for success, 1 for a failure, 2 for a command line or setting that does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from mlops_platform.errors import PlatformError
+from mlops_platform.settings import Settings
+
+app = typer.Typer(
+    name="mlops",
+    help="Run, inspect and use the platform; every setting is an environment variable MLOPS_*.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and warnings.")] = False,
+) -> None:
+    if not debug:
+        warnings.simplefilter("ignore")
+        logging.captureWarnings(capture=True)
+
+
+@app.command()
+def run(
+    job: Annotated[str, typer.Argument(help="dataops, mlops or end_to_end.")] = "end_to_end",
+    config: Annotated[Path | None, typer.Option(help="YAML file with run config.")] = None,
+) -> None:
+    """Run a job of the graph here and now, with progress and a summary."""
+    from mlops_platform.commands.run import run_job
+
+    if not run_job(Settings(), job, _read_config(config)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show each asset's last materialization, data version and checks, and the champion."""
+    from mlops_platform.commands.status import collect, print_status
+
+    state = collect(Settings())
+    if as_json:
+        print(json.dumps(state, indent=2, ensure_ascii=False))
+    else:
+        print_status(state)
+
+
+@app.command()
+def predict(
+    text: Annotated[str | None, typer.Argument(help="A project's title and description.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", help="CSV with id, title, description.")] = None,
+    target: Annotated[Path | None, typer.Option("--output", help="CSV that gets id, tag, probability.")] = None,
+) -> None:
+    """Predict the tag of one text, or of every row of a CSV file."""
+    from mlops_platform.commands.predict import load_champion, predict_file, predict_texts
+
+    if (text is None) == (source is None) or (source is None) != (target is None):
+        raise typer.BadParameter("give either a text, or --input FILE.csv and --output FILE.csv")
+    if source is not None and target is not None:
+        if not source.is_file():
+            raise PlatformError(f"{source} is not a file: give --input the path of a CSV.")
+        rows = predict_file(load_champion(Settings()), source, target)
+        print(f"{rows} predictions in {target}")
+        return
+    if not (text or "").strip():
+        raise PlatformError("The text is empty: give a title or a description.")
+    tag, probability = predict_texts(load_champion(Settings()), [("", text or "")])[0]
+    print(f"{tag} {probability:.3f}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is configured, reachable and missing."""
+    from mlops_platform.commands.doctor import examine
+
+    marks = {"ok": "✓", "note": "·", "missing": "✗"}
+    findings = examine(Settings())
+    for finding in findings:
+        print(f"{marks[finding.state]} {finding.name:<20} {finding.detail}")
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui() -> None:
+    """Start Dagster's UI and daemon, the MLflow UI and the Data Docs on 127.0.0.1."""
+    from mlops_platform.commands.ui import serve
+
+    raise typer.Exit(serve(Settings()))
+
+
+def _read_config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlatformError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PlatformError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(config, dict):
+        raise PlatformError(f"{path} holds no run config: it should begin with `ops:`.")
+    return config
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if "--debug" in sys.argv[1:]:
+        app()
+    try:
+        app()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "MLOPS_" + "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"mlops: {name}={problem['input']!r} does not fit: {problem['msg']}.", file=sys.stderr)
+        sys.exit(2)
+    except PlatformError as error:
+        print(f"mlops: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(
+            "mlops: interrupted; what was there before is kept, and the next run heals the rest.",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    except Exception as error:  # a traceback is for those who ask for it
+        first = (str(error).strip() or "no message").splitlines()[0]
+        print(f"mlops: {type(error).__name__}: {first} (more with `mlops --debug ...`)", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The Dagster instance that the commands use, and what a killed process left in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mlops_platform.errors import PlatformError
+from mlops_platform.settings import PROJECT_ROOT, Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+RUN_TAG = "mlops/command"
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make DAGSTER_HOME with the project's dagster.yaml, unless the user has set another.
+
+    Args:
+        settings: Where it is.
+
+    Raises:
+        PlatformError: The folder can't be written.
+    """
+    if os.environ.get("DAGSTER_HOME"):
+        return
+    home = settings.dagster_home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
+    except OSError as error:
+        raise PlatformError(
+            f"{home} cannot be written ({error.strerror}): set MLOPS_HOME to a folder of yours."
+        ) from error
+    os.environ["DAGSTER_HOME"] = str(home)
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open the instance.
+
+    Args:
+        settings: Where it is.
+
+    Yields:
+        The instance.
+    """
+    prepare_home(settings)
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+@contextmanager
+def exclusive(settings: Settings) -> Iterator[None]:
+    """Be the only `mlops run` on this MLOPS_HOME.
+
+    Args:
+        settings: What is to be had alone.
+
+    Raises:
+        PlatformError: Another one runs.
+    """
+    from filelock import FileLock, Timeout
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.home / ".run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PlatformError(
+            f"Another `mlops run` is at work in {settings.home}: wait for it, or set MLOPS_HOME to another folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def close_killed_runs(instance: dg.DagsterInstance) -> int:
+    """Fail the runs whose `mlops run` was killed; must be called while holding `exclusive`.
+
+    A run that stays STARTED for ever would hold back the automation conditions of its assets.
+
+    Args:
+        instance: The instance.
+
+    Returns:
+        How many there were.
+    """
+    import dagster as dg
+
+    running = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    left = instance.get_runs(dg.RunsFilter(statuses=running, tags={RUN_TAG: "run"}))
+    for run in left:
+        instance.report_run_failed(run, "The process that executed this run was killed.")
+    return len(left)

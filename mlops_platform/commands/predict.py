@@ -1,0 +1,135 @@
+"""`mlops predict`: the champion's tag for a text, or for every row of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_platform.errors import ModelError, PlatformError, SourceError
+from mlops_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+BATCH_ROWS = 4096
+COLUMNS = ("id", "title", "description")
+FIELD_LIMIT = 64 * 1024 * 1024
+
+
+def load_champion(settings: Settings) -> Pipeline:
+    """Load the model that the alias `champion` points to.
+
+    Args:
+        settings: Where the registry is.
+
+    Raises:
+        ModelError: There is no champion, or it can't be loaded.
+    """
+    from mlops_platform.resources.assembly import build_resources
+    from mlops_platform.resources.tracking import CHAMPION
+
+    tracking = build_resources(settings)["tracking"]
+    found = tracking.by_alias(CHAMPION) if (settings.mlflow_dir / "mlflow.db").exists() else None
+    if found is None:
+        raise ModelError(f"There is no champion model in {settings.home} yet: run `mlops run` first.")
+    return tracking.load(found.version)
+
+
+def predict_texts(model: Pipeline, texts: list[tuple[str, str]]) -> list[tuple[str, float]]:
+    """Predict tags.
+
+    Args:
+        model: A fitted pipeline.
+        texts: Title and description of each project.
+
+    Returns:
+        Tag and its probability, in the order of the texts.
+    """
+    if not texts:
+        return []
+    from mlops_platform.ml import model as models
+
+    titles, descriptions = zip(*texts, strict=True)
+    probabilities = model.predict_proba(models.frame(titles, descriptions))
+    best = probabilities.argmax(axis=1)
+    return [(str(model.classes_[i]), float(row[i])) for i, row in zip(best, probabilities, strict=True)]
+
+
+def predict_file(model: Pipeline, source: Path, target: Path) -> int:
+    """Predict every row of a CSV file, in batches; the output appears whole or not at all.
+
+    Args:
+        model: A fitted pipeline.
+        source: CSV with the columns id, title, description, in any order.
+        target: CSV with the columns id, tag, probability; one row for each input row, in its order.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        SourceError: The input is missing or damaged.
+        PlatformError: The output can't be written.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    rows = 0
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", "tag", "probability"])
+            reader = read_rows(source)
+            while batch := list(islice(reader, BATCH_ROWS)):
+                predicted = predict_texts(model, [(title, description) for _, title, description in batch])
+                for (key, _, _), (tag, probability) in zip(batch, predicted, strict=True):
+                    writer.writerow([key, tag, f"{probability:.6f}"])
+                rows += len(batch)
+        temporary.replace(target)
+    except OSError as error:
+        raise PlatformError(f"{target} cannot be written: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows
+
+
+def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
+    """Read id, title and description of each row.
+
+    Args:
+        source: A CSV file in UTF-8 with these columns.
+
+    Yields:
+        The three fields as text.
+
+    Raises:
+        SourceError: The file is missing, is not such a CSV, or a row has too few or too many fields.
+    """
+    csv.field_size_limit(FIELD_LIMIT)
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip().lower() for name in next(reader, [])]
+            missing = [name for name in COLUMNS if name not in header]
+            if missing:
+                raise SourceError(
+                    f"{source} has no column {', '.join(missing)}: the first line must name id, title, description, "
+                    "separated by commas."
+                )
+            places = [header.index(name) for name in COLUMNS]
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise SourceError(
+                        f"{source}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}; "
+                        "mend the row or quote its commas."
+                    )
+                yield row[places[0]], row[places[1]], row[places[2]]
+    except UnicodeDecodeError:
+        raise SourceError(f"{source} is not UTF-8 text: save it as UTF-8.") from None
+    except csv.Error as error:
+        raise SourceError(f"{source}, line {reader.line_num}: {error}; mend the quotes of this row.") from None
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,169 @@
+"""`mlops run`: execute a job in this process, show progress, end with a summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, open_instance
+from mlops_platform.errors import PlatformError
+from mlops_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent
+    from dagster._core.events.log import EventLogEntry
+    from rich.console import Console
+
+
+@dataclass
+class Progress:
+    """What has happened in a run so far, as its events tell."""
+
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
+    passed: int = 0
+    failed: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    _in_step: list[str] = field(default_factory=list)
+
+    def on_event(self, entry: EventLogEntry, _cursor: str | None = None) -> None:
+        """Take in one event of the run."""
+        import dagster as dg
+
+        event = entry.dagster_event
+        if event is None:
+            return
+        if event.event_type is dg.DagsterEventType.STEP_START:
+            self._in_step = []
+            if self.console.is_terminal:
+                self.console.print(f"  … {event.step_key}", end="\r", style="dim")
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            self._on_check(event)
+        elif event.event_type is dg.DagsterEventType.STEP_SUCCESS:
+            self._on_success(event)
+        elif event.event_type is dg.DagsterEventType.STEP_FAILURE:
+            self.errors.append(sentence_of(event))
+            self.console.print(f"  [red]✗[/] {event.step_key:<32}", highlight=False)
+        elif event.event_type is dg.DagsterEventType.STEP_SKIPPED:
+            self.console.print(f"  [dim]- {event.step_key:<32} not run[/]", highlight=False)
+
+    def _on_check(self, event: DagsterEvent) -> None:
+        evaluation = event.asset_check_evaluation_data
+        if evaluation.passed:
+            self.passed += 1
+            self._in_step.append("passed")
+            return
+        name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
+        level = evaluation.severity.value.lower()
+        why = f" - {evaluation.description}" if evaluation.description else ""
+        self.failed.append(f"{name} ({level}){why}")
+        self._in_step.append("failed")
+
+    def _on_success(self, event: DagsterEvent) -> None:
+        seconds = event.step_success_data.duration_ms / 1000
+        step = str(event.step_key)
+        self.seconds[step] = seconds
+        checks = ""
+        if self._in_step:
+            bad = self._in_step.count("failed")
+            checks = f"{self._in_step.count('passed')} checks passed"
+            checks += f", [yellow]{bad} failed[/]" if bad else ""
+        self.console.print(f"  [green]✓[/] {step:<32} {seconds:6.1f} s  {checks}", highlight=False)
+
+
+def sentence_of(event: DagsterEvent) -> str:
+    """The sentence that a failed step has for its user.
+
+    Args:
+        event: A step failure.
+
+    Returns:
+        The step and what it says, without a traceback.
+    """
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return f"{event.step_key}: {data.user_failure_data.description}"
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    message = (error.message if error is not None else "it failed without a message").strip()
+    return f"{event.step_key}: {message.splitlines()[0]}"
+
+
+def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, quiet: bool = False) -> bool:
+    """Execute a job of the graph in this process.
+
+    Args:
+        settings: What to run on.
+        job: Name of the job.
+        config: Run config.
+        quiet: Print no progress and no summary.
+
+    Returns:
+        Whether the run succeeded.
+
+    Raises:
+        PlatformError: The job is unknown, the config does not fit, or another run is at work.
+    """
+    with exclusive(settings), open_instance(settings) as instance, _own_terminal() as terminal:
+        from rich.console import Console
+
+        console = Console(file=terminal, quiet=quiet, soft_wrap=True)
+        killed = close_killed_runs(instance)
+        if killed:
+            console.print(f"{killed} earlier run(s) were killed; this one heals what they left.")
+        console.print("Loading the graph ...", style="dim")
+        from mlops_platform.definitions import build_definitions
+
+        definition = _job(build_definitions(settings), job)
+        progress, run_id = Progress(console), str(uuid.uuid4())
+        instance.add_event_listener(run_id, progress.on_event)
+        console.print(f"Running {job} ({settings.home})", highlight=False)
+        try:
+            result = definition.execute_in_process(
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config},
+                instance=instance,
+                run_id=run_id,
+                raise_on_error=False,
+                tags={RUN_TAG: "run"},
+            )
+        except Exception as error:
+            raise _as_sentence(error) from error
+        from mlops_platform.commands.summary import print_summary
+
+        print_summary(console, settings, progress, success=result.success)
+        return bool(result.success)
+
+
+def _job(defs: Any, name: str) -> Any:
+    from dagster import DagsterInvariantViolationError
+
+    try:
+        return defs.resolve_job_def(name)
+    except DagsterInvariantViolationError:
+        raise PlatformError(f"There is no job {name}: choose dataops, mlops or end_to_end.") from None
+
+
+def _as_sentence(error: Exception) -> Exception:
+    from dagster import DagsterInvalidConfigError
+
+    if isinstance(error, DagsterInvalidConfigError):
+        problems = "; ".join(each.message.strip() for each in error.errors)
+        return PlatformError(f"The run config does not fit the job: {problems}")
+    return error
+
+
+class _own_terminal:  # noqa: N801
+    """A handle on the terminal that stays ours while steps redirect standard output to their logs."""
+
+    def __enter__(self) -> TextIO:
+        sys.stdout.flush()
+        self._file = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
+        return self._file
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

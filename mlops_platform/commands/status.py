@@ -1,0 +1,102 @@
+"""`mlops status`: what is materialized, what its checks said, and which model is the champion."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mlops_platform.commands.instance import open_instance
+from mlops_platform.commands.summary import champion
+from mlops_platform.settings import Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+def collect(settings: Settings) -> dict[str, Any]:
+    """Gather the state of the graph; reads the instance and the registry, never the warehouse.
+
+    Args:
+        settings: Where everything is.
+
+    Returns:
+        `assets`: name to `materialized_at` (ISO 8601, UTC), `run_id`, `data_version`, `checks` (name to
+        passed, failed, error, skipped or not run); `champion`: its version and metrics, or None.
+    """
+    with open_instance(settings) as instance:
+        from mlops_platform.definitions import build_definitions
+
+        graph = build_definitions(settings).resolve_asset_graph()
+        keys = [key for level in graph.toposorted_asset_keys_by_level for key in sorted(level)]
+        assets = {key.to_user_string(): _asset(instance, key) for key in keys}
+        check_keys = sorted(graph.asset_check_keys, key=lambda key: key.name)
+        latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
+        for key in check_keys:
+            assets[key.asset_key.to_user_string()]["checks"][key.name] = _outcome(latest.get(key))
+    return {"assets": assets, "champion": champion(settings)}
+
+
+def _asset(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
+    record = instance.get_latest_materialization_event(key)
+    if record is None or record.asset_materialization is None:
+        return {"materialized_at": None, "run_id": None, "data_version": None, "checks": {}}
+    tags = record.asset_materialization.tags or {}
+    return {
+        "materialized_at": datetime.fromtimestamp(record.timestamp, tz=UTC).isoformat(timespec="seconds"),
+        "run_id": record.run_id,
+        "data_version": tags.get("dagster/data_version"),
+        "checks": {},
+    }
+
+
+def _outcome(record: Any) -> str:
+    if record is None:
+        return "not run"
+    words = {"SUCCEEDED": "passed", "PLANNED": "not run", "EXECUTION_FAILED": "error", "SKIPPED": "skipped"}
+    status = str(record.status.value)
+    if status == "FAILED":
+        # a check that could not be evaluated is planned, and its run ended without a result
+        return (
+            "failed" if record.event is not None and record.event.dagster_event.is_asset_check_evaluation else "error"
+        )
+    return words.get(status, status.lower())
+
+
+def print_status(state: dict[str, Any]) -> None:
+    """Print what `collect` gathered, for people.
+
+    Args:
+        state: The gathered state.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for column in ("asset", "materialized (UTC)", "data version", "checks"):
+        table.add_column(column, no_wrap=column != "checks")
+    for name, asset in state["assets"].items():
+        outcomes = list(asset["checks"].values())
+        counted = [f"{outcomes.count(word)} {word}" for word in dict.fromkeys(sorted(outcomes, reverse=True))]
+        when = asset["materialized_at"]
+        table.add_row(
+            name,
+            when[:19].replace("T", " ") if when else "never",
+            (asset["data_version"] or "-")[:16],
+            ", ".join(counted),
+        )
+    console.print(table)
+    for name, asset in state["assets"].items():
+        for check, outcome in asset["checks"].items():
+            if outcome in ("failed", "error"):
+                console.print(f"  ✗ {name}: {check} ({outcome})", highlight=False)
+    found = state["champion"]
+    if found is None:
+        console.print("champion: none yet; run `mlops run`", highlight=False)
+        return
+    figures = ", ".join(
+        f"{name} {value:.3f}" for name, value in sorted(found["metrics"].items()) if name.startswith("test_")
+    )
+    console.print(f"champion: version {found['version']} ({figures})", highlight=False, soft_wrap=True)
+    if found["reason"]:
+        console.print(f"  {found['reason']}", highlight=False, soft_wrap=True)

@@ -1,0 +1,120 @@
+"""What `mlops run` says at its end: rows, rejects, checks, champion, durations, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from mlops_platform.errors import PlatformError
+from mlops_platform.settings import PROJECT_ROOT, Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mlops_platform.commands.run import Progress
+
+TABLES = ("projects", "tags", "labeled_projects", "unlabeled_projects")
+REJECTS = "rejects"
+SHOWN_METRICS = ("test_f1_weighted", "test_accuracy", "test_ece", "cv_f1_weighted")
+
+
+def ui_command() -> str:
+    """The command that opens the UI, from any folder."""
+    return f"make -C {shlex.quote(str(PROJECT_ROOT))} ui"
+
+
+def table_rows(settings: Settings) -> dict[str, int | None]:
+    """Count the rows of the warehouse's tables.
+
+    Args:
+        settings: Where the warehouse is.
+
+    Returns:
+        Table to rows; None where the table is not there. The rejects come last.
+
+    Raises:
+        PlatformError: The warehouse can't be opened.
+    """
+    from mlops_platform.resources.assembly import build_resources
+
+    if not settings.warehouse_path.exists():
+        return dict.fromkeys((*TABLES, REJECTS))
+    warehouse = build_resources(settings)["warehouse"]
+    return {table: warehouse.row_count(table) if warehouse.has_table(table) else None for table in (*TABLES, REJECTS)}
+
+
+def champion(settings: Settings) -> dict[str, Any] | None:
+    """The champion's version, where it comes from, and its figures.
+
+    Args:
+        settings: Where the registry is.
+
+    Returns:
+        version, run_id, data_version, dagster_run_id, reason, metrics; None without a champion.
+    """
+    if not (settings.mlflow_dir / "mlflow.db").exists():
+        return None
+    from mlops_platform.resources.assembly import build_resources
+    from mlops_platform.resources.tracking import CHAMPION
+
+    tracking = build_resources(settings)["tracking"]
+    found = tracking.by_alias(CHAMPION)
+    if found is None:
+        return None
+    return {
+        "version": found.version,
+        "run_id": found.run_id,
+        "data_version": found.tags.get("data_version"),
+        "dagster_run_id": found.tags.get("dagster_run_id"),
+        "reason": found.tags.get("promoted_because"),
+        "metrics": tracking.metrics(found.run_id),
+    }
+
+
+def print_summary(console: Console, settings: Settings, progress: Progress, *, success: bool) -> None:
+    """Print what a run has done.
+
+    Args:
+        console: Where to.
+        settings: What the run ran on.
+        progress: What happened.
+        success: Whether the run succeeded.
+    """
+    console.print()
+    try:
+        rows = table_rows(settings)
+    except PlatformError as error:
+        console.print(f"Tables    {error}", highlight=False, markup=False)
+    else:
+        rejected = rows.pop(REJECTS)
+        for table, count in rows.items():
+            console.print(f"  {table:<20} {'-' if count is None else f'{count:,} rows'}", highlight=False)
+        console.print(f"  {'rejected rows':<20} {rejected or 0:,}", highlight=False)
+    console.print(f"  {'checks':<20} {progress.passed} passed, {len(progress.failed)} failed", highlight=False)
+    for failed in progress.failed:
+        console.print(f"    ✗ {failed}", highlight=False, markup=False)
+    _print_champion(console, champion(settings))
+    slowest = sorted(progress.seconds.items(), key=lambda item: -item[1])
+    total = sum(progress.seconds.values())
+    took = ", ".join(f"{step} {seconds:.1f}" for step, seconds in slowest[:3])
+    console.print(f"  {'seconds in steps':<20} {total:.1f}" + (f" (most: {took})" if took else ""), highlight=False)
+    console.print()
+    if success:
+        console.print("[green]Done.[/]", end=" ")
+    else:
+        console.print("[red]The run failed:[/]")
+        for problem in progress.errors or progress.failed:
+            console.print(f"  {problem}", highlight=False, markup=False)
+        console.print("What was there before is kept; run again once this is mended.")
+    console.print(f"See it in the UI:  {ui_command()}", highlight=False)
+
+
+def _print_champion(console: Console, found: dict[str, Any] | None) -> None:
+    if found is None:
+        console.print(f"  {'champion':<20} none yet", highlight=False)
+        return
+    metrics = found["metrics"]
+    figures = ", ".join(
+        f"{name.removeprefix('test_')} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics
+    )
+    console.print(f"  {'champion':<20} version {found['version']}: {figures}", highlight=False)

@@ -1,0 +1,112 @@
+"""`mlops ui`: Dagster, the MLflow UI and the Data Docs on 127.0.0.1, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mlops_platform.commands.instance import prepare_home
+from mlops_platform.errors import PlatformError
+from mlops_platform.settings import Settings
+
+HOST = "127.0.0.1"
+STOP_SECONDS = 10.0
+
+
+def serve(settings: Settings) -> int:
+    """Start the three servers and wait; the end of Dagster ends the others.
+
+    Args:
+        settings: Ports and folders.
+
+    Returns:
+        Dagster's exit code; 0 after Ctrl-C.
+
+    Raises:
+        PlatformError: A port is taken.
+    """
+    ports = {"MLOPS_UI_PORT": settings.ui_port, "MLOPS_MLFLOW_PORT": settings.mlflow_port}
+    for setting, port in (ports | {"MLOPS_DOCS_PORT": settings.docs_port}).items():
+        _require_free(setting, port)
+    prepare_home(settings)
+    # an interrupt of a parent that is not a terminal (`kill`) has to end the children too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings.data_docs_dir.mkdir(parents=True, exist_ok=True)
+    settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
+    print(f"Dagster    http://{HOST}:{settings.ui_port}")
+    print(f"MLflow     {settings.mlflow_url}")
+    print(f"Data Docs  {settings.data_docs_url}")
+    print("Ctrl-C stops all three.", flush=True)
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        children.append(_start(_docs(settings), quiet=True))
+        children.append(_start(_mlflow(settings), quiet=True))
+        dagster = _start(_dagster(settings))
+        children.append(dagster)
+        return dagster.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _stop(children)
+
+
+def _dagster(settings: Settings) -> list[str]:
+    module = ["-m", "mlops_platform.definitions"]
+    return ["dagster", "dev", *module, "--host", HOST, "--port", str(settings.ui_port)]
+
+
+def _mlflow(settings: Settings) -> list[str]:
+    artifacts = (settings.mlflow_dir / "artifacts").as_uri()
+    store = ["--backend-store-uri", settings.tracking_uri, "--default-artifact-root", artifacts]
+    return ["mlflow", "server", *store, "--host", HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
+
+
+def _docs(settings: Settings) -> list[str]:
+    where = ["--bind", HOST, "--directory", str(settings.data_docs_dir)]
+    return ["http.server", str(settings.docs_port), *where]
+
+
+def _start(command: list[str], *, quiet: bool = False) -> subprocess.Popen[bytes]:
+    module, *arguments = command
+    sink = subprocess.DEVNULL if quiet else None
+    # own process groups: Ctrl-C reaches us alone, and we stop each with all its children
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", module, *arguments],
+        stdout=sink,
+        stderr=sink,
+        start_new_session=True,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": _path()},
+    )
+
+
+def _path() -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def _stop(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in children:
+        try:
+            child.wait(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _require_free(setting: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise PlatformError(
+                f"Port {port} on {HOST} is taken: stop what listens there, or set {setting} to another port."
+            ) from None

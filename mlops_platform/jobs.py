@@ -1,0 +1,47 @@
+"""Named selections of the graph that a person, a schedule or a sensor runs as one."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+DATAOPS = ("projects", "tags", "labeled_projects", "unlabeled_projects")
+MLOPS = ("validated_dataset", "tuned_params", "trained_model", "model_evaluation", "champion_model")
+
+
+def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+    """Make the jobs `dataops`, `mlops` and `end_to_end`; each runs the checks of its assets too."""
+    return [
+        dg.define_asset_job(
+            "dataops",
+            selection=dg.AssetSelection.assets(*DATAOPS),
+            description="From the sources to checked tables: projects, tags, labeled and unlabeled projects.",
+        ),
+        dg.define_asset_job(
+            "mlops",
+            selection=dg.AssetSelection.assets(*MLOPS),
+            description="From the labeled table to the champion: snapshot, tune, train, evaluate, promote.",
+        ),
+        dg.define_asset_job(
+            "end_to_end",
+            selection=dg.AssetSelection.assets(*DATAOPS, *MLOPS),
+            description="The whole graph, from raw CSV to a promoted model.",
+        ),
+    ]
+
+
+def build_schedule(cron: str) -> dg.ScheduleDefinition:
+    """Make the daily schedule of `end_to_end`.
+
+    The job has no partitions, so Dagster's scheduler makes up for at most one of the ticks it missed.
+
+    Args:
+        cron: When, UTC.
+    """
+    return dg.ScheduleDefinition(
+        name="daily",
+        job_name="end_to_end",
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Runs the whole graph once a day, so that no asset grows stale.",
+    )

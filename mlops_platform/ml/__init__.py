@@ -1,0 +1,1 @@
+"""Text classification without orchestration: nothing here imports Dagster or MLflow."""

@@ -1,0 +1,90 @@
+"""The model's TF-IDF features for tuning: n-grams are counted once, each trial only picks and weighs them.
+
+What comes out for a fold is what the pipeline of `ml.model` would compute, up to the last bit of a float; a
+test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
+from mlops_platform.ml.model import CHAR_NGRAM_LIMIT, CHAR_NGRAM_MIN, WORD_NGRAM_LIMIT, Params
+
+Rows = npt.NDArray[np.intp]
+Pair = tuple[sp.csr_matrix, sp.csr_matrix]  # features of the training rows and of the held-out rows
+
+CACHE_BYTES = 512 * 2**20  # weighed features kept between trials; beyond it they are weighed anew
+
+
+class _Counts:
+    """Counts of every n-gram of one analyzer, in every text."""
+
+    def __init__(self, texts: Sequence[str], analyzer: str, ngrams: tuple[int, int]) -> None:
+        vectorizer = CountVectorizer(analyzer=analyzer, ngram_range=ngrams, strip_accents="unicode")
+        self.matrix = vectorizer.fit_transform(texts)
+        terms = vectorizer.get_feature_names_out()
+        by_word = analyzer == "word"
+        self.length = np.array([term.count(" ") + 1 if by_word else len(term) for term in terms])
+
+    def weigh(self, train: Rows, held_out: Rows, longest: int, min_df: int) -> Pair:
+        """Weigh by TF-IDF, with the vocabulary and document frequencies of the training rows."""
+        counts = self.matrix[train]
+        frequency = np.bincount(counts.indices, minlength=counts.shape[1])  # no entry is stored twice
+        kept = np.flatnonzero((self.length <= longest) & (frequency >= min_df))
+        if not len(kept):
+            raise ValueError(
+                f"No word, or no group of letters, is in {min_df} or more of {len(train)} texts: the texts"
+                " are empty or too few, so add rows."
+            )
+        tfidf = TfidfTransformer(sublinear_tf=True)
+        return tfidf.fit_transform(counts[:, kept]), tfidf.transform(self.matrix[held_out][:, kept])
+
+
+class FoldFeatures:
+    """Features of cross-validation folds for any parameters."""
+
+    def __init__(self, texts: Sequence[str], folds: Sequence[tuple[Rows, Rows]]) -> None:
+        """Count the n-grams of `texts`.
+
+        Args:
+            texts: n texts.
+            folds: Row numbers of the training and held-out part of each fold.
+
+        Raises:
+            ValueError: The texts hold no word at all.
+        """
+        self._folds = folds
+        try:
+            self._counts = {
+                "word": _Counts(texts, "word", (1, WORD_NGRAM_LIMIT)),
+                "char": _Counts(texts, "char_wb", (CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT)),
+            }
+        except ValueError as error:
+            raise ValueError("The texts hold no words: check titles and descriptions.") from error
+        self._cache: dict[tuple[int, str, int, int], Pair] = {}
+        self._cached_bytes = 0
+
+    def __call__(self, fold: int, params: Params) -> Pair:
+        """Return the features of a fold's training and held-out rows."""
+        word = self._weighed(fold, "word", params.word_ngram_max, params.min_df)
+        char = self._weighed(fold, "char", params.char_ngram_max, params.min_df)
+        train, held_out = (
+            sp.hstack([w, c * params.char_weight], format="csr") for w, c in zip(word, char, strict=True)
+        )
+        return train, held_out
+
+    def _weighed(self, fold: int, analyzer: str, longest: int, min_df: int) -> Pair:
+        key = (fold, analyzer, longest, min_df)
+        if key in self._cache:
+            return self._cache[key]
+        pair = self._counts[analyzer].weigh(*self._folds[fold], longest, min_df)
+        size = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in pair)
+        if self._cached_bytes + size <= CACHE_BYTES:
+            self._cached_bytes += size
+            self._cache[key] = pair
+        return pair

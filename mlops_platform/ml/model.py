@@ -1,0 +1,287 @@
+"""The tagger: its parameters, its scikit-learn pipeline, how it is fitted and how it is cross-validated.
+
+The pipeline holds stock scikit-learn classes only, so a saved model loads where this package is absent.
+Choosing parameters is `ml.tuning`; judging predictions is `ml.metrics`; storing models is not done here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from mlops_platform.ml.metrics import expected_calibration_error, weighted_f1
+from mlops_platform.ml.text import compose
+
+TEXT = "text"  # the one input column of a model
+WORD_NGRAM_LIMIT, CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT = 3, 2, 6
+CALIBRATION_FOLDS = 5
+
+# what skops must be told to trust in a saved model; everything else in it is on skops' own list
+TRUSTED_TYPES = (
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.model_selection._split.StratifiedKFold",
+)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The model's parameters. The defaults score well without tuning.
+
+    Attributes:
+        alpha: Strength of the ridge penalty, > 0.
+        word_ngram_max: Longest word n-gram, 1 to 3.
+        char_ngram_max: Longest character n-gram within a word, 2 to 6.
+        min_df: Rows that must hold an n-gram for it to count, at least 1.
+        char_weight: Weight of the character features relative to the word features, > 0.
+    """
+
+    alpha: float = 1.0
+    word_ngram_max: int = 1
+    char_ngram_max: int = 4
+    min_df: int = 1
+    char_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ValueError: A value is out of range or of the wrong kind.
+        """
+        for name, low, high in (
+            ("word_ngram_max", 1, WORD_NGRAM_LIMIT),
+            ("char_ngram_max", CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT),
+            ("min_df", 1, 1000),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
+        for name in ("alpha", "char_weight"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value!r}; it must be a finite number above 0.")
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the parameters by name, JSON-able."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Params:
+        """Make parameters from a mapping such as `to_dict` returns; a missing name takes its default.
+
+        Raises:
+            ValueError: A name is unknown or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"Unknown model parameter {', '.join(unknown)}; the model has {', '.join(known)}.")
+        return cls(**values)
+
+
+DEFAULT = Params()
+
+
+def frame(titles: Iterable[object], descriptions: Iterable[object]) -> pd.DataFrame:
+    """Build a model's input from titles and descriptions, for training and prediction alike.
+
+    Args:
+        titles: n titles; None and NaN count as empty.
+        descriptions: n descriptions, likewise.
+
+    Returns:
+        n rows with the single column "text".
+    """
+    return pd.DataFrame({TEXT: [compose(*pair) for pair in zip(titles, descriptions, strict=True)]}, dtype=object)
+
+
+def build_classifier(params: Params) -> RidgeClassifier:
+    """Build the linear classifier that works on the TF-IDF features, not calibrated."""
+    return RidgeClassifier(alpha=params.alpha, class_weight="balanced", solver="sparse_cg", tol=1e-3)
+
+
+def build_pipeline(params: Params, *, calibration_folds: int = CALIBRATION_FOLDS, seed: int = 0) -> Pipeline:
+    """Build the unfitted pipeline: a DataFrame with the column "text" in, tags and probabilities out.
+
+    Word and character TF-IDF (sublinear) feed a class-balanced ridge classifier (Rifkin & Lippert 2007). One
+    temperature, fitted on out-of-fold scores, turns its scores into probabilities (Guo et al. 2017): scaling
+    never changes which class leads, so what tuning measures on bare scores is what the model predicts.
+
+    Args:
+        params: The model's parameters.
+        calibration_folds: Folds that give the out-of-fold scores, at least 2.
+        seed: Shuffles the calibration folds.
+    """
+
+    def tfidf(analyzer: str, ngrams: tuple[int, int]) -> TfidfVectorizer:
+        return TfidfVectorizer(
+            analyzer=analyzer,
+            ngram_range=ngrams,
+            min_df=params.min_df,
+            sublinear_tf=True,
+            strip_accents="unicode",
+        )
+
+    features = ColumnTransformer(
+        [
+            ("word", tfidf("word", (1, params.word_ngram_max)), TEXT),
+            ("char", tfidf("char_wb", (CHAR_NGRAM_MIN, params.char_ngram_max)), TEXT),
+        ],
+        transformer_weights={"word": 1.0, "char": params.char_weight},
+        sparse_threshold=1.0,
+    )
+    folds = StratifiedKFold(calibration_folds, shuffle=True, random_state=seed)
+    classifier = CalibratedClassifierCV(build_classifier(params), method="temperature", cv=folds, ensemble=False)
+    return Pipeline([("features", features), ("classifier", classifier)])
+
+
+def check_classes(labels: Sequence[str], *, least: int = 2) -> Counter[str]:
+    """Count the rows of each class and refuse what cannot be trained on.
+
+    Args:
+        labels: Class of each row.
+        least: Rows that each class needs.
+
+    Returns:
+        Rows by class.
+
+    Raises:
+        ValueError: No rows, one class only, or a class with fewer than `least` rows.
+    """
+    counts = Counter(labels)
+    if not counts:
+        raise ValueError("There are no labelled rows to train on: check the tags source.")
+    if len(counts) == 1:
+        raise ValueError(f"All {len(labels)} rows have the tag {labels[0]!r}; a classifier needs two tags or more.")
+    rare = sorted(name for name, rows in counts.items() if rows < least)
+    if rare:
+        raise ValueError(
+            f"Too few rows have the tag {', '.join(map(repr, rare))}: each tag needs {least} rows or more, so"
+            " add rows or merge the tag into another."
+        )
+    return counts
+
+
+def fit(frame: pd.DataFrame, labels: Sequence[str], params: Params = DEFAULT, *, seed: int = 0) -> Pipeline:
+    """Fit the pipeline. Same rows in the same order, parameters and seed: the same model, bit for bit.
+
+    Args:
+        frame: Has the column "text" (see `ml.text.compose`), n rows.
+        labels: Tag of each row, length n.
+        params: The model's parameters.
+        seed: Shuffles the calibration folds.
+
+    Returns:
+        The fitted pipeline; `classes_` are the sorted tags. Calibration uses 5 folds, or as many as the
+        rarest tag has rows.
+
+    Raises:
+        ValueError: The rows cannot be trained on: none, one tag, a tag with one row, no n-gram that `min_df`
+            rows share, or lengths that differ.
+    """
+    tags = [str(label) for label in labels]
+    if len(frame) != len(tags):
+        raise ValueError(f"There are {len(frame)} texts and {len(tags)} tags; give one tag a text.")
+    folds = min(CALIBRATION_FOLDS, *check_classes(tags).values())
+    pipeline = build_pipeline(params, calibration_folds=folds, seed=seed)
+    try:
+        # the vectors are short: a second BLAS thread doubled the CPU time, and the sums would depend on cores
+        with threadpool_limits(1):
+            pipeline.fit(frame[[TEXT]], np.array(tags))
+    except ValueError as error:
+        if "empty vocabulary" in str(error) or "no terms remain" in str(error):
+            raise ValueError(
+                f"The {len(frame)} texts hold no word, or none that {params.min_df} of them share: check"
+                " titles and descriptions, or lower min_df."
+            ) from error
+        raise
+    for _, vectorizer, _ in pipeline.named_steps["features"].transformers_:
+        # as numpy integers each entry becomes a file of its own in a skops archive: 14 MB in place of 10
+        if isinstance(vectorizer, TfidfVectorizer):
+            vectorizer.vocabulary_ = {term: int(index) for term, index in vectorizer.vocabulary_.items()}
+    return pipeline
+
+
+def stratified_folds(
+    texts: Sequence[str], labels: Sequence[str], *, n_splits: int, seed: int
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Cut stratified folds that do not depend on the order of the rows.
+
+    Yields:
+        Row numbers of the training and of the held-out part, each in the order of (text, label).
+    """
+    order = np.array(sorted(range(len(texts)), key=lambda i: (texts[i], labels[i])), dtype=np.intp)
+    tags = np.array(labels)[order]
+    for train, held_out in StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(tags, tags):
+        yield order[train], order[held_out]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What a cross-validation measured.
+
+    Attributes:
+        fold_scores: Weighted F1 of each fold, `repeats * n_splits` of them.
+        score: Their mean.
+        probabilities: Out-of-fold probabilities, shape (n, classes), the mean over the repeats.
+        classes: Tags in the order of the columns of `probabilities`.
+        ece: Expected calibration error of the out-of-fold probabilities, the mean over the repeats.
+    """
+
+    fold_scores: list[float]
+    score: float
+    probabilities: npt.NDArray[np.float64]
+    classes: list[str]
+    ece: float
+
+
+def cross_validate(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    params: Params = DEFAULT,
+    *,
+    n_splits: int = 5,
+    repeats: int = 1,
+    seed: int = 0,
+) -> CrossValidation:
+    """Fit and score the whole pipeline on stratified folds.
+
+    Args:
+        texts: n texts.
+        labels: Tag of each text, length n.
+        params: The model's parameters.
+        n_splits: Folds, at least 2; each tag needs as many rows.
+        repeats: How often the folds are cut anew, with seeds `seed`, `seed + 1`, ...
+        seed: Of the folds and the calibration.
+
+    Raises:
+        ValueError: The rows cannot be cross-validated; see `fit`.
+    """
+    tags = [str(label) for label in labels]
+    # calibration needs two rows of each tag in every training part
+    classes = sorted(check_classes(tags, least=n_splits if n_splits > 2 else 4))
+    frame, y = pd.DataFrame({TEXT: list(texts)}), np.array(tags)
+    total, scores, errors = np.zeros((len(y), len(classes))), [], []
+    for repeat in range(repeats):
+        probabilities = np.zeros_like(total)
+        for train, held_out in stratified_folds(texts, tags, n_splits=n_splits, seed=seed + repeat):
+            model = fit(frame.iloc[train], list(y[train]), params, seed=seed)
+            probabilities[held_out] = model.predict_proba(frame.iloc[held_out])
+            predicted = np.array(classes)[probabilities[held_out].argmax(axis=1)]
+            scores.append(weighted_f1(y[held_out], predicted))
+        errors.append(expected_calibration_error(y, probabilities, classes))
+        total += probabilities
+    return CrossValidation(scores, float(np.mean(scores)), total / repeats, classes, float(np.mean(errors)))

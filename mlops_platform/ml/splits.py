@@ -1,0 +1,150 @@
+"""Which rows train and which test: by a hash of the id, in Python or in SQL, with the same answer.
+
+A row's split depends on its id and the share alone, so it never moves when rows are added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2_contingency
+
+Split = Literal["train", "test"]
+
+_DIGITS = 8  # hex digits of the MD5 that are compared: 32 bits, a resolution far below one row
+_COLUMN = re.compile(r'([A-Za-z_][A-Za-z0-9_]*|"[^"]+")(\.([A-Za-z_][A-Za-z0-9_]*|"[^"]+"))*')
+
+
+def _threshold(test_share: float) -> str:
+    if not 0.0 < test_share < 1.0:
+        raise ValueError(f"test_share is {test_share}; it must lie between 0 and 1, both excluded.")
+    return f"{min(max(round(test_share * 16**_DIGITS), 1), 16**_DIGITS - 1):0{_DIGITS}x}"
+
+
+def assign_splits(ids: Iterable[int], test_share: float) -> npt.NDArray[np.str_]:
+    """Assign every id to a split.
+
+    An id is in the test split if the first 8 hex digits of the MD5 of its decimal form are below
+    ``test_share`` of their range: the same on every machine and in every process, unlike Python's `hash`.
+
+    Args:
+        ids: Integer ids, in any order.
+        test_share: Expected share of ids in the test split, in (0, 1).
+
+    Returns:
+        Array of "train" and "test", one entry an id, in the order of `ids`.
+
+    Raises:
+        ValueError: `test_share` is out of range.
+    """
+    threshold = _threshold(test_share)
+    digests = (hashlib.md5(b"%d" % int(i), usedforsecurity=False).hexdigest() for i in ids)
+    return np.array(["test" if digest[:_DIGITS] < threshold else "train" for digest in digests], dtype="<U5")
+
+
+def assign_split(id: int, test_share: float) -> Split:
+    """Assign one id to a split; see `assign_splits`."""
+    return "test" if assign_splits([id], test_share)[0] == "test" else "train"
+
+
+def split_sql(id_column: str, test_share: float) -> str:
+    """Write `assign_splits` as a DuckDB SQL expression.
+
+    Args:
+        id_column: Name of an integer column, possibly qualified or in double quotes.
+        test_share: Expected share of ids in the test split, in (0, 1).
+
+    Returns:
+        An expression of type VARCHAR that is 'train' or 'test'.
+
+    Raises:
+        ValueError: `test_share` is out of range, or `id_column` is not a column name.
+    """
+    if not _COLUMN.fullmatch(id_column):
+        raise ValueError(f"{id_column!r} is no column name: give the id column's, quoted if need be.")
+    digest = f"substr(md5(CAST({id_column} AS VARCHAR)), 1, {_DIGITS})"
+    return f"CASE WHEN {digest} < '{_threshold(test_share)}' THEN 'test' ELSE 'train' END"
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """One class's rows in each split, and its share of the whole and of each split."""
+
+    train_rows: int
+    test_rows: int
+    whole_share: float
+    train_share: float
+    test_share: float
+
+
+@dataclass(frozen=True)
+class Stratification:
+    """How well the class mix of the test split agrees with the rest.
+
+    Attributes:
+        p_value: Of Pearson's chi-squared test that class and split are independent; small (below .01, say)
+            means that the test split is not a fair picture of the whole.
+        statistic: The chi-squared statistic.
+        max_gap: Largest absolute difference of a class's share between the test split and the whole.
+        classes: Shares of each class, by class name.
+    """
+
+    p_value: float
+    statistic: float
+    max_gap: float
+    classes: dict[str, ClassShare]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON-able values."""
+        return asdict(self)
+
+
+def stratification(labels: npt.ArrayLike, splits: npt.ArrayLike) -> Stratification:
+    """Check that the test split's class mix agrees with the whole.
+
+    Args:
+        labels: Class of each row, length n.
+        splits: "train" or "test" of each row, length n.
+
+    Returns:
+        The chi-squared test of independence (Pearson 1900) and the shares. Few expected rows in a cell make
+        the p-value approximate, as ever with this test.
+
+    Raises:
+        ValueError: The lengths differ, or a split is empty.
+    """
+    label_of, split_of = np.asarray(labels, dtype=str), np.asarray(splits, dtype=str)
+    if label_of.shape != split_of.shape:
+        raise ValueError(f"There are {label_of.size} labels and {split_of.size} splits; give as many.")
+    classes, codes = np.unique(label_of, return_inverse=True)
+    counts = np.stack([np.bincount(codes[split_of == split], minlength=len(classes)) for split in ("train", "test")])
+    rows = counts.sum(axis=1)
+    if not rows.all():
+        raise ValueError(
+            f"The train split has {rows[0]} rows and the test split {rows[1]}: both need some, so add rows or"
+            " change the test share."
+        )
+    shares, whole = counts / rows[:, None], counts.sum(axis=0) / rows.sum()
+    # with one class there is nothing that could differ, and scipy's test has no degree of freedom
+    statistic, p_value = chi2_contingency(counts)[:2] if len(classes) > 1 else (0.0, 1.0)
+    return Stratification(
+        p_value=float(p_value),
+        statistic=float(statistic),
+        max_gap=float(np.abs(shares[1] - whole).max()),
+        classes={
+            str(name): ClassShare(
+                int(counts[0, k]),
+                int(counts[1, k]),
+                float(whole[k]),
+                float(shares[0, k]),
+                float(shares[1, k]),
+            )
+            for k, name in enumerate(classes)
+        },
+    )

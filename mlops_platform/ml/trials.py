@@ -1,0 +1,109 @@
+"""Which trials of a study count, what is tried next, and which trial wins.
+
+A study may hold trials of many data versions. Scores of different data, seeds or protocols do not compare, so
+a trial carries all three, and a `Ledger` sees those of its own kind only, except for the previous best
+parameters, which are tried again on new data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from mlops_platform.ml.model import DEFAULT, Params
+
+SPACE: dict[str, BaseDistribution] = {
+    "alpha": FloatDistribution(0.1, 5.0, log=True),
+    "word_ngram_max": IntDistribution(1, 2),
+    "char_ngram_max": IntDistribution(3, 5),
+    "min_df": IntDistribution(1, 3),
+    "char_weight": FloatDistribution(0.5, 2.0, log=True),
+}
+STARTUP_TRIALS = 8  # random trials before the sampler learns from them
+# A smaller gain in cross-validated F1 is noise, and the known parameters stay. Nested cross-validation,
+# weighted F1 on rows not seen, tuned minus default: on 764 rows with a good default, gains from .002 up gave
+# -.0036 (standard error .0022), from .01 up -.0027 (.0019); on 565 rows with a poor default, +.0105 (.0044).
+MIN_GAIN = 0.01
+PROTOCOL = 1  # raise it when folds, features or the classifier change, so that old scores are not compared
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class Ledger:
+    """The trials of one data version, seed and protocol within a study."""
+
+    def __init__(self, study: optuna.Study, data_version: str, seed: int) -> None:
+        self.study = study
+        self.seed = seed
+        self.key = {"data_version": data_version, "seed": seed, "protocol": PROTOCOL}
+
+    def _owns(self, trial: FrozenTrial) -> bool:
+        return all(trial.user_attrs.get(name) == value for name, value in self.key.items())
+
+    def finished(self) -> list[FrozenTrial]:
+        """Return the trials that were completed or pruned, in the order they ran."""
+        return [t for t in self.study.get_trials(deepcopy=False, states=FINISHED) if self._owns(t)]
+
+    def discard_unfinished(self) -> None:
+        """Fail what a killed process left behind: a trial that was running, or one still in the queue."""
+        for _ in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.study.ask()  # takes it from the queue: only a running trial may be failed
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def previous_best(self) -> Params | None:
+        """Return what was chosen for the data version that the study saw last before this one."""
+        others = [
+            trial
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if trial.user_attrs.get("data_version") not in (None, self.key["data_version"])
+            and trial.user_attrs.get("protocol") == PROTOCOL
+        ]
+        if not others:
+            return None
+        last = Ledger(self.study, others[-1].user_attrs["data_version"], others[-1].user_attrs["seed"])
+        return Params.from_dict(choose([t for t in others if last._owns(t)]).params)
+
+    def next_candidate(self, finished: Sequence[FrozenTrial]) -> tuple[dict[str, Any], str]:
+        """Return the next trial's parameters: the previous best, the default, then what the sampler draws.
+
+        The draw depends on the seed and on the finished trials alone, so a resumed study draws what an
+        undisturbed one would.
+        """
+        tried = {trial.user_attrs["source"] for trial in finished}
+        if "default" not in tried:
+            previous = None if "previous_best" in tried else self.previous_best()
+            if previous is not None and previous != DEFAULT:
+                return previous.to_dict(), "previous_best"
+            return DEFAULT.to_dict(), "default"
+        digest = hashlib.sha256(f"{self.seed}/{len(finished)}".encode()).digest()
+        sampler = optuna.samplers.TPESampler(
+            n_startup_trials=STARTUP_TRIALS, seed=int.from_bytes(digest[:4], "big"), multivariate=False
+        )
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for each replay tells nobody anything
+        try:
+            replay = optuna.create_study(direction="maximize", sampler=sampler)
+        finally:
+            optuna.logging.set_verbosity(verbosity)
+        replay.add_trials(finished)
+        return replay.ask(SPACE).params, "sampled"
+
+
+def best_of(complete: Sequence[FrozenTrial]) -> FrozenTrial:
+    """Return the trial with the highest score, the first of equals."""
+    return max(complete, key=lambda trial: (trial.values[0], -trial.number))
+
+
+def choose(complete: Sequence[FrozenTrial]) -> FrozenTrial:
+    """Return the best trial, unless the default or the previous best is as good within noise."""
+    best = best_of(complete)
+    for source in ("default", "previous_best"):
+        for trial in complete:
+            if trial.user_attrs["source"] == source and best.values[0] - trial.values[0] < MIN_GAIN:
+                return trial
+    return best

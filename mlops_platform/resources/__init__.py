@@ -1,0 +1,1 @@
+"""What the assets run on: warehouse, dbt, expectations, experiment tracking, stores of values."""

@@ -1,0 +1,51 @@
+"""All resources of the graph, made from the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.dbt import PreparedProject, prepared_project
+from mlops_platform.resources.expectations import ExpectationsEngine
+from mlops_platform.resources.studies import StudyStore
+from mlops_platform.resources.tracking import MlflowTracking
+from mlops_platform.resources.values import JsonValues
+from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.settings import DBT_PROJECT_DIR, Settings
+
+
+def dbt_project(settings: Settings) -> PreparedProject:
+    """The dbt project with its manifest, which is made when there is none that fits.
+
+    Args:
+        settings: Where the warehouse is, and where dbt may write.
+    """
+    variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
+    return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", variables)
+
+
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """Make the resources of the graph by their keys, but for `dbt`; none opens a connection before it is used.
+
+    Args:
+        settings: Where everything is.
+
+    Returns:
+        Resource key to resource.
+    """
+    return {
+        "warehouse": DuckDBWarehouse(
+            path=str(settings.warehouse_path),
+            schema_name=settings.schema_name,
+            lock_timeout=settings.lock_timeout,
+        ),
+        "expectations": ExpectationsEngine(docs_dir=str(settings.data_docs_dir), docs_url=settings.data_docs_url),
+        "datasets": DatasetStore(base_dir=str(settings.datasets_dir)),
+        "studies": StudyStore(url=settings.optuna_storage),
+        "tracking": MlflowTracking(
+            tracking_uri=settings.tracking_uri,
+            store_dir=str(settings.mlflow_dir),
+            ui_url=settings.mlflow_url,
+        ),
+        "io_manager": JsonValues(base_dir=str(settings.values_dir)),
+    }

@@ -1,0 +1,76 @@
+"""How the text of a CSV field becomes a typed value, as SQL: strict, without a silent change of the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_INTEGER = r"[+-]?[0-9]+(?:\.0*)?"
+_TIMESTAMP = (
+    r"[1-9][0-9]{3}-[0-9]{1,2}-[0-9]{1,2}"
+    r"(?:[T ][0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z| ?UTC|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
+)
+# How the start of a field of a type looks in a line; any other type: anything without comma and quote
+_STARTS = {"BIGINT": ' *"?[+-]?[0-9]+"? *', "TIMESTAMP": ' *"?[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[^,"]*"?'}
+
+
+class CastPlan:
+    """The SQL of one load: how the raw texts c0, c1, ... become the declared columns.
+
+    Args:
+        columns: Name and DuckDB type of each column.
+        positions: Position of each column in the file.
+        width: Number of columns of the file.
+    """
+
+    def __init__(self, columns: Mapping[str, str], positions: Mapping[str, int], width: int) -> None:
+        self.columns, self.positions = columns, positions
+        self.raw_names = [f"c{position}" for position in range(width)]
+
+    def casts(self) -> list[str]:
+        """The casts, each under the name that `value` gives; to be computed once, while reading."""
+        return [f"{self._cast(name)} AS {self.value(name)}" for name in self.columns if not self._is_text(name)]
+
+    def value(self, name: str) -> str:
+        """The column's value; NULL where the text is empty or bad."""
+        position = self.positions[name]
+        return f"c{position}" if self._is_text(name) else f"v{position}"
+
+    def is_bad(self, name: str) -> str:
+        """Whether there is a text that doesn't fit the column's type."""
+        if self._is_text(name):
+            return "false"
+        return f"({self.value(name)} IS NULL AND coalesce(trim(c{self.positions[name]}), '') <> '')"
+
+    def is_bad_row(self) -> str:
+        """Whether any column's text doesn't fit."""
+        return "(" + " OR ".join(self.is_bad(name) for name in self.columns) + ")"
+
+    def reason(self, name: str) -> str:
+        """The sentence that says why a bad text doesn't fit."""
+        wanted = {
+            "BIGINT": "is not a whole number that fits BIGINT",
+            "TIMESTAMP": "is not an ISO 8601 time such as 2026-01-31T12:00:00Z",
+        }.get(self.columns[name].upper(), f"is not a valid {self.columns[name]}")
+        return f"""'"' || c{self.positions[name]}[1:60] || '" {wanted}'"""
+
+    def row_start(self) -> str | None:
+        """A pattern (Python's and RE2's) for the start of a row, up to the last column whose type shows."""
+        kinds = {self.positions[name]: kind.upper() for name, kind in self.columns.items()}
+        typed = [position for position, kind in kinds.items() if kind in _STARTS]
+        if not typed:
+            return None
+        fields = (_STARTS.get(kinds.get(position, ""), '[^,"]*') for position in range(max(typed) + 1))
+        return ",".join(fields) + r"(?:,|[\r\n]|$)"
+
+    def _is_text(self, name: str) -> bool:
+        return self.columns[name].upper() == "VARCHAR"
+
+    def _cast(self, name: str) -> str:
+        text, kind = f"trim(c{self.positions[name]})", self.columns[name].upper()
+        if kind == "BIGINT":
+            return f"CASE WHEN regexp_full_match({text}, '{_INTEGER}') THEN TRY_CAST({text} AS BIGINT) END"
+        if kind == "TIMESTAMP":
+            # by way of TIMESTAMPTZ, because a direct cast drops the offset
+            utc = f"CAST(TRY_CAST(replace({text}, ' UTC', 'Z') AS TIMESTAMPTZ) AS TIMESTAMP)"
+            return f"CASE WHEN regexp_full_match({text}, '{_TIMESTAMP}') THEN {utc} END"
+        return f"TRY_CAST({text} AS {kind})"

@@ -1,0 +1,296 @@
+"""Experiment tracking and the model registry: MLflow, by URI.
+
+What a training run is (its parameters, its fingerprint, when a new version is made, which version an alias
+points to) is decided in ``assets``; here are the calls.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlops_platform.errors import ModelError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
+    from mlflow.tracking import MlflowClient
+    from sklearn.pipeline import Pipeline
+
+MODEL_NAME = "project-tagger"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+FINGERPRINT_TAG = "fingerprint"
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of the registered model, as much of it as the graph needs."""
+
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """What the version was made from: data, parameters, code."""
+        return self.tags.get(FINGERPRINT_TAG, "")
+
+
+class MlflowTracking(dg.ConfigurableResource):
+    """An MLflow tracking and registry store.
+
+    `store_dir` is where a local store keeps its database and artifacts; `ui_url` is where people reach the
+    MLflow UI, for links.
+    """
+
+    tracking_uri: str
+    store_dir: str
+    ui_url: str
+
+    def _client(self) -> "MlflowClient":
+        # read by MLflow at its first import
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        import mlflow
+
+        for name in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.models", "mlflow.sklearn"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with self._lock():
+            # the first use makes the database: two processes at once would both run its migrations
+            mlflow.set_tracking_uri(self.tracking_uri)
+            return mlflow.MlflowClient(self.tracking_uri)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        from filelock import FileLock
+
+        folder = Path(self.store_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            yield
+
+    def run_url(self, run_id: str) -> str:
+        """The MLflow UI's page of a run."""
+        experiment_id = self._client().get_run(run_id).info.experiment_id
+        return f"{self.ui_url}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def version_url(self, version: str) -> str:
+        """The MLflow UI's page of a model version."""
+        return f"{self.ui_url}/#/models/{MODEL_NAME}/versions/{version}"
+
+    def experiment(self, name: str) -> str:
+        """Find or make an experiment.
+
+        Args:
+            name: Name of the experiment.
+
+        Returns:
+            Its id.
+        """
+        client = self._client()
+        with self._lock():
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                artifacts = (Path(self.store_dir) / "artifacts").as_uri()
+                return str(client.create_experiment(name, artifact_location=artifacts))
+        if found.lifecycle_stage != "active":
+            raise ModelError(
+                f"MLflow experiment {name} was deleted: restore it with `mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}`, or set another experiment_name."
+            )
+        return str(found.experiment_id)
+
+    def find(self, fingerprint: str) -> RegisteredVersion | None:
+        """The version that was made from the same data, parameters and code, if there is one.
+
+        Args:
+            fingerprint: What to look for.
+
+        Returns:
+            The oldest such version whose files can be read, or None.
+        """
+        found = self._client().search_model_versions(
+            f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
+        )
+        for candidate in sorted(found, key=lambda each: int(each.version)):
+            if candidate.status == "READY" and self._readable(candidate):
+                return _plain(candidate)
+        return None
+
+    def _readable(self, version: "MlflowModelVersion") -> bool:
+        import mlflow.models
+
+        try:
+            mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version.version}")
+        except Exception:
+            # whatever the store answers, a version that can't be read is trained anew, not reused
+            return False
+        return True
+
+    def close_unfinished(self, experiment_id: str, fingerprint: str) -> int:
+        """Mark runs of this fingerprint that a killed process left behind.
+
+        Args:
+            experiment_id: Where to look.
+            fingerprint: What the runs were making.
+
+        Returns:
+            How many there were.
+        """
+        client = self._client()
+        left = client.search_runs(
+            [experiment_id],
+            f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and attributes.status = 'RUNNING'",
+        )
+        for run in left:
+            client.set_terminated(run.info.run_id, status="KILLED")
+        return len(left)
+
+    def register(
+        self,
+        model: "Pipeline",
+        example: "pd.DataFrame",
+        *,
+        experiment_id: str,
+        run_name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Mapping[str, bytes],
+        trusted_types: list[str],
+    ) -> RegisteredVersion:
+        """Log a fitted model with all that belongs to it, and register it as a new version.
+
+        Args:
+            model: A fitted pipeline.
+            example: Rows as the model takes them; they give the signature too.
+            experiment_id: Where the run goes.
+            run_name: Name of the run.
+            params: The model's parameters.
+            metrics: Figures known at training.
+            tags: Put on the run and on the version; must hold the fingerprint.
+            artifacts: File name to content, stored with the run.
+            trusted_types: Types that skops may load again.
+
+        Returns:
+            The new version.
+        """
+        client = self._client()
+        import mlflow
+        from mlflow.models import infer_signature
+
+        with mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags)) as run:
+            mlflow.log_params(dict(params))
+            mlflow.log_metrics(dict(metrics))
+            for name, content in artifacts.items():
+                _log_bytes(client, run.info.run_id, name, content)
+            info = mlflow.sklearn.log_model(
+                model,
+                name="model",
+                serialization_format="skops",
+                signature=infer_signature(example, model.predict(example)),
+                input_example=example,
+                # guessing the requirements takes 8 s and a second process
+                pip_requirements=_requirements(),
+                skops_trusted_types=trusted_types,
+            )
+            with self._lock():
+                made = mlflow.register_model(info.model_uri, MODEL_NAME, tags=dict(tags))
+        return _plain(made)
+
+    def log_evaluation(self, run_id: str, metrics: Mapping[str, float], artifacts: Mapping[str, bytes]) -> None:
+        """Add figures and pictures to the run that made a model; a repetition overwrites them.
+
+        Args:
+            run_id: The run.
+            metrics: Name to figure.
+            artifacts: File name to content.
+        """
+        client = self._client()
+        for name, value in metrics.items():
+            client.log_metric(run_id, name, value, step=0)
+        for name, content in artifacts.items():
+            _log_bytes(client, run_id, name, content)
+
+    def version(self, version: str) -> RegisteredVersion:
+        """Look a version up.
+
+        Raises:
+            ModelError: There is no such version.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _plain(self._client().get_model_version(MODEL_NAME, version))
+        except MlflowException:
+            raise ModelError(
+                f"Version {version} of model {MODEL_NAME} is not in the registry: materialize trained_model."
+            ) from None
+
+    def by_alias(self, alias: str) -> RegisteredVersion | None:
+        """The version an alias points to, or None."""
+        client = self._client()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _plain(client.get_model_version_by_alias(MODEL_NAME, alias))
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise ModelError(f"The model registry did not answer: {error.message}") from None
+
+    def set_alias(self, alias: str, version: str, tags: Mapping[str, str]) -> None:
+        """Point an alias at a version, and say why in the version's tags.
+
+        The tags go first: an alias that has moved always has its reason.
+        """
+        client = self._client()
+        for key, value in tags.items():
+            client.set_model_version_tag(MODEL_NAME, version, key, value)
+        client.set_registered_model_alias(MODEL_NAME, alias, version)
+
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """All figures of a run."""
+        return dict(self._client().get_run(run_id).data.metrics)
+
+    def load(self, version: str) -> "Pipeline":
+        """Load a version's pipeline.
+
+        Raises:
+            ModelError: The files are missing or damaged.
+        """
+        self._client()
+        import mlflow.sklearn
+
+        try:
+            return mlflow.sklearn.load_model(f"models:/{MODEL_NAME}/{version}")
+        except Exception as error:
+            raise ModelError(
+                f"Version {version} of model {MODEL_NAME} cannot be loaded ({type(error).__name__}: "
+                f"{(str(error).splitlines() or ['no message'])[0]}): materialize trained_model again."
+            ) from error
+
+
+def _plain(version: "MlflowModelVersion") -> RegisteredVersion:
+    return RegisteredVersion(str(version.version), str(version.run_id), dict(version.tags))
+
+
+def _log_bytes(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        client.log_artifact(run_id, str(path))
+
+
+def _requirements() -> list[str]:
+    from importlib.metadata import version
+
+    return [f"{name}=={version(name)}" for name in ("mlflow", "pandas", "scikit-learn", "skops")]

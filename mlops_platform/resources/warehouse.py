@@ -1,0 +1,231 @@
+"""The embedded warehouse: one DuckDB file, and the only place that opens it.
+
+Everything that goes into or comes out of a warehouse table passes here. How a CSV is read belongs to
+``csv_loading``; what a table means belongs to the assets.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import duckdb
+from pydantic import Field
+
+from mlops_platform.errors import WarehouseError
+from mlops_platform.resources.csv_loading import LoadResult, load_csv
+from mlops_platform.resources.table_version import literal, quote, table_version
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["DuckDBWarehouse", "LoadResult"]
+
+_LOCK_RETRY_SECONDS = 0.25
+
+
+class DuckDBWarehouse(dg.ConfigurableResource):
+    """A DuckDB file whose tables live in one schema.
+
+    One process holds the file at a time, so each method opens it, does one thing and closes it again.
+    """
+
+    path: str = Field(description="The DuckDB file; it and its folder are made when missing.")
+    schema_name: str = Field(default="mlops_course", description="Schema of the tables.")
+    lock_timeout: float = Field(
+        default=60.0, ge=0, description="Seconds to wait for another process that holds the file."
+    )
+
+    @contextmanager
+    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Opens the file read-write, in UTC and in the platform's schema, and closes it at the end.
+
+        Always with DuckDB's default configuration: a second connection of the process with another one fails.
+
+        Raises:
+            WarehouseError: If another process still holds the file after `lock_timeout` seconds, or the file
+                isn't a database that this DuckDB can open.
+        """
+        connection = self._open()
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            self._use_schema(connection)
+            yield connection
+        finally:
+            connection.close()
+
+    def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
+        """Replaces a table by the rows of a CSV file, and its entries in `rejects`, in one transaction.
+
+        Args:
+            table: Name of the table.
+            path: The local file.
+            columns: Column names and their DuckDB types.
+            source: What to call the file in errors and in `rejects`.
+
+        Raises:
+            SourceError: If the file can't be loaded; the old table stays.
+            WarehouseError: If the warehouse can't take it; the old table stays.
+        """
+        with self._working() as connection:
+            return load_csv(connection, table, path, columns, source)
+
+    def has_table(self, table: str) -> bool:
+        """Says whether the table (or view) exists."""
+        with self._working() as connection:
+            return self._exists(connection, table)
+
+    def row_count(self, table: str) -> int:
+        """Counts the rows of a table.
+
+        Raises:
+            WarehouseError: If the table doesn't exist.
+        """
+        with self._on_table(table) as connection:
+            return int(connection.execute(f"SELECT count(*) FROM {quote(table)}").fetchall()[0][0])  # noqa: S608
+
+    def describe(self, table: str) -> list[tuple[str, str]]:
+        """Lists a table's columns as (name, DuckDB type), in their order.
+
+        Raises:
+            WarehouseError: If the table doesn't exist.
+        """
+        with self._on_table(table) as connection:
+            rows = connection.execute(f"DESCRIBE {quote(table)}").fetchall()
+            return [(name, kind) for name, kind, *_ in rows]
+
+    def content_version(self, table: str) -> str:
+        """Digests a table's content, independent of row order (see `table_version`).
+
+        Raises:
+            WarehouseError: If the table doesn't exist.
+        """
+        with self._on_table(table) as connection:
+            return table_version(connection, table)
+
+    def export_parquet(self, query: str, path: Path) -> int:
+        """Writes a query's rows to a Parquet file, which appears whole or not at all.
+
+        Args:
+            query: A SELECT; its ORDER BY is the order of the rows.
+            path: The file; its folder is made when missing, an old file is replaced.
+
+        Returns:
+            Number of rows.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with self._working() as connection:
+                (rows,) = connection.execute(
+                    f"COPY ({query}) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
+                ).fetchall()[0]
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return int(rows)
+
+    def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
+        """Returns a query's rows as an Arrow table."""
+        with self._working() as connection:
+            return connection.sql(query, params=params).to_arrow_table()
+
+    def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Returns a query's rows as tuples; for few rows."""
+        with self._working() as connection:
+            return connection.execute(query, params).fetchall()
+
+    def execute(self, query: str, params: Sequence[object] | None = None) -> None:
+        """Runs a statement; several in one string share no transaction unless they say so."""
+        with self._working() as connection:
+            connection.execute(query, params)
+
+    @contextmanager
+    def _working(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection whose DuckDB errors come out as one sentence."""
+        with self.connect() as connection:
+            try:
+                yield connection
+            except duckdb.CatalogException as error:
+                missing = re.search(r"(?:Table|View) with name (\S+) does not exist", str(error))
+                if missing is None:
+                    raise WarehouseError(self._refused(error)) from error
+                raise WarehouseError(self._missing(missing[1])) from error
+            except duckdb.Error as error:
+                raise WarehouseError(self._refused(error)) from error
+
+    @contextmanager
+    def _on_table(self, table: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._working() as connection:
+            if not self._exists(connection, table):
+                raise WarehouseError(self._missing(table))
+            yield connection
+
+    def _exists(self, connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+        found = connection.execute(
+            "SELECT 1 FROM information_schema.tables WHERE table_catalog = current_database() "
+            "AND table_schema = ? AND lower(table_name) = lower(?)",
+            [self.schema_name, table],
+        ).fetchone()
+        return found is not None
+
+    def _missing(self, table: str) -> str:
+        return (
+            f"The warehouse {self.path} has no table {self.schema_name}.{table}; "
+            "materialize the asset that writes it first."
+        )
+
+    def _refused(self, error: duckdb.Error) -> str:
+        return f"The warehouse {self.path} refused a statement: {str(error).splitlines()[0]}"
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        try:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WarehouseError(
+                f"The folder of the warehouse {self.path} cannot be made ({error.strerror}); "
+                "check MLOPS_HOME and its permissions."
+            ) from error
+        deadline = time.monotonic() + self.lock_timeout
+        waiting = False
+        while True:
+            try:
+                return duckdb.connect(self.path)
+            except duckdb.Error as error:
+                message = str(error)
+                if "set lock on file" not in message:
+                    raise WarehouseError(
+                        f"The warehouse {self.path} cannot be opened ({message.splitlines()[0]}); "
+                        "move the file away to start with an empty one, or check its permissions."
+                    ) from error
+                holder = _lock_holder(message)
+            if time.monotonic() >= deadline:
+                raise WarehouseError(
+                    f"The warehouse {self.path} is held by {holder}, and was not free within "
+                    f"{self.lock_timeout:g} s; wait for that process or stop it."
+                )
+            if not waiting:
+                waiting = True
+                dg.get_dagster_logger().info(
+                    f"Waiting up to {self.lock_timeout:g} s for the warehouse {self.path}, held by {holder}."
+                )
+            time.sleep(max(0.0, min(_LOCK_RETRY_SECONDS, deadline - time.monotonic())))
+
+    def _use_schema(self, connection: duckdb.DuckDBPyConnection) -> None:
+        known = connection.execute(
+            "SELECT 1 FROM duckdb_schemas() WHERE database_name = current_database() AND schema_name = ?",
+            [self.schema_name],
+        ).fetchone()
+        if known is None:  # asked first: two threads that create it at once would conflict
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema_name)}")
+        connection.execute(f"USE {quote(self.schema_name)}")
+
+
+def _lock_holder(message: str) -> str:
+    """Reads the holder of the lock out of DuckDB's message."""
+    found = re.search(r"held in (.+?) \(PID (\d+)\)", message)
+    return f"process {found[2]} ({found[1]})" if found else "another process"

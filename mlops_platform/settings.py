@@ -1,0 +1,107 @@
+"""Every setting of the platform, and the only reader of the environment.
+
+A setting is an environment variable with the prefix ``MLOPS_`` (``MLOPS_HOME`` sets ``home``); a ``.env``
+file in the current folder is read too. Nothing here makes a folder or opens a connection.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+SAMPLE_DIR = Path(__file__).resolve().parent / "sample"
+DBT_PROJECT_DIR = PROJECT_ROOT / "dbt_transforms"
+GX_ROOT_DIR = PROJECT_ROOT / "great_expectations"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseSettings):
+    """What a user can set, with the values that need no account."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", env_file=".env", extra="ignore", frozen=True)
+
+    env: Literal["local"] = Field("local", description="Which resources the graph runs on.")
+    home: Path = Field(PROJECT_ROOT / "var", description="The folder that holds all state the platform writes.")
+    projects_uri: str = Field(str(SAMPLE_DIR / "projects.csv"), description="Path or http(s) URL of the projects CSV.")
+    tags_uri: str = Field(str(SAMPLE_DIR / "tags.csv"), description="Path or http(s) URL of the tags CSV.")
+    schema_name: str = Field(
+        "mlops_course", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Schema of the warehouse tables."
+    )
+    max_reject_share: Share = Field(
+        0.01, description="Share of rejected CSV rows above which an ingest check fails and stops the run."
+    )
+    fetch_timeout: float = Field(30.0, gt=0, description="Seconds to wait for a source's HTTP server.")
+    lock_timeout: float = Field(
+        60.0, ge=0, description="Seconds to wait for another process that holds the warehouse file."
+    )
+    num_trials: int = Field(20, ge=1, description="Default number of Optuna trials per dataset.")
+    test_share: Share = Field(0.2, gt=0.0, lt=1.0, description="Share of the ids that the test split takes.")
+    min_f1: Share = Field(0.7, description="Weighted F1 on the test split below which no model is promoted.")
+    retrain_cron: str = Field("0 */6 * * *", description="Cron window (UTC) in which automation retrains at most once.")
+    daily_cron: str = Field("0 6 * * *", description="Cron (UTC) of the daily end_to_end schedule.")
+    freshness_hours: float = Field(
+        36.0, gt=0.1, description="Hours after which an asset that was not materialized again is stale."
+    )
+    ui_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI on 127.0.0.1.")
+    mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
+    docs_port: int = Field(3080, ge=1, le=65535, description="Port of the Data Docs on 127.0.0.1.")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().resolve()
+
+    @property
+    def warehouse_path(self) -> Path:
+        """The DuckDB file."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def data_docs_dir(self) -> Path:
+        """Where Great Expectations writes its Data Docs site."""
+        return self.home / "data_docs"
+
+    @property
+    def data_docs_url(self) -> str:
+        """Where `mlops ui` serves the Data Docs."""
+        return f"http://127.0.0.1:{self.docs_port}"
+
+    @property
+    def datasets_dir(self) -> Path:
+        """Content-addressed Parquet snapshots of the training data."""
+        return self.home / "datasets"
+
+    @property
+    def values_dir(self) -> Path:
+        """Small asset values (params, metrics, decisions) as JSON."""
+        return self.home / "values"
+
+    @property
+    def mlflow_dir(self) -> Path:
+        """The local MLflow store: its database and its artifacts."""
+        return self.home / "mlflow"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking and registry store."""
+        return f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Where `mlops ui` serves the MLflow UI."""
+        return f"http://127.0.0.1:{self.mlflow_port}"
+
+    @property
+    def optuna_storage(self) -> str:
+        """Optuna's persistent storage."""
+        return f"sqlite:///{self.home / 'optuna.db'}"
+
+    @property
+    def dagster_home(self) -> Path:
+        """The Dagster instance: runs, events, schedules."""
+        return self.home / "dagster"

@@ -1,0 +1,250 @@
+"""Tuning: selection, pruning, memory, and what a killed process leaves behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from mlops_platform.ml import trials, tuning
+from mlops_platform.ml.metrics import weighted_f1
+from mlops_platform.ml.model import DEFAULT, TEXT, Params, build_pipeline, stratified_folds
+from mlops_platform.ml.tuning import TrialRecord, TuningResult, tune
+from mlops_platform_tests.ml.corpus import made_up
+
+TEXTS, LABELS = made_up(120, noise=0.25)
+OTHER = made_up(120, seed=9, noise=0.25)
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def new_study() -> optuna.Study:
+    return optuna.create_study(direction="maximize", study_name="optimization")
+
+
+def file_study(path: Path) -> optuna.Study:
+    return optuna.create_study(
+        direction="maximize", study_name="optimization", storage=f"sqlite:///{path}", load_if_exists=True
+    )
+
+
+def run(study: optuna.Study, num_trials: int, version: str = "v1", **more: object) -> TuningResult:
+    texts, labels = (TEXTS, LABELS) if version == "v1" else OTHER
+    arguments = {"num_trials": num_trials, "seed": 0, "data_version": version, **more}
+    return tune(study, texts, labels, **arguments)  # type: ignore[arg-type]
+
+
+def without_numbers(result: TuningResult) -> list[tuple[object, ...]]:
+    """What matters of the trials: a killed one leaves a gap in the numbers, no more."""
+    return [(t.score, t.pruned, t.source, t.params, t.fold_scores) for t in result.trials]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> TuningResult:
+    return run(new_study(), 14)
+
+
+def test_a_fresh_study_starts_with_the_default_and_is_never_worse(undisturbed: TuningResult) -> None:
+    assert undisturbed.trials[0].source == "default"
+    assert undisturbed.trials[0].params == DEFAULT
+    assert undisturbed.trials[0].score == undisturbed.baseline_score
+    assert undisturbed.score >= undisturbed.baseline_score
+    assert undisturbed.trials_run == undisturbed.trials_total == 14
+
+
+def test_scores_are_those_of_the_model_that_will_be_trained(undisturbed: TuningResult) -> None:
+    for trial in [t for t in undisturbed.trials if not t.pruned][:3]:
+        frame, tags, scores = pd.DataFrame({TEXT: TEXTS}), np.array(LABELS), []
+        for train, held_out in stratified_folds(TEXTS, LABELS, n_splits=tuning.FOLDS, seed=0):
+            model = build_pipeline(trial.params).fit(frame.iloc[train], tags[train])
+            scores.append(weighted_f1(tags[held_out], model.predict(frame.iloc[held_out])))
+        assert scores == pytest.approx(trial.fold_scores)
+        assert trial.score == pytest.approx(np.mean(scores))
+
+
+def test_prunes_exactly_the_trials_that_fall_behind_the_incumbent(undisturbed: TuningResult) -> None:
+    best: list[float] = []
+    for trial in undisturbed.trials:
+        means = [np.mean(trial.fold_scores[: k + 1]) for k in range(len(trial.fold_scores))]
+        behind = [bool(best) and m < np.mean(best[: k + 1]) - tuning.PRUNE_MARGIN for k, m in enumerate(means)]
+        assert trial.pruned == (len(means) < tuning.FOLDS)
+        if trial.source == "sampled":
+            assert not any(behind[:-1])
+            assert trial.pruned == any(behind[: tuning.FOLDS - 1])
+        if not trial.pruned and (not best or np.mean(trial.fold_scores) > np.mean(best)):
+            best = trial.fold_scores
+    assert 0 < undisturbed.trials_pruned < undisturbed.trials_total
+    assert undisturbed.trials_pruned == sum(t.pruned for t in undisturbed.trials)
+
+
+def test_row_order_does_not_matter(undisturbed: TuningResult) -> None:
+    reversed_rows = tune(new_study(), TEXTS[::-1], LABELS[::-1], num_trials=14, seed=0, data_version="anything")
+    assert reversed_rows == undisturbed
+
+
+def test_a_second_call_runs_nothing_and_a_larger_one_adds(undisturbed: TuningResult) -> None:
+    study = new_study()
+    six = run(study, 6)
+    again = run(study, 6)
+    assert again.trials_run == 0
+    assert (again.params, again.score, again.trials) == (six.params, six.score, six.trials)
+    full = run(study, 14)
+    assert full.trials_run == 8
+    assert full.trials == undisturbed.trials
+    assert full.params == undisturbed.params
+    assert run(study, 6).trials == six.trials  # the answer to a question does not depend on later ones
+
+
+def test_another_seed_shares_no_scores() -> None:
+    study = new_study()
+    run(study, 3)
+    other = run(study, 3, seed=1)
+    assert other.trials_run == 3
+
+
+def prefer(params: Params, by: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `params` score higher by `by` than anything else does."""
+    scores = tuning._Scorer.__call__
+
+    def biased(self: tuning._Scorer, fold: int, tried: Params) -> float:
+        return 0.8 * scores(self, fold, DEFAULT) + (by if tried == params else 0.0)
+
+    monkeypatch.setattr(tuning._Scorer, "__call__", biased)
+
+
+@pytest.mark.parametrize(("by", "moves"), [(0.02, True), (0.005, False)])
+def test_the_default_stays_unless_the_gain_is_more_than_noise(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult, by: float, moves: bool
+) -> None:
+    target = undisturbed.trials[4].params
+    prefer(target, by, monkeypatch)
+    result = run(new_study(), 5)
+    assert result.params == (target if moves else DEFAULT)
+    assert result.score - result.baseline_score == pytest.approx(by if moves else 0.0)
+
+
+def test_the_previous_best_comes_first_on_new_data(monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult) -> None:
+    target = undisturbed.trials[4].params
+    prefer(target, 0.1, monkeypatch)
+    study = new_study()
+    assert run(study, 5).params == target
+    on_new_data = run(study, 4, "v2")
+    assert [t.source for t in on_new_data.trials] == ["previous_best", "default", "sampled", "sampled"]
+    assert on_new_data.trials[0].params == target
+    assert not on_new_data.trials[1].pruned  # though far behind: it is the baseline
+    assert on_new_data.params == target
+    assert on_new_data.source == "previous_best"
+    # a trial of one data version does not count for another
+    assert run(study, 5).trials_run == 0
+
+
+def test_scores_of_other_data_do_not_steer_the_sampler(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult
+) -> None:
+    study = new_study()
+    run(study, 12, "v2")
+    monkeypatch.setattr(trials, "MIN_GAIN", 1.0)  # the default wins there, so here no previous best comes first
+    after_others = run(study, 14)
+    assert without_numbers(after_others) == without_numbers(undisturbed)
+
+
+def test_one_trial_on_new_data_still_knows_the_baseline(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult
+) -> None:
+    target = undisturbed.trials[4].params
+    study = new_study()
+    with monkeypatch.context() as patch:
+        prefer(target, 0.1, patch)
+        run(study, 5)
+    result = run(study, 1, "v2")  # without the bias the previous best is no better than the default
+    assert result.trials[0].params == target
+    assert result.score >= result.baseline_score > 0
+
+
+def test_what_a_killed_process_left_is_failed_and_without_influence(undisturbed: TuningResult) -> None:
+    study = new_study()
+    run(study, 5)
+    ghost = study.ask(tuning.SPACE)  # running, with a score that would mislead everything after it
+    ghost.set_user_attr("data_version", "v1")
+    ghost.report(0.99, 0)
+    study.enqueue_trial(DEFAULT.to_dict())  # still in the queue
+    result = run(study, 14)
+    assert without_numbers(result) == without_numbers(undisturbed)
+    assert result.params == undisturbed.params
+    states = [trial.state for trial in study.trials]
+    assert states.count(TrialState.FAIL) == 2
+    assert not {TrialState.RUNNING, TrialState.WAITING} & set(states)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mlops_platform.ml import trials, tuning
+from mlops_platform_tests.ml import test_tuning as t
+
+finished = []
+scores = tuning._Scorer.__call__
+def score(self, fold, params):
+    if len(finished) >= 6 and fold:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return scores(self, fold, params)
+tuning._Scorer.__call__ = score
+t.run(t.file_study(Path(sys.argv[1])), 14, callback=finished.append)
+"""
+
+
+def test_killed_in_the_middle_and_resumed_ends_in_the_same_place(undisturbed: TuningResult, tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    study = file_study(path)
+    assert TrialState.RUNNING in [trial.state for trial in study.trials]
+    resumed = run(study, 14)
+    assert 0 < resumed.trials_run <= 8
+    assert without_numbers(resumed) == without_numbers(undisturbed)
+    assert resumed.params == undisturbed.params
+
+
+def test_a_failing_trial_is_failed_and_the_error_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> float:
+        raise MemoryError("no room")
+
+    study = new_study()
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning._Scorer, "__call__", broken)
+        with pytest.raises(MemoryError):
+            run(study, 2)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL]
+    assert run(study, 2).trials_total == 2
+
+
+def test_calls_back_after_each_trial() -> None:
+    seen: list[TrialRecord] = []
+    result = run(new_study(), 3, callback=seen.append)
+    assert seen == result.trials
+
+
+def test_a_tag_with_fewer_rows_than_folds_is_no_obstacle() -> None:
+    texts, labels = TEXTS + ["sextant compass anchor"] * 2, LABELS + ["sea"] * 2
+    assert tune(new_study(), texts, labels, num_trials=2, seed=0, data_version="v3").trials_total == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda: run(optuna.create_study(direction="minimize"), 2), "must maximize"),
+        (lambda: run(new_study(), 0), "num_trials is 0"),
+        (lambda: tune(new_study(), [], [], num_trials=1, seed=0, data_version="v"), "no labelled rows"),
+        (lambda: tune(new_study(), ["a"], [], num_trials=1, seed=0, data_version="v"), "1 texts and 0 tags"),
+    ],
+)
+def test_refuses_what_cannot_be_tuned(change: Callable[[], TuningResult], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        change()

@@ -1,0 +1,62 @@
+"""The content version of a table."""
+
+from __future__ import annotations
+
+import hashlib
+
+import duckdb
+import pytest
+
+from mlops_platform.resources.table_version import table_version
+
+
+def version(values: str, columns: str = "id BIGINT, name VARCHAR", insert: str = "") -> str:
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE t ({columns})")
+        if values:
+            connection.execute(f"INSERT INTO t {insert} VALUES {values}")
+        return table_version(connection, "t")
+
+
+def test_is_the_same_everywhere() -> None:
+    # worked out by hand, from nothing but MD5 and SHA-256
+    digests = [hashlib.md5(row, usedforsecurity=False).hexdigest() for row in (b"1:1;2:\xc3\xa9;", b"1:2;-;")]
+    sums = [sum(int(digest[part], 16) for digest in digests) for part in (slice(0, 15), slice(15, 30))]
+    content = f"[('id', 'BIGINT'), ('name', 'VARCHAR')]|2|{sums[0]}|{sums[1]}"
+    assert version("(1, 'é'), (2, NULL)") == hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def test_does_not_depend_on_the_order_of_rows_or_columns() -> None:
+    expected = version("(1, 'a'), (2, 'b')")
+    assert version("(2, 'b'), (1, 'a')") == expected
+    assert version("('a', 1), ('b', 2)", "name VARCHAR, id BIGINT") == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "(1, 'a')",
+        "(1, 'a'), (2, 'b'), (2, 'b')",
+        "(1, 'a'), (2, 'b'), (2, 'b'), (2, 'b')",
+        "(1, 'b'), (2, 'a')",
+        "(1, 'a'), (2, NULL)",
+        "(1, 'a'), (2, '')",
+        "(1, 'a'), (2, '-')",
+        "(1, 'a'), (NULL, 'b')",
+        "",
+    ],
+)
+def test_sees_a_difference(values: str) -> None:
+    assert version(values) != version("(1, 'a'), (2, 'b')")
+
+
+def test_fields_do_not_run_into_each_other() -> None:
+    columns = "a VARCHAR, b VARCHAR"
+    assert version("('x;1:', 'y')", columns) != version("('x', '1:;y')", columns)
+    assert version("(NULL, '-')", columns) != version("('-', NULL)", columns)
+
+
+def test_sees_a_microsecond_and_a_type() -> None:
+    one, two = "('2026-01-01 00:00:00.000001')", "('2026-01-01 00:00:00.000002')"
+    assert version(one, "at_ TIMESTAMP") != version(two, "at_ TIMESTAMP")
+    assert version("(1)", "n BIGINT") != version("(1)", "n INTEGER")

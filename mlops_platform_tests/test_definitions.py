@@ -1,0 +1,86 @@
+"""The graph as a whole: what is in it, and what loading it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import dagster as dg
+import pytest
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.json import JSONSnapshotExtension
+
+from mlops_platform.definitions import build_definitions
+from mlops_platform.settings import PROJECT_ROOT, Settings
+
+HEAVY = ("great_expectations", "mlflow", "sklearn", "optuna", "pandas", "matplotlib", "google")
+
+
+@pytest.fixture(scope="module")
+def defs(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    return build_definitions(Settings(home=tmp_path_factory.mktemp("home")))
+
+
+def _describe(defs: dg.Definitions) -> dict[str, Any]:
+    graph = defs.resolve_asset_graph()
+    assets = {}
+    for key in sorted(graph.get_all_asset_keys(), key=lambda each: each.to_user_string()):
+        node = graph.get(key)
+        condition = node.automation_condition
+        checks = {check.name: graph.get(check).blocking for check in graph.get_check_keys_for_assets({key})}
+        policy = node.freshness_policy
+        assets[key.to_user_string()] = {
+            "group": node.group_name,
+            "deps": sorted(parent.to_user_string() for parent in node.parent_keys),
+            "owners": sorted(node.owners),
+            "automation": condition.get_label() if condition else None,
+            "freshness": str(policy),
+            "blocking_checks": sorted(name for name, blocking in checks.items() if blocking),
+            "other_checks": sorted(name for name, blocking in checks.items() if not blocking),
+        }
+    repository = defs.get_repository_def()
+    return {
+        "assets": assets,
+        "jobs": {
+            job.name: sorted(key.to_user_string() for key in job.asset_layer.selected_asset_keys)
+            for job in repository.get_all_jobs()
+            if not job.name.startswith("__")
+        },
+        "schedules": {each.name: each.cron_schedule for each in repository.schedule_defs},
+        "sensors": sorted(each.name for each in repository.sensor_defs),
+    }
+
+
+def test_the_graph_is_what_it_was(defs: dg.Definitions, snapshot: SnapshotAssertion) -> None:
+    """Keys, groups, deps, checks and policies; `pytest --snapshot-update` takes a change that is meant."""
+    assert _describe(defs) == snapshot.use_extension(JSONSnapshotExtension)
+
+
+def test_every_asset_is_described_owned_and_kept_fresh(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert len(node.description or "") > 40, key
+        assert node.owners, key
+        assert node.kinds, key
+        assert node.freshness_policy is not None, key
+
+
+def test_loading_the_definitions_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, mlops_platform.definitions\n"
+        # gRPC, which Dagster itself talks by, brings protobuf; the bare namespaces cost nothing
+        "light = ('google', 'google.cloud', 'google.protobuf', 'google._upb')\n"
+        "mods = {m for m in sys.modules if m not in light and not m.startswith(light[2:])}\n"
+        f"print(sorted({{m.split('.')[0] for m in mods}} & set({HEAVY!r})))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_two_code_locations_do_not_share_settings(defs: dg.Definitions, tmp_path: Any) -> None:
+    other = build_definitions(Settings(home=tmp_path))
+    assert defs.resources is not None
+    assert other.resources is not None
+    assert defs.resources["warehouse"].path != other.resources["warehouse"].path
