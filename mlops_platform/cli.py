@@ -44,7 +44,7 @@ def run(
     """Run a job of the graph here and now, with progress and a summary."""
     from mlops_platform.commands.run import run_job
 
-    if not run_job(Settings(), job, _read_config(config)):
+    if not run_job(Settings(), job, _read_config(config), debug="--debug" in sys.argv[1:]):
         raise typer.Exit(1)
 
 

@@ -69,8 +69,8 @@ def build_tuning_asset(num_trials: int) -> dg.AssetsDefinition:
             value=value,
             data_version=dg.DataVersion(_digest({"params": params, "dataset": version})),
             metadata={
-                "cv_f1_weighted": result.score,
-                "default_cv_f1_weighted": result.baseline_score,
+                "cv_f1_weighted": round(result.score, 4),
+                "default_cv_f1_weighted": round(result.baseline_score, 4),
                 "params": dg.MetadataValue.json(params),
                 "study": config.study_name,
                 "trials": result.trials_total,

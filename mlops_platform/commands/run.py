@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, open_instance
@@ -28,7 +30,9 @@ class Progress:
     passed: int = 0
     failed: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    check_steps: set[str] = field(default_factory=set)
     _in_step: list[str] = field(default_factory=list)
+    _made: bool = False
 
     def on_event(self, entry: EventLogEntry, _cursor: str | None = None) -> None:
         """Take in one event of the run."""
@@ -38,9 +42,11 @@ class Progress:
         if event is None:
             return
         if event.event_type is dg.DagsterEventType.STEP_START:
-            self._in_step = []
+            self._in_step, self._made = [], False
             if self.console.is_terminal:
                 self.console.print(f"  … {event.step_key}", end="\r", style="dim")
+        elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
+            self._made = True
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             self._on_check(event)
         elif event.event_type is dg.DagsterEventType.STEP_SUCCESS:
@@ -70,6 +76,8 @@ class Progress:
         checks = ""
         if self._in_step:
             bad = self._in_step.count("failed")
+            if not self._made:
+                self.check_steps.add(step)
             checks = f"{self._in_step.count('passed')} checks passed"
             checks += f", [yellow]{bad} failed[/]" if bad else ""
         self.console.print(f"  [green]✓[/] {step:<32} {seconds:6.1f} s  {checks}", highlight=False)
@@ -94,14 +102,14 @@ def sentence_of(event: DagsterEvent) -> str:
     return f"{event.step_key}: {message.splitlines()[0]}"
 
 
-def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, quiet: bool = False) -> bool:
+def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: bool = False) -> bool:
     """Execute a job of the graph in this process.
 
     Args:
         settings: What to run on.
         job: Name of the job.
         config: Run config.
-        quiet: Print no progress and no summary.
+        debug: Leave what libraries print on the terminal; else it goes to `logs/run.log` in the home.
 
     Returns:
         Whether the run succeeded.
@@ -109,13 +117,16 @@ def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, quiet: b
     Raises:
         PlatformError: The job is unknown, the config does not fit, or another run is at work.
     """
-    with exclusive(settings), open_instance(settings) as instance, _own_terminal() as terminal:
+    log = None if debug else settings.home / "logs" / "run.log"
+    with exclusive(settings), open_instance(settings) as instance, terminal_apart(log) as terminal:
         from rich.console import Console
 
-        console = Console(file=terminal, quiet=quiet, soft_wrap=True)
+        if log is not None:
+            log.write_bytes(b"")
+        console = Console(file=terminal, soft_wrap=True)
         killed = close_killed_runs(instance)
         if killed:
-            console.print(f"{killed} earlier run(s) were killed; this one heals what they left.")
+            console.print("An earlier run was killed; this one heals what it left.")
         console.print("Loading the graph ...", style="dim")
         from mlops_platform.definitions import build_definitions
 
@@ -157,13 +168,30 @@ def _as_sentence(error: Exception) -> Exception:
     return error
 
 
-class _own_terminal:  # noqa: N801
-    """A handle on the terminal that stays ours while steps redirect standard output to their logs."""
+@contextmanager
+def terminal_apart(log: Path | None) -> Iterator[TextIO]:
+    """Keep the terminal for our own lines: what libraries print to it goes to a file.
 
-    def __enter__(self) -> TextIO:
+    Args:
+        log: The file; None leaves their output where it is.
+
+    Yields:
+        The terminal.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    try:
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+        with os.fdopen(os.dup(saved[0]), "w", buffering=1, encoding="utf-8") as terminal:
+            yield terminal
+    finally:
         sys.stdout.flush()
-        self._file = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)

@@ -94,10 +94,7 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     for failed in progress.failed:
         console.print(f"    ✗ {failed}", highlight=False, markup=False)
     _print_champion(console, champion(settings))
-    slowest = sorted(progress.seconds.items(), key=lambda item: -item[1])
-    total = sum(progress.seconds.values())
-    took = ", ".join(f"{step} {seconds:.1f}" for step, seconds in slowest[:3])
-    console.print(f"  {'seconds in steps':<20} {total:.1f}" + (f" (most: {took})" if took else ""), highlight=False)
+    _print_seconds(console, progress)
     console.print()
     if success:
         console.print("[green]Done.[/]", end=" ")
@@ -107,6 +104,16 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
             console.print(f"  {problem}", highlight=False, markup=False)
         console.print("What was there before is kept; run again once this is mended.")
     console.print(f"See it in the UI:  {ui_command()}", highlight=False)
+
+
+def _print_seconds(console: Console, progress: Progress) -> None:
+    """A line for the assets and one for their checks; dbt's two tables are one step."""
+    steps = {"transform": "labeled and unlabeled_projects"}
+    assets = {name: seconds for name, seconds in progress.seconds.items() if name not in progress.check_steps}
+    took = ", ".join(f"{steps.get(name, name)} {seconds:.1f}" for name, seconds in assets.items())
+    checks = sum(progress.seconds.values()) - sum(assets.values())
+    console.print(f"  {'seconds':<20} {took or '-'}", highlight=False)
+    console.print(f"  {'':<20} checks {checks:.1f}, all {sum(progress.seconds.values()):.1f}", highlight=False)
 
 
 def _print_champion(console: Console, found: dict[str, Any] | None) -> None:

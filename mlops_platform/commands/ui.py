@@ -16,6 +16,12 @@ from mlops_platform.settings import Settings
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # eight more processes, for evaluation jobs that nothing here asks for
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PYTHONWARNINGS": "ignore",
+}
 
 
 def serve(settings: Settings) -> int:
@@ -57,7 +63,8 @@ def serve(settings: Settings) -> int:
 
 def _dagster(settings: Settings) -> list[str]:
     module = ["-m", "mlops_platform.definitions"]
-    return ["dagster", "dev", *module, "--host", HOST, "--port", str(settings.ui_port)]
+    where = ["--host", HOST, "--port", str(settings.ui_port)]
+    return ["dagster", "dev", *module, *where, "--log-level", "warning"]
 
 
 def _mlflow(settings: Settings) -> list[str]:
@@ -80,7 +87,7 @@ def _start(command: list[str], *, quiet: bool = False) -> subprocess.Popen[bytes
         stdout=sink,
         stderr=sink,
         start_new_session=True,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": _path()},
+        env={**os.environ, **_ENVIRONMENT, "PATH": _path()},
     )
 
 
