@@ -23,7 +23,7 @@ target=.
 if command -v uv >/dev/null 2>&1; then
     echo "Setting up .venv with uv (once; some minutes on a slow line) ..."
     [ -x .venv/bin/python ] && fits .venv/bin/python || uv venv --quiet --clear --python "$python" .venv
-    uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable "$target"
+    uv pip install --quiet --compile-bytecode --python .venv/bin/python --constraint constraints.txt --editable "$target"
 else
     echo "Setting up .venv with pip (once; some minutes on a slow line) ..."
     if ! { [ -x .venv/bin/python ] && fits .venv/bin/python && .venv/bin/python -m pip --version; } >/dev/null 2>&1; then

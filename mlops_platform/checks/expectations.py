@@ -2,17 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.expectations import ExpectationsEngine, Outcome, SuiteResult, read_suite
+from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
+from mlops_platform.resources.suites import ID, Outcome, read_suite
 from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.settings import GX_ROOT_DIR
+
+_TOLD_ERRORS = 3
 
 
-def suite_checks(suite: str, asset: str, *, snapshot: bool = False) -> dg.AssetChecksDefinition:
+def suite_checks(
+    suite: str, asset: str, *, snapshot: bool = False, root: Path = GX_ROOT_DIR
+) -> dg.AssetChecksDefinition:
     """Make the checks of a suite on an asset.
 
     A check whose expectation is critical blocks what is downstream. What could not be evaluated fails the step, so
@@ -23,11 +30,15 @@ def suite_checks(suite: str, asset: str, *, snapshot: bool = False) -> dg.AssetC
         asset: The asset whose checks they are.
         snapshot: The asset is a Parquet snapshot of that table, whose version is in the asset's value; otherwise
             it is the table in the warehouse.
+        root: The folder that holds `expectations/`.
 
     Returns:
         One definition with a check for each expectation; each can be run by itself.
+
+    Raises:
+        PlatformError: The suite cannot be read.
     """
-    expectations = read_suite(suite)
+    rules = read_suite(suite, root)
     specs = [
         dg.AssetCheckSpec(
             each.name,
@@ -36,9 +47,9 @@ def suite_checks(suite: str, asset: str, *, snapshot: bool = False) -> dg.AssetC
             blocking=each.critical,
             metadata={"expectation": each.type, "kwargs": dg.MetadataValue.json(dict(each.kwargs))},
         )
-        for each in expectations
+        for each in rules
     ]
-    critical = {each.name: each.critical for each in expectations}
+    critical = {each.name: each.critical for each in rules}
     name = f"{asset}_expectations"
 
     def run(
@@ -49,15 +60,24 @@ def suite_checks(suite: str, asset: str, *, snapshot: bool = False) -> dg.AssetC
     ) -> Iterator[dg.AssetCheckResult]:
         chosen = {key.name for key in context.selected_asset_check_keys}
         with sentences(), opened as connection:
-            result = engine.validate_table(suite, connection, suite, schema, chosen)
+            result = engine.validate_table(
+                suite,
+                connection,
+                suite,
+                schema,
+                expectations=[each for each in rules if each.name in chosen],
+                subject=asset,
+            )
         for outcome in result.outcomes:
             if outcome.error is None:
                 yield _check_result(asset, outcome, result, critical=critical[outcome.name])
         errors = [f"{each.name}: {each.error}" for each in result.outcomes if each.error is not None]
         if errors:
+            more = f"; and {len(errors) - _TOLD_ERRORS} more" if len(errors) > _TOLD_ERRORS else ""
             raise dg.Failure(
                 f"{len(errors)} of {len(result.outcomes)} expectations on {asset} could not be evaluated "
-                f"({'; '.join(errors[:3])}): restore the table's columns, or mend the suite {suite}.",
+                f"({'; '.join(errors[:_TOLD_ERRORS])}{more}): restore the table's columns and their types, "
+                f"or mend the suite {suite}.",
                 allow_retries=False,
             )
 
@@ -84,21 +104,37 @@ def suite_checks(suite: str, asset: str, *, snapshot: bool = False) -> dg.AssetC
 
 
 def _check_result(asset: str, outcome: Outcome, result: SuiteResult, *, critical: bool) -> dg.AssetCheckResult:
+    figures = {
+        "rows": outcome.rows,
+        "offending_rows": outcome.offending_rows,
+        "offending_share": outcome.offending_share,
+        "observed": outcome.observed,
+    }
     metadata: dict[str, Any] = {
         key: value if isinstance(value, int | float | str) else dg.MetadataValue.json(value)
-        for key, value in outcome.figures.items()
+        for key, value in figures.items()
+        if value is not None
     }
+    ids = dict.fromkeys(str(each[ID]) for each in outcome.examples if each.get(ID) is not None)
+    if ids:
+        metadata["offending_ids"] = ", ".join(ids)
     if outcome.examples:
-        metadata["examples"] = dg.MetadataValue.json(list(outcome.examples))
+        metadata["examples"] = dg.MetadataValue.json([dict(each) for each in outcome.examples])
     if result.page is not None and result.url is not None:
         metadata["data_docs"] = dg.MetadataValue.url(result.url)
         metadata["data_docs_file"] = dg.MetadataValue.path(result.page)
-    count = outcome.figures.get("unexpected_count")
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=outcome.name,
         passed=outcome.passed,
         severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
-        description=None if outcome.passed or count is None else f"{count} rows do not meet it",
+        description=None if outcome.passed else _finding(outcome),
         metadata=metadata,
     )
+
+
+def _finding(outcome: Outcome) -> str:
+    if outcome.offending_rows is None or outcome.offending_share is None:
+        return f"The table shows {outcome.observed}."
+    rows = f"{outcome.offending_rows:,} of {outcome.rows:,} rows"
+    return f"{rows} ({outcome.offending_share:.2%}) do not meet it."

@@ -53,9 +53,9 @@ class Progress:
             self._on_success(event)
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE:
             self.errors.append(sentence_of(event))
-            self.console.print(f"  [red]✗[/] {event.step_key:<32}", highlight=False)
+            self.console.print(f"  [red]✗[/] {event.step_key:<42}", highlight=False)
         elif event.event_type is dg.DagsterEventType.STEP_SKIPPED:
-            self.console.print(f"  [dim]- {event.step_key:<32} not run[/]", highlight=False)
+            self.console.print(f"  [dim]- {event.step_key:<42} not run[/]", highlight=False)
 
     def _on_check(self, event: DagsterEvent) -> None:
         evaluation = event.asset_check_evaluation_data
@@ -78,9 +78,14 @@ class Progress:
             bad = self._in_step.count("failed")
             if not self._made:
                 self.check_steps.add(step)
-            checks = f"{self._in_step.count('passed')} checks passed"
+            checks = f"{counted(self._in_step.count('passed'), 'check')} passed"
             checks += f", [yellow]{bad} failed[/]" if bad else ""
-        self.console.print(f"  [green]✓[/] {step:<32} {seconds:6.1f} s  {checks}", highlight=False)
+        self.console.print(f"  [green]✓[/] {step:<42} {seconds:6.1f} s  {checks}", highlight=False)
+
+
+def counted(number: int, thing: str) -> str:
+    """Say how many: `1 check`, `2 checks`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def sentence_of(event: DagsterEvent) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.commands.instance import open_instance
-from mlops_platform.commands.summary import champion
+from mlops_platform.commands.summary import champion, figures
 from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,9 +94,6 @@ def print_status(state: dict[str, Any]) -> None:
     if found is None:
         console.print("champion: none yet; run `mlops run`", highlight=False)
         return
-    figures = ", ".join(
-        f"{name} {value:.3f}" for name, value in sorted(found["metrics"].items()) if name.startswith("test_")
-    )
-    console.print(f"champion: version {found['version']} ({figures})", highlight=False, soft_wrap=True)
+    console.print(f"champion: version {found['version']}, {figures(found['metrics'])}", highlight=False)
     if found["reason"]:
         console.print(f"  {found['reason']}", highlight=False, soft_wrap=True)

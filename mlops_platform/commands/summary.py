@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import PlatformError
@@ -116,12 +117,18 @@ def _print_seconds(console: Console, progress: Progress) -> None:
     console.print(f"  {'':<20} checks {checks:.1f}, all {sum(progress.seconds.values()):.1f}", highlight=False)
 
 
+def figures(metrics: Mapping[str, float]) -> str:
+    """The few figures of a model that a line has room for.
+
+    Args:
+        metrics: All figures of its run.
+    """
+    shown = ((name, name.removeprefix("test_")) for name in SHOWN_METRICS if name in metrics)
+    return ", ".join(f"{label} {metrics[name]:.3f}" for name, label in shown)
+
+
 def _print_champion(console: Console, found: dict[str, Any] | None) -> None:
     if found is None:
         console.print(f"  {'champion':<20} none yet", highlight=False)
         return
-    metrics = found["metrics"]
-    figures = ", ".join(
-        f"{name.removeprefix('test_')} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics
-    )
-    console.print(f"  {'champion':<20} version {found['version']}: {figures}", highlight=False)
+    console.print(f"  {'champion':<20} version {found['version']}: {figures(found['metrics'])}", highlight=False)

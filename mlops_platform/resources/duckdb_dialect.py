@@ -6,6 +6,10 @@ reflection returns with those of the database. The two classes here are what duc
 
 from __future__ import annotations
 
+import atexit
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -16,6 +20,10 @@ if TYPE_CHECKING:
     import duckdb
 
 URL = "duckdb+platform:///:memory:"
+
+# Beside Great Expectations the module outlives the interpreter's own clean-up, and DuckDB's bindings then print
+# 40 lines about leaked objects at the end of every run.
+atexit.register(sys.modules.pop, "duckdb", None)
 
 
 class BufferedConnection(ConnectionWrapper):
@@ -41,11 +49,28 @@ class PlatformDialect(Dialect):
         return columns
 
 
-def engine_options(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """Return what `create_engine(URL, ...)` needs to work on an open connection.
+@contextmanager
+def engine_options(connection: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:
+    """Lend an open connection to the engines that are made inside the block.
 
     Args:
-        connection: Stays the caller's: the engine works on a cursor of it.
+        connection: Stays the caller's: an engine works on a cursor of it. All cursors are closed at the end, so
+            that what Great Expectations keeps for the life of the process keeps no connection.
+
+    Yields:
+        What `create_engine(URL, ...)` needs. An engine may outlive the block and can do nothing then.
     """
     registry.register("duckdb.platform", __name__, "PlatformDialect")
-    return {"poolclass": sa.StaticPool, "creator": lambda: BufferedConnection(connection.cursor())}
+    lent = [connection]
+    opened: list[BufferedConnection] = []
+
+    def connect() -> BufferedConnection:
+        opened.append(BufferedConnection(lent[0].cursor()))
+        return opened[-1]
+
+    try:
+        yield {"poolclass": sa.StaticPool, "creator": connect}
+    finally:
+        lent.clear()
+        while opened:
+            opened.pop().close()

@@ -1,0 +1,116 @@
+"""Expectation suites as committed, and what becomes of their rules: plain values, without Great Expectations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlops_platform.errors import PlatformError
+from mlops_platform.settings import GX_ROOT_DIR
+
+# the column that names an offending row
+ID = "id"
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One rule of a suite, as its JSON file says it.
+
+    Attributes:
+        name: Derived from type and columns; names the asset check.
+        type: Great Expectations' name of the rule.
+        kwargs: What the rule is about.
+        critical: Whether a violation holds back what is downstream.
+        description: The rule in words.
+    """
+
+    name: str
+    type: str
+    kwargs: Mapping[str, Any]
+    critical: bool
+    description: str
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the rule is about."""
+        found = [self.kwargs[key] for key in ("column", "column_A", "column_B") if key in self.kwargs]
+        return [*found, *self.kwargs.get("column_list", []), *self.kwargs.get("column_set", [])]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one expectation.
+
+    Attributes:
+        name: The expectation's.
+        passed: Whether the table meets it; False too where it could not be evaluated.
+        error: Why it could not be evaluated, in words; None where it was.
+        rows: Rows that were looked at; None where the rule is not about rows.
+        offending_rows: How many of them break the rule; None where the rule is not about rows.
+        observed: What the rule found instead, where it is not about rows: a count, a type.
+        examples: Some offending rows: their id and the columns of the rule; long texts are cut.
+    """
+
+    name: str
+    passed: bool
+    error: str | None = None
+    rows: int | None = None
+    offending_rows: int | None = None
+    observed: Any = None
+    examples: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    @property
+    def offending_share(self) -> float | None:
+        """The part of the rows that breaks the rule, from 0 to 1; None where the rule is not about rows."""
+        if self.rows is None or self.offending_rows is None:
+            return None
+        return self.offending_rows / self.rows if self.rows else 0.0
+
+
+def read_suite(name: str, root: Path = GX_ROOT_DIR) -> list[Expectation]:
+    """Read a committed suite, without importing Great Expectations.
+
+    Args:
+        name: Name of the suite.
+        root: The folder that holds `expectations/`.
+
+    Returns:
+        Its expectations, each with a name of its own.
+
+    Raises:
+        PlatformError: The file is missing or no suite.
+    """
+    path = root / "expectations" / f"{name}.json"
+    try:
+        rules = json.loads(path.read_text(encoding="utf-8"))["expectations"]
+        expectations = [
+            Expectation(
+                name=_name(rule["type"], rule["kwargs"]),
+                type=rule["type"],
+                kwargs=rule["kwargs"],
+                critical=rule.get("severity", "critical") == "critical",
+                description=rule.get("description") or rule["type"],
+            )
+            for rule in rules
+        ]
+    except OSError as error:
+        raise PlatformError(f"Suite {path} cannot be read ({error.strerror}): restore it.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlatformError(f"{path} is no expectation suite ({error!r}): mend it.") from None
+    names = [each.name for each in expectations]
+    twice = sorted({each for each in names if names.count(each) > 1})
+    if twice:
+        raise PlatformError(f"Suite {path} holds the rule {', '.join(twice)} twice: remove one.")
+    return expectations
+
+
+def _name(kind: str, kwargs: Mapping[str, Any]) -> str:
+    rule = kind.removeprefix("expect_")
+    columns = [kwargs["column"]] if "column" in kwargs else kwargs.get("column_list", [])
+    for prefix in ("column_values_", "compound_columns_", "column_"):
+        if columns and rule.startswith(prefix):
+            return "_".join([*columns, rule.removeprefix(prefix)])
+    return "_".join([*columns, rule])
