@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
+from mlops_platform.errors import PlatformError
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 
@@ -51,7 +52,11 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
         with sentences(ValueError):
             version = dataset_version(warehouse.content_version("labeled_projects"), test_share)
             path = datasets.path(version)
-            if not path.exists():
+            labeled = warehouse.row_count("labeled_projects")
+            if not labeled:
+                raise PlatformError("There are no labeled projects: check the tags source (MLOPS_TAGS_URI).")
+            # a file that the disk cut short is written anew: it would stop everything downstream for good
+            if not datasets.holds(version, labeled):
                 split = splits.split_sql("id", test_share)
                 warehouse.export_parquet(
                     "select id, created_on, title, description, tag, "  # noqa: S608
@@ -67,6 +72,9 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
                     "where created_on is not null group by all order by all"
                 ).fetchall()
         rows, train = sum(row[1] for row in counts), sum(row[2] for row in counts)
+        pictures = {}
+        if months:  # no row has a date: the checks say so
+            pictures["class_balance_over_time"] = dg.MetadataValue.md(plots.embed(plots.class_balance_png(months)))
         value = {"version": version, "rows": rows, "train_rows": train, "test_rows": rows - train}
         return dg.MaterializeResult(
             value=value,
@@ -79,7 +87,7 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
                 "classes": dg.MetadataValue.table(
                     [dg.TableRecord({"tag": tag, "rows": n, "train": t, "test": n - t}) for tag, n, t in counts]
                 ),
-                "class_balance_over_time": dg.MetadataValue.md(plots.embed(plots.class_balance_png(months))),
+                **pictures,
             },
         )
 

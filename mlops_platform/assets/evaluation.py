@@ -51,10 +51,15 @@ def model_evaluation(
         champion = tracking.by_alias(CHAMPION)
         comparison: dict[str, Any] | None = None
         if champion is not None and champion.version != version:
-            theirs = tracking.load(champion.version).predict(frame)
-            ours = [classes[best] for best in probabilities.argmax(axis=1)]
-            interval = metrics.paired_bootstrap(labels, ours, list(theirs))
-            comparison = {"champion": champion.version, **interval.to_dict()}
+            try:
+                theirs = tracking.load(champion.version).predict(frame)
+            except ModelError as error:
+                # a champion whose files are gone can't serve either: it must not hold back its successor
+                comparison = {"champion": champion.version, "unreadable": str(error)}
+            else:
+                ours = [classes[best] for best in probabilities.argmax(axis=1)]
+                interval = metrics.paired_bootstrap(labels, ours, list(theirs))
+                comparison = {"champion": champion.version, **interval.to_dict()}
 
         figures = evaluation.to_dict()
         majority = max(sorted(set(labels)), key=labels.count)

@@ -11,6 +11,7 @@ from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 
 def collect(settings: Settings) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def collect(settings: Settings) -> dict[str, Any]:
 
     Returns:
         `assets`: name to `materialized_at` (ISO 8601, UTC), `run_id`, `data_version`, `checks` (name to
-        passed, failed, error, skipped or not run); `champion`: its version and metrics, or None.
+        passed, failed, not evaluated, running or not run); `champion`: its version and metrics, or None.
     """
     with open_instance(settings) as instance:
         from mlops_platform.definitions import build_definitions
@@ -32,7 +33,7 @@ def collect(settings: Settings) -> dict[str, Any]:
         check_keys = sorted(graph.asset_check_keys, key=lambda key: key.name)
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
         for key in check_keys:
-            assets[key.asset_key.to_user_string()]["checks"][key.name] = _outcome(latest.get(key))
+            assets[key.asset_key.to_user_string()]["checks"][key.name] = _outcome(instance, latest.get(key))
     return {"assets": assets, "champion": champion(settings)}
 
 
@@ -49,17 +50,15 @@ def _asset(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
     }
 
 
-def _outcome(record: Any) -> str:
+def _outcome(instance: dg.DagsterInstance, record: AssetCheckExecutionRecord | None) -> str:
+    """Say what a check came to; one whose run ended without a result was not evaluated, which is no pass."""
     if record is None:
         return "not run"
-    words = {"SUCCEEDED": "passed", "PLANNED": "not run", "EXECUTION_FAILED": "error", "SKIPPED": "skipped"}
-    status = str(record.status.value)
-    if status == "FAILED":
-        # a check that could not be evaluated is planned, and its run ended without a result
-        return (
-            "failed" if record.event is not None and record.event.dagster_event.is_asset_check_evaluation else "error"
-        )
-    return words.get(status, status.lower())
+    status = record.status.value
+    if status in ("SUCCEEDED", "FAILED"):
+        return "passed" if status == "SUCCEEDED" else "failed"
+    run = instance.get_run_by_id(record.run_id)
+    return "running" if run is not None and not run.is_finished else "not evaluated"
 
 
 def print_status(state: dict[str, Any]) -> None:
@@ -88,7 +87,7 @@ def print_status(state: dict[str, Any]) -> None:
     console.print(table)
     for name, asset in state["assets"].items():
         for check, outcome in asset["checks"].items():
-            if outcome in ("failed", "error"):
+            if outcome in ("failed", "not evaluated"):
                 console.print(f"  ✗ {name}: {check} ({outcome})", highlight=False)
     found = state["champion"]
     if found is None:

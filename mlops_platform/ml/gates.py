@@ -61,7 +61,8 @@ def decide(
         f1: The candidate's weighted F1 on the test split.
         majority_f1: Weighted F1 of the majority class there.
         min_f1: The bar.
-        comparison: `value`, `low`, `high` of the candidate against this champion; None without one.
+        comparison: `value`, `low`, `high` of the candidate against this champion, or `unreadable` where it cannot
+            be loaded; None without one.
 
     Returns:
         The decision.
@@ -81,6 +82,8 @@ def decide(
         raise ValueError(
             f"Version {candidate} was not compared with champion {champion}: materialize model_evaluation again."
         )
+    if "unreadable" in comparison:
+        return Decision("promote", f"Version {candidate} is promoted: {why}; champion {champion} cannot be loaded.")
     figures = (
         f"{comparison['value']:+.3f} weighted F1 against champion {champion} "
         f"[{comparison['low']:+.3f}, {comparison['high']:+.3f}]"

@@ -15,13 +15,31 @@ if TYPE_CHECKING:
 
 
 class DatasetStore(dg.ConfigurableResource):
-    """Where snapshots lie; a version that is there is never written again."""
+    """Where snapshots lie; a version that is there and whole is never written again."""
 
     base_dir: str
 
     def path(self, version: str) -> Path:
         """Where the snapshot of a version is, or will be."""
         return Path(self.base_dir) / f"{version}.parquet"
+
+    def holds(self, version: str, rows: int) -> bool:
+        """Whether the whole snapshot of a version is there: each page is read, for a damaged file may open.
+
+        Args:
+            version: The data version.
+            rows: How many it must have.
+        """
+        import duckdb
+
+        if not self.path(version).exists():
+            return False
+        try:
+            with self.view(version, "snapshot", "main") as connection:
+                counted = connection.execute("select count(*), bit_xor(hash(snapshot)) from snapshot").fetchall()
+        except (duckdb.Error, PlatformError):
+            return False
+        return bool(counted[0][0] == rows)
 
     def load(self, version: str, split: str) -> "pd.DataFrame":
         """Read one split, ordered by id.
@@ -34,16 +52,15 @@ class DatasetStore(dg.ConfigurableResource):
             One row a project; columns id, created_on, title, description, tag, split.
 
         Raises:
-            PlatformError: The snapshot is not there.
+            PlatformError: The snapshot is not there, or damaged.
         """
         import pandas as pd
 
-        path = self.path(version)
-        if not path.exists():
-            raise PlatformError(
-                f"Snapshot {path} of the training data is missing: materialize validated_dataset again."
-            )
-        frame = pd.read_parquet(path, filters=[("split", "==", split)])
+        path = self._existing(version)
+        try:
+            frame = pd.read_parquet(path, filters=[("split", "==", split)])
+        except (OSError, ValueError) as error:  # pyarrow's own errors are among these
+            raise _damaged(path) from error
         return frame.sort_values("id", ignore_index=True)
 
     @contextmanager
@@ -59,18 +76,29 @@ class DatasetStore(dg.ConfigurableResource):
             The connection.
 
         Raises:
-            PlatformError: The snapshot is not there.
+            PlatformError: The snapshot is not there, or is no Parquet file.
         """
         import duckdb
 
+        path = self._existing(version)
+        with duckdb.connect() as connection:
+            quoted = str(path).replace("'", "''")
+            connection.execute(f"create schema if not exists {schema}")
+            try:
+                connection.execute(f"create view {schema}.{name} as from read_parquet('{quoted}')")
+            except duckdb.Error as error:
+                raise _damaged(path) from error
+            connection.execute(f"use {schema}")
+            yield connection
+
+    def _existing(self, version: str) -> Path:
         path = self.path(version)
         if not path.exists():
             raise PlatformError(
                 f"Snapshot {path} of the training data is missing: materialize validated_dataset again."
             )
-        with duckdb.connect() as connection:
-            quoted = str(path).replace("'", "''")
-            connection.execute(f"create schema if not exists {schema}")
-            connection.execute(f"create view {schema}.{name} as from read_parquet('{quoted}')")
-            connection.execute(f"use {schema}")
-            yield connection
+        return path
+
+
+def _damaged(path: Path) -> PlatformError:
+    return PlatformError(f"Snapshot {path} of the training data is damaged: materialize validated_dataset again.")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from mlops_platform.errors import PlatformError
+
 if TYPE_CHECKING:
     import optuna
 
@@ -23,11 +25,21 @@ class StudyStore(dg.ConfigurableResource):
 
         Returns:
             The study; it maximizes.
+
+        Raises:
+            PlatformError: The storage can't be opened.
         """
         import optuna
+        from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         if self.url.startswith("sqlite:///"):
             Path(self.url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        return optuna.create_study(study_name=name, storage=self.url, direction="maximize", load_if_exists=True)
+        try:
+            return optuna.create_study(study_name=name, storage=self.url, direction="maximize", load_if_exists=True)
+        except SQLAlchemyError as error:
+            raise PlatformError(
+                f"The studies in {self.url} cannot be opened ({str(error).splitlines()[0]}): "
+                "move the file away to begin the search anew."
+            ) from error

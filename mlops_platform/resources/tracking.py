@@ -58,13 +58,20 @@ class MlflowTracking(dg.ConfigurableResource):
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import mlflow
+        from sqlalchemy.exc import SQLAlchemyError
 
         for name in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.models", "mlflow.sklearn"):
             logging.getLogger(name).setLevel(logging.ERROR)
         with self._lock():
             # the first use makes the database: two processes at once would both run its migrations
             mlflow.set_tracking_uri(self.tracking_uri)
-            return mlflow.MlflowClient(self.tracking_uri)
+            try:
+                return mlflow.MlflowClient(self.tracking_uri)
+            except SQLAlchemyError as error:
+                raise ModelError(
+                    f"The MLflow store {self.tracking_uri} cannot be opened ({str(error).splitlines()[0]}): "
+                    "restore its database, or move it away to start with an empty one."
+                ) from error
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -113,7 +120,7 @@ class MlflowTracking(dg.ConfigurableResource):
             fingerprint: What to look for.
 
         Returns:
-            The oldest such version whose files can be read, or None.
+            The oldest such version that can be loaded and whose run is there, or None.
         """
         found = self._client().search_model_versions(
             f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
@@ -124,12 +131,15 @@ class MlflowTracking(dg.ConfigurableResource):
         return None
 
     def _readable(self, version: "MlflowModelVersion") -> bool:
-        import mlflow.models
+        from mlflow.exceptions import MlflowException
 
         try:
-            mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version.version}")
-        except Exception:
-            # whatever the store answers, a version that can't be read is trained anew, not reused
+            # a deleted run takes no more figures
+            if self._client().get_run(version.run_id).info.lifecycle_stage != "active":
+                return False
+            self.load(str(version.version))
+        except (MlflowException, ModelError):
+            # whatever the store answers, a version that can't be loaded is trained anew, not reused
             return False
         return True
 
