@@ -56,7 +56,7 @@ def measure(command: Sequence[str]) -> Cost:
     Raises:
         RuntimeError: It failed.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_HOME"))}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_HOME", "PYTHON"))}
     with tempfile.TemporaryFile() as log:
         started = time.perf_counter()
         actions = [(os.POSIX_SPAWN_DUP2, log.fileno(), 1), (os.POSIX_SPAWN_DUP2, log.fileno(), 2)]

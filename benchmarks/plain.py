@@ -1,6 +1,6 @@
 """The graph without a graph: a script that calls the same functions, in the same order, in one process.
 
-What it leaves out is what Dagster adds: events, data versions, metadata, pictures, policies. It is what `end_to_end`
+What it leaves out is what Dagster adds: events, data versions, metadata, policies. It is what `end_to_end`
 is measured against.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from mlops_platform.assets.dataset import dataset_version
 from mlops_platform.assets.ingest import TABLES
 from mlops_platform.assets.training import code_version, fingerprint
-from mlops_platform.ml import gates, metrics, splits, tuning
+from mlops_platform.ml import gates, metrics, plots, splits, tuning
 from mlops_platform.ml import model as models
 from mlops_platform.resources.assembly import build_resources, dbt_project
 from mlops_platform.resources.dbt import DbtRunner
@@ -52,6 +52,10 @@ def main(settings: Settings) -> None:
         result = engine.validate_table("labeled_projects", connection, "labeled_projects", "main")
         assert result.success
 
+    with datasets.view(version, "snapshot", "main") as connection:
+        months = connection.execute(
+            "select date_trunc('month', created_on)::date, tag, count(*) from snapshot group by all order by all"
+        ).fetchall()
     train, test = datasets.load(version, "train"), datasets.load(version, "test")
     frame, labels = models.frame(train["title"], train["description"]), train["tag"].tolist()
     tuned = tuning.tune(
@@ -87,7 +91,14 @@ def main(settings: Settings) -> None:
     evaluation = metrics.evaluate(
         truth, candidate.predict_proba(judged), list(candidate.classes_), judged[models.TEXT].tolist()
     )
-    tracking.log_evaluation(registered.run_id, {f"test_{k}": v for k, v in evaluation.overall.items()}, {})
+    pictures = {
+        "confusion_matrix.png": plots.confusion_matrix_png(evaluation),
+        "per_class.png": plots.per_class_bars_png(evaluation),
+        "calibration.png": plots.calibration_png(evaluation),
+        "history.png": plots.tuning_history_png(tuned.trials),
+        "balance.png": plots.class_balance_png(months),
+    }
+    tracking.log_evaluation(registered.run_id, {f"test_{k}": v for k, v in evaluation.overall.items()}, pictures)
     majority = max(sorted(set(truth)), key=truth.count)
     decision = gates.decide(
         candidate=registered.version,

@@ -8,5 +8,5 @@
               └─ unlabeled_projects                                                           champion_model
 
 Arrows in the code point one way: ``ml`` knows nothing of Dagster, ``assets`` and ``checks`` call ``ml`` and
-``resources``, and ``definitions`` assembles them.
+``resources``, ``graph`` assembles them, and ``definitions`` is what Dagster loads.
 """

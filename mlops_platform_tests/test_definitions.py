@@ -11,7 +11,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
 
-from mlops_platform.definitions import build_definitions
+from mlops_platform.graph import build_definitions
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 HEAVY = ("great_expectations", "mlflow", "sklearn", "optuna", "pandas", "matplotlib", "google")

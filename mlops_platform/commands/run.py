@@ -133,7 +133,7 @@ def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: b
         if killed:
             console.print("An earlier run was killed; this one heals what it left.")
         console.print("Loading the graph ...", style="dim")
-        from mlops_platform.definitions import build_definitions
+        from mlops_platform.graph import build_definitions
 
         definition = _job(build_definitions(settings), job)
         progress, run_id = Progress(console), str(uuid.uuid4())

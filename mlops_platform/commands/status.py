@@ -25,7 +25,7 @@ def collect(settings: Settings) -> dict[str, Any]:
         passed, failed, not evaluated, running or not run); `champion`: its version and metrics, or None.
     """
     with open_instance(settings) as instance:
-        from mlops_platform.definitions import build_definitions
+        from mlops_platform.graph import build_definitions
 
         graph = build_definitions(settings).resolve_asset_graph()
         keys = [key for level in graph.toposorted_asset_keys_by_level for key in sorted(level)]

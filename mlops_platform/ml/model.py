@@ -202,7 +202,8 @@ def fit(frame: pd.DataFrame, labels: Sequence[str], params: Params = DEFAULT, *,
         with threadpool_limits(1):
             pipeline.fit(frame[[TEXT]], np.array(tags))
     except ValueError as error:
-        if "empty vocabulary" in str(error) or "no terms remain" in str(error):
+        # the last is of a min_df above the number of rows
+        if any(words in str(error) for words in ("empty vocabulary", "no terms remain", "max_df corresponds to")):
             raise ValueError(
                 f"The {len(frame)} texts hold no word, or none that {params.min_df} of them share: check"
                 " titles and descriptions, or lower min_df."

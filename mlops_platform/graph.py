@@ -1,0 +1,61 @@
+"""The graph, assembled from what the other modules define. Nothing is decided here."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from mlops_platform import automation, jobs
+from mlops_platform.assets.dataset import build_dataset_asset
+from mlops_platform.assets.deployment import build_deployment_asset
+from mlops_platform.assets.evaluation import model_evaluation
+from mlops_platform.assets.ingest import build_ingest_assets
+from mlops_platform.assets.training import trained_model
+from mlops_platform.assets.transform import build_transform_assets
+from mlops_platform.assets.tuning import build_tuning_asset
+from mlops_platform.checks.expectations import suite_checks
+from mlops_platform.checks.ingest import build_ingest_checks
+from mlops_platform.checks.model import build_model_checks
+from mlops_platform.resources.assembly import build_resources, dbt_project
+from mlops_platform.resources.dbt import DbtRunner
+from mlops_platform.sensors.triggers import build_source_sensor
+from mlops_platform.settings import Settings
+
+
+def build_definitions(settings: Settings | None = None) -> dg.Definitions:
+    """Assemble the graph.
+
+    Args:
+        settings: What to build it from; by default the environment.
+
+    Returns:
+        Assets, checks, jobs, schedule, sensors and resources, with the policies applied.
+    """
+    settings = settings or Settings()
+    project = dbt_project(settings)
+    defs = dg.Definitions(
+        assets=[
+            *build_ingest_assets(settings.projects_uri, settings.tags_uri, settings.fetch_timeout),
+            build_transform_assets(project),
+            build_dataset_asset(settings.test_share),
+            build_tuning_asset(settings.num_trials),
+            trained_model,
+            model_evaluation,
+            build_deployment_asset(settings.min_f1),
+        ],
+        asset_checks=[
+            *build_ingest_checks(settings.max_reject_share),
+            *(suite_checks(suite, suite) for suite in ("projects", "tags", "labeled_projects")),
+            suite_checks("labeled_projects", "validated_dataset", snapshot=True),
+            *build_model_checks(settings.min_f1),
+        ],
+        jobs=jobs.build_jobs(),
+        schedules=[jobs.build_schedule(settings.daily_cron)],
+        sensors=[
+            automation.automation_sensor(),
+            build_source_sensor(settings.projects_uri, settings.tags_uri),
+        ],
+        resources={**build_resources(settings), "dbt": DbtRunner.of(project)},
+        # DuckDB has one writing process
+        executor=dg.in_process_executor,
+    )
+    return automation.with_policies(defs, retrain_cron=settings.retrain_cron, freshness_hours=settings.freshness_hours)
