@@ -23,7 +23,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class Settings(BaseSettings):
     """What a user can set, with the values that need no account."""
 
-    model_config = SettingsConfigDict(env_prefix="MLOPS_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MLOPS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     env: Literal["local"] = Field("local", description="Which resources the graph runs on.")
     home: Path = Field(PROJECT_ROOT / "var", description="The folder that holds all state the platform writes.")
@@ -56,6 +58,15 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().resolve()
+
+    @field_validator("retrain_cron", "daily_cron")
+    @classmethod
+    def _cron(cls, cron: str) -> str:
+        from dagster._utils.schedules import is_valid_cron_string
+
+        if not is_valid_cron_string(cron):
+            raise ValueError("it is no cron expression of five fields, such as `0 6 * * *`")
+        return cron
 
     @property
     def warehouse_path(self) -> Path:

@@ -68,7 +68,12 @@ def exclusive(settings: Settings) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlatformError(
+            f"{settings.home} cannot be made ({error.strerror}): set MLOPS_HOME to a folder of yours."
+        ) from error
     lock = FileLock(settings.home / ".run.lock")
     try:
         lock.acquire(timeout=0)

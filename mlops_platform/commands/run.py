@@ -52,7 +52,10 @@ class Progress:
         elif event.event_type is dg.DagsterEventType.STEP_SUCCESS:
             self._on_success(event)
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE:
-            self.errors.append(sentence_of(event))
+            said = sentence_of(event)
+            # a step that its blocking checks failed has told them already
+            if "DagsterAssetCheckFailedError" not in said:
+                self.errors.append(said)
             self.console.print(f"  [red]✗[/] {event.step_key:<42}", highlight=False)
         elif event.event_type is dg.DagsterEventType.STEP_SKIPPED:
             self.console.print(f"  [dim]- {event.step_key:<42} not run[/]", highlight=False)

@@ -101,9 +101,10 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
         console.print("[green]Done.[/]", end=" ")
     else:
         console.print("[red]The run failed:[/]")
-        for problem in progress.errors or progress.failed:
+        blocking = [check for check in progress.failed if "(error)" in check]
+        for problem in (*progress.errors, *blocking):
             console.print(f"  {problem}", highlight=False, markup=False)
-        console.print("What was there before is kept; run again once this is mended.")
+        console.print("What lies downstream keeps its last good state; run again once this is mended.")
     console.print(f"See it in the UI:  {ui_command()}", highlight=False)
 
 
