@@ -40,8 +40,9 @@ def serve(settings: Settings) -> int:
     for setting, port in (ports | {"MLOPS_DOCS_PORT": settings.docs_port}).items():
         _require_free(setting, port)
     prepare_home(settings)
-    # an interrupt of a parent that is not a terminal (`kill`) has to end the children too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # `kill` has to end the children too; and a shell starts what it puts in the background with interrupts ignored
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     settings.data_docs_dir.mkdir(parents=True, exist_ok=True)
     settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
     print(f"Dagster    http://{HOST}:{settings.ui_port}")
