@@ -99,6 +99,19 @@ def test_progress_tells_assets_from_checks_and_counts_both() -> None:
     assert "0 checks passed, 1 failed" in lines["table_odd"]
 
 
+def test_a_step_that_makes_its_table_and_checks_it_counts_as_the_table() -> None:
+    """As dbt's does."""
+
+    @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="table")])
+    def table() -> dg.MaterializeResult:
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
+
+    progress, _, printed = _watched(table)
+    assert set(progress.seconds) == {"table"}
+    assert progress.check_steps == set()
+    assert "1 check passed" in printed
+
+
 def test_an_unknown_job_is_a_sentence() -> None:
     with pytest.raises(PlatformError, match="There is no job fly: choose dataops, mlops or end_to_end"):
         _job(dg.Definitions(), "fly")
