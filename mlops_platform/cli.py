@@ -74,10 +74,11 @@ def predict(
     if (text is None) == (source is None) or (source is None) != (target is None):
         raise typer.BadParameter("give either a text, or --input FILE.csv and --output FILE.csv")
     if source is not None and target is not None:
-        if not source.is_file():
+        if source.is_dir() or not source.exists():
             raise PlatformError(f"{source} is not a file: give --input the path of a CSV.")
         rows = predict_file(load_champion(Settings()), source, target)
-        print(f"{rows} predictions in {target}")
+        # a device may be this very output: `--output /dev/stdout` prints the CSV and nothing else
+        print(f"{rows} predictions in {target}", file=sys.stdout if target.is_file() else sys.stderr)
         return
     if not (text or "").strip():
         raise PlatformError("The text is empty: give a title or a description.")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from mlops_platform.errors import ModelError, PlatformError, SourceError
 from mlops_platform.settings import Settings
@@ -60,12 +60,13 @@ def predict_texts(model: Pipeline, texts: list[tuple[str, str]]) -> list[tuple[s
 
 
 def predict_file(model: Pipeline, source: Path, target: Path) -> int:
-    """Predict every row of a CSV file, in batches; the output appears whole or not at all.
+    """Predict every row of a CSV file, in batches; an output file appears whole or not at all.
 
     Args:
         model: A fitted pipeline.
         source: CSV with the columns id, title, description, in any order.
-        target: CSV with the columns id, tag, probability; one row for each input row, in its order.
+        target: CSV with the columns id, tag, probability; one row for each input row, in its order. A symbolic link
+            is followed; a device or a pipe (`/dev/stdout`) is written to as it is.
 
     Returns:
         Rows written.
@@ -74,23 +75,34 @@ def predict_file(model: Pipeline, source: Path, target: Path) -> int:
         SourceError: The input is missing or damaged.
         PlatformError: The output can't be written.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    rows = 0
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["id", "tag", "probability"])
-            reader = read_rows(source)
-            while batch := list(islice(reader, BATCH_ROWS)):
-                predicted = predict_texts(model, [(title, description) for _, title, description in batch])
-                for (key, _, _), (tag, probability) in zip(batch, predicted, strict=True):
-                    writer.writerow([key, tag, f"{probability:.6f}"])
-                rows += len(batch)
-        temporary.replace(target)
+        if target.exists() and not target.is_file():
+            # renaming a file over it, as below, would replace the device itself: /dev/null once became a regular file
+            with target.open("w", encoding="utf-8", newline="") as file:
+                return _write_predictions(model, source, file)
+        target = target.resolve()
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                rows = _write_predictions(model, source, file)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return rows
     except OSError as error:
         raise PlatformError(f"{target} cannot be written: {error.strerror}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _write_predictions(model: Pipeline, source: Path, file: TextIO) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["id", "tag", "probability"])
+    reader = read_rows(source)
+    rows = 0
+    while batch := list(islice(reader, BATCH_ROWS)):
+        predicted = predict_texts(model, [(title, description) for _, title, description in batch])
+        for (key, _, _), (tag, probability) in zip(batch, predicted, strict=True):
+            writer.writerow([key, tag, f"{probability:.6f}"])
+        rows += len(batch)
     return rows
 
 

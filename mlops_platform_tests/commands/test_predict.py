@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,24 @@ def test_a_field_of_a_million_characters_is_read(tmp_path: Path) -> None:
 
 def test_no_texts_give_no_answers(model: Pipeline) -> None:
     assert predict_texts(model, []) == []
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(model: Pipeline, tmp_path: Path) -> None:
+    source, pipe = tmp_path / "in.csv", tmp_path / "pipe"
+    source.write_text("id,title,description\n1,detect objects,in video\n")
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        assert predict_file(model, source, pipe) == 1
+        assert read.result(timeout=10).startswith("id,tag,probability\n1,computer-vision,")
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "pipe"]
+
+
+def test_a_link_is_followed(model: Pipeline, tmp_path: Path) -> None:
+    source, link, real = tmp_path / "in.csv", tmp_path / "link.csv", tmp_path / "out.csv"
+    source.write_text("id,title,description\n1,detect objects,in video\n")
+    link.symlink_to(real)
+    assert predict_file(model, source, link) == 1
+    assert link.is_symlink()
+    assert real.read_text().startswith("id,tag,probability\n1,computer-vision,")

@@ -61,7 +61,7 @@ def test_sees_quotes_with_only_spaces_between_across_chunks(
         ("id,tag\n1,a\n".encode("utf-16"), "x.csv is encoded in UTF-16; save it as UTF-8"),
         ("id,tag\n1,a\n".encode("utf-16-le"), "x.csv holds a NUL byte at line 1"),
         (b"id,tag\n1,a\n2,\x00b\n", "x.csv holds a NUL byte at line 3"),
-        (gzip.compress(GOOD), "x.csv is compressed with gzip; unpack it first"),
+        (gzip.compress(GOOD, mtime=0), "x.csv is compressed with gzip; unpack it first"),
         (b"PAR1\x15\x04", "x.csv is a Parquet file"),
         (b"PK\x03\x04rest", "x.csv is a zip archive or an Excel workbook"),
         (b"\n <!DOCTYPE html><html></html>", "x.csv is a web page or XML"),
