@@ -57,6 +57,8 @@ def main(settings: Settings) -> None:
             "select date_trunc('month', created_on)::date, tag, count(*) from snapshot group by all order by all"
         ).fetchall()
     train, test = datasets.load(version, "train"), datasets.load(version, "test")
+    tags, cuts = ([*train[name], *test[name]] for name in ("tag", "split"))
+    assert splits.stratification(tags, cuts).p_value > 0
     frame, labels = models.frame(train["title"], train["description"]), train["tag"].tolist()
     tuned = tuning.tune(
         resources["studies"].open("optimization"),
@@ -67,7 +69,7 @@ def main(settings: Settings) -> None:
         data_version=version,
     )
     model = models.fit(frame, labels, tuned.params, seed=0)
-    tags = {
+    identity = {
         FINGERPRINT_TAG: fingerprint(version, tuned.params.to_dict(), code_version(), 0),
         "dagster_run_id": str(uuid.uuid4()),
         "data_version": version,
@@ -80,7 +82,7 @@ def main(settings: Settings) -> None:
         run_name="sgd",
         params=tuned.params.to_dict(),
         metrics={"cv_f1_weighted": tuned.score},
-        tags=tags,
+        tags=identity,
         artifacts={},
         trusted_types=list(models.TRUSTED_TYPES),
     )

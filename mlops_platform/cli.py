@@ -5,6 +5,8 @@ Exit codes: 0 for success, 1 for a failure, 2 for a command line or setting that
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import logging
 import sys
@@ -125,6 +127,10 @@ def _read_config(path: Path | None) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point of the console script."""
+    # a run makes 800,000 objects that live until its end: looking through them again and again took 2.8 s of 26 s
+    gc.set_threshold(50_000, 20, 100)
+    # and the last time, at the interpreter's end, 2.3 s
+    atexit.register(gc.freeze)
     if "--debug" in sys.argv[1:]:
         app()
     try:

@@ -14,7 +14,7 @@ from syrupy.extensions.json import JSONSnapshotExtension
 from mlops_platform.graph import build_definitions
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
-HEAVY = ("great_expectations", "mlflow", "sklearn", "optuna", "pandas", "matplotlib", "google")
+HEAVY = ("great_expectations", "mlflow", "sklearn", "optuna", "pandas", "matplotlib", "duckdb", "google")
 
 
 @pytest.fixture(scope="module")

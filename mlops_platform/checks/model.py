@@ -1,5 +1,6 @@
 """Checks of the dataset's cut and of the model's figures."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -18,52 +19,73 @@ def build_model_checks(min_f1: float) -> list[dg.AssetChecksDefinition]:
     Args:
         min_f1: Weighted F1 on the test split below which nothing goes downstream.
     """
+    specs = [
+        dg.AssetCheckSpec(
+            "meets_quality_bar",
+            asset="model_evaluation",
+            blocking=True,
+            description=f"Weighted F1 on the test split is at least {min_f1} and beats the majority class.",
+        ),
+        dg.AssetCheckSpec(
+            "is_calibrated",
+            asset="model_evaluation",
+            description=f"Expected calibration error on the test split is at most {CALIBRATION_LIMIT}.",
+        ),
+        dg.AssetCheckSpec(
+            "no_weak_slice",
+            asset="model_evaluation",
+            description=f"No slice of {SLICE_ROWS} or more test rows is {WEAK_SLICE_GAP} F1 worse than the whole.",
+        ),
+    ]
 
-    @dg.asset_check(
-        asset="model_evaluation",
-        blocking=True,
-        description=f"Weighted F1 on the test split is at least {min_f1} and beats the majority class.",
-    )
-    def meets_quality_bar(model_evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-        overall = model_evaluation["overall"]
-        passed, why = gates.quality(overall["f1_weighted"], overall["f1_weighted_of_majority"], min_f1)
-        return dg.AssetCheckResult(
-            passed=passed,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=f"Version {model_evaluation['version']}: {why}.",
-            metadata={"weighted_f1": overall["f1_weighted"], "bar": min_f1, "test_rows": overall["rows"]},
-        )
+    @dg.multi_asset_check(name="model_evaluation_figures", specs=specs, can_subset=True)
+    def figures(
+        context: dg.AssetCheckExecutionContext, model_evaluation: dict[str, Any]
+    ) -> Iterator[dg.AssetCheckResult]:
+        results = {
+            "meets_quality_bar": _meets_quality_bar(model_evaluation, min_f1),
+            "is_calibrated": _is_calibrated(model_evaluation),
+            "no_weak_slice": _no_weak_slice(model_evaluation),
+        }
+        for key in context.selected_asset_check_keys:
+            yield results[key.name]
 
-    return [meets_quality_bar, is_calibrated, no_weak_slice, splits_are_stratified]
+    return [figures, splits_are_stratified]
 
 
-@dg.asset_check(
-    asset="model_evaluation",
-    description=f"Expected calibration error on the test split is at most {CALIBRATION_LIMIT}.",
-)
-def is_calibrated(model_evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """Warn where the probabilities can't be taken at their word."""
-    error = model_evaluation["overall"]["ece"]
+def _meets_quality_bar(evaluation: dict[str, Any], min_f1: float) -> dg.AssetCheckResult:
+    overall = evaluation["overall"]
+    passed, why = gates.quality(overall["f1_weighted"], overall["f1_weighted_of_majority"], min_f1)
     return dg.AssetCheckResult(
+        check_name="meets_quality_bar",
+        passed=passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"Version {evaluation['version']}: {why}.",
+        metadata={"weighted_f1": overall["f1_weighted"], "bar": min_f1, "test_rows": overall["rows"]},
+    )
+
+
+def _is_calibrated(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+    """Warn where the probabilities can't be taken at their word."""
+    error = evaluation["overall"]["ece"]
+    return dg.AssetCheckResult(
+        check_name="is_calibrated",
         passed=error <= CALIBRATION_LIMIT,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"expected_calibration_error": error, "limit": CALIBRATION_LIMIT},
     )
 
 
-@dg.asset_check(
-    asset="model_evaluation",
-    description=f"No slice of {SLICE_ROWS} or more test rows is {WEAK_SLICE_GAP} F1 worse than the whole.",
-)
-def no_weak_slice(model_evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """Warn where the average hides a group that is served badly."""
-    floor = model_evaluation["overall"]["f1_weighted"] - WEAK_SLICE_GAP
+    floor = evaluation["overall"]["f1_weighted"] - WEAK_SLICE_GAP
     weak = {
         name: figures["f1_weighted"]
-        for name, figures in model_evaluation["slices"].items()
+        for name, figures in evaluation["slices"].items()
         if figures["rows"] >= SLICE_ROWS and figures["f1_weighted"] < floor
     }
     return dg.AssetCheckResult(
+        check_name="no_weak_slice",
         passed=not weak,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"weak_slices": dg.MetadataValue.json(weak), "floor": floor},

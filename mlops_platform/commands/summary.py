@@ -41,7 +41,8 @@ def table_rows(settings: Settings) -> dict[str, int | None]:
     if not settings.warehouse_path.exists():
         return dict.fromkeys((*TABLES, REJECTS))
     warehouse = build_resources(settings)["warehouse"]
-    return {table: warehouse.row_count(table) if warehouse.has_table(table) else None for table in (*TABLES, REJECTS)}
+    with warehouse.connect():
+        return {name: warehouse.row_count(name) if warehouse.has_table(name) else None for name in (*TABLES, REJECTS)}
 
 
 def champion(settings: Settings) -> dict[str, Any] | None:

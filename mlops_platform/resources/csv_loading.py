@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from mlops_platform.errors import SourceError, WarehouseError
 from mlops_platform.resources.csv_casts import CastPlan
 from mlops_platform.resources.csv_inspection import CsvFile, inspect_csv, match_columns
@@ -34,6 +32,8 @@ from mlops_platform.resources.table_version import literal, quote, table_version
 
 if TYPE_CHECKING:
     from typing import TextIO
+
+    import duckdb
 
 REJECT_COLUMNS = {
     "source_table": "VARCHAR",
@@ -136,6 +136,8 @@ def _create_damage_table(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _read_directly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, path: Path, file: CsvFile) -> bool:
     """Reads the file with `read_csv` alone; False if a line is unaccounted for or a value doesn't cast."""
+    import duckdb
+
     if not (file.plain and file.one_line_header):
         return False
     try:
@@ -256,6 +258,8 @@ def _no_rows(connection: duckdb.DuckDBPyConnection, source: str, rejected: int) 
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    import duckdb
+
     try:
         connection.execute("ROLLBACK")
     except duckdb.Error:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import duckdb
 from pydantic import Field
 
 from mlops_platform.errors import WarehouseError
@@ -21,6 +20,7 @@ from mlops_platform.resources.csv_loading import LoadResult, load_csv
 from mlops_platform.resources.table_version import literal, quote, table_version
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 __all__ = ["DuckDBWarehouse", "LoadResult"]
@@ -41,7 +41,7 @@ class DuckDBWarehouse(dg.ConfigurableResource):
     )
 
     @contextmanager
-    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(self) -> Iterator["duckdb.DuckDBPyConnection"]:
         """Opens the file read-write, in UTC and in the platform's schema, and closes it at the end.
 
         Always with DuckDB's default configuration: a second connection of the process with another one fails.
@@ -145,8 +145,10 @@ class DuckDBWarehouse(dg.ConfigurableResource):
             connection.execute(query, params)
 
     @contextmanager
-    def _working(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _working(self) -> Iterator["duckdb.DuckDBPyConnection"]:
         """A connection whose DuckDB errors come out as one sentence."""
+        import duckdb
+
         with self.connect() as connection:
             try:
                 yield connection
@@ -159,13 +161,13 @@ class DuckDBWarehouse(dg.ConfigurableResource):
                 raise WarehouseError(self._refused(error)) from error
 
     @contextmanager
-    def _on_table(self, table: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _on_table(self, table: str) -> Iterator["duckdb.DuckDBPyConnection"]:
         with self._working() as connection:
             if not self._exists(connection, table):
                 raise WarehouseError(self._missing(table))
             yield connection
 
-    def _exists(self, connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    def _exists(self, connection: "duckdb.DuckDBPyConnection", table: str) -> bool:
         found = connection.execute(
             "SELECT 1 FROM information_schema.tables WHERE table_catalog = current_database() "
             "AND table_schema = ? AND lower(table_name) = lower(?)",
@@ -179,10 +181,12 @@ class DuckDBWarehouse(dg.ConfigurableResource):
             "materialize the asset that writes it first."
         )
 
-    def _refused(self, error: duckdb.Error) -> str:
+    def _refused(self, error: "duckdb.Error") -> str:
         return f"The warehouse {self.path} refused a statement: {str(error).splitlines()[0]}"
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
+    def _open(self) -> "duckdb.DuckDBPyConnection":
+        import duckdb
+
         try:
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -215,7 +219,7 @@ class DuckDBWarehouse(dg.ConfigurableResource):
                 )
             time.sleep(max(0.0, min(_LOCK_RETRY_SECONDS, deadline - time.monotonic())))
 
-    def _use_schema(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _use_schema(self, connection: "duckdb.DuckDBPyConnection") -> None:
         known = connection.execute(
             "SELECT 1 FROM duckdb_schemas() WHERE database_name = current_database() AND schema_name = ?",
             [self.schema_name],

@@ -127,5 +127,5 @@ def test_a_missing_table_is_an_error_and_no_pass(tmp_path: Path, missing: str) -
         for event in result.all_events
         if event.is_step_failure and event.step_failure_data.user_failure_data
     ]
-    assert len(descriptions) == (2 if missing == "tags" else 4)
+    assert len(descriptions) == (1 if missing == "tags" else 2)
     assert all("no table" in text and "materialize" in text for text in descriptions)
