@@ -41,5 +41,6 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         if not log.exists():
             answer = run_mlops(home, "run")
             assert answer.returncode == 0, answer.stdout + answer.stderr
+            assert answer.stderr == ""
             log.write_text(answer.stdout, encoding="utf-8")
     return home, log.read_text(encoding="utf-8")

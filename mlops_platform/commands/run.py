@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterEvent
+    from dagster import DagsterEvent, DagsterInstance
     from dagster._core.events.log import EventLogEntry
     from rich.console import Console
 
@@ -31,6 +31,7 @@ class Progress:
     failed: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     check_steps: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
     _in_step: list[str] = field(default_factory=list)
     _made: bool = False
 
@@ -43,6 +44,7 @@ class Progress:
             return
         if event.event_type is dg.DagsterEventType.STEP_START:
             self._in_step, self._made = [], False
+            self.begun.add(str(event.step_key))
             if self.console.is_terminal:
                 self.console.print(f"  … {event.step_key}", end="\r", style="dim")
         elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
@@ -57,8 +59,21 @@ class Progress:
             if "DagsterAssetCheckFailedError" not in said:
                 self.errors.append(said)
             self.console.print(f"  [red]✗[/] {event.step_key:<42}", highlight=False)
-        elif event.event_type is dg.DagsterEventType.STEP_SKIPPED:
-            self.console.print(f"  [dim]- {event.step_key:<42} not run[/]", highlight=False)
+
+    def on_end(self, planned: Iterable[str]) -> None:
+        """Name the planned steps that a failure upstream has held back; Dagster has no event for them.
+
+        Args:
+            planned: All steps of the run.
+        """
+        for step in planned:
+            if step not in self.begun:
+                self.console.print(f"  [dim]- {step:<42} not run[/]", highlight=False)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the run failed: what steps say, and the blocking checks that did not pass."""
+        return [*self.errors, *(check for check in self.failed if "(error)" in check)]
 
     def _on_check(self, event: DagsterEvent) -> None:
         evaluation = event.asset_check_evaluation_data
@@ -88,7 +103,7 @@ class Progress:
 
 def counted(number: int, thing: str) -> str:
     """Say how many: `1 check`, `2 checks`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def sentence_of(event: DagsterEvent) -> str:
@@ -110,7 +125,7 @@ def sentence_of(event: DagsterEvent) -> str:
     return f"{event.step_key}: {message.splitlines()[0]}"
 
 
-def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: bool = False) -> bool:
+def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: bool = False) -> None:
     """Execute a job of the graph in this process.
 
     Args:
@@ -119,11 +134,8 @@ def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: b
         config: Run config.
         debug: Leave what libraries print on the terminal; else it goes to `logs/run.log` in the home.
 
-    Returns:
-        Whether the run succeeded.
-
     Raises:
-        PlatformError: The job is unknown, the config does not fit, or another run is at work.
+        PlatformError: The run failed, the job is unknown, the config does not fit, or another run is at work.
     """
     log = None if debug else settings.home / "logs" / "run.log"
     with exclusive(settings), open_instance(settings) as instance, terminal_apart(log) as terminal:
@@ -152,10 +164,19 @@ def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: b
             )
         except Exception as error:
             raise _as_sentence(error) from error
+        progress.on_end(_planned(instance, run_id))
         from mlops_platform.commands.summary import print_summary
 
         print_summary(console, settings, progress, success=result.success)
-        return bool(result.success)
+    if not result.success:
+        raise PlatformError(f"The run failed: {'; '.join(progress.problems) or f'see {log}'}")
+
+
+def _planned(instance: DagsterInstance, run_id: str) -> list[str]:
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.execution_plan_snapshot_id is None:
+        return []
+    return list(instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).step_keys_to_execute)
 
 
 def _job(defs: Any, name: str) -> Any:

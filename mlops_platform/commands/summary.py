@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlops_platform.commands.run import counted
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
@@ -90,7 +91,8 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     else:
         rejected = rows.pop(REJECTS)
         for table, count in rows.items():
-            console.print(f"  {table:<20} {'-' if count is None else f'{count:,} rows'}", highlight=False)
+            said = "-" if count is None else counted(count, "row")
+            console.print(f"  {table:<20} {said}", highlight=False)
         console.print(f"  {'rejected rows':<20} {rejected or 0:,}", highlight=False)
     console.print(f"  {'checks':<20} {progress.passed} passed, {len(progress.failed)} failed", highlight=False)
     for failed in progress.failed:
@@ -101,11 +103,7 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     if success:
         console.print("[green]Done.[/]", end=" ")
     else:
-        console.print("[red]The run failed:[/]")
-        blocking = [check for check in progress.failed if "(error)" in check]
-        for problem in (*progress.errors, *blocking):
-            console.print(f"  {problem}", highlight=False, markup=False)
-        console.print("What lies downstream keeps its last good state; run again once this is mended.")
+        console.print("[red]Failed.[/] What lies downstream keeps its last good state; run again once this is mended.")
     console.print(f"See it in the UI:  {ui_command()}", highlight=False)
 
 
