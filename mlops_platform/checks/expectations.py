@@ -10,7 +10,7 @@ import dagster as dg
 from mlops_platform.assets.failures import sentences
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
-from mlops_platform.resources.suites import ID, Outcome, read_suite
+from mlops_platform.resources.suites import ID, Expectation, Outcome, read_suite
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.settings import GX_ROOT_DIR
 
@@ -49,7 +49,7 @@ def suite_checks(
         )
         for each in rules
     ]
-    critical = {each.name: each.critical for each in rules}
+    rule_of = {each.name: each for each in rules}
     name = f"{asset}_expectations"
 
     def run(
@@ -70,7 +70,7 @@ def suite_checks(
             )
         for outcome in result.outcomes:
             if outcome.error is None:
-                yield _check_result(asset, outcome, result, critical=critical[outcome.name])
+                yield _check_result(asset, outcome, result, rule_of[outcome.name])
         errors = [f"{each.name}: {each.error}" for each in result.outcomes if each.error is not None]
         if errors:
             more = f"; and {len(errors) - _TOLD_ERRORS} more" if len(errors) > _TOLD_ERRORS else ""
@@ -103,7 +103,7 @@ def suite_checks(
     return table_checks
 
 
-def _check_result(asset: str, outcome: Outcome, result: SuiteResult, *, critical: bool) -> dg.AssetCheckResult:
+def _check_result(asset: str, outcome: Outcome, result: SuiteResult, rule: Expectation) -> dg.AssetCheckResult:
     figures = {
         "rows": outcome.rows,
         "offending_rows": outcome.offending_rows,
@@ -127,14 +127,15 @@ def _check_result(asset: str, outcome: Outcome, result: SuiteResult, *, critical
         asset_key=asset,
         check_name=outcome.name,
         passed=outcome.passed,
-        severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
-        description=None if outcome.passed else _finding(outcome),
+        severity=dg.AssetCheckSeverity.ERROR if rule.critical else dg.AssetCheckSeverity.WARN,
+        description=None if outcome.passed else _finding(outcome, rule),
         metadata=metadata,
     )
 
 
-def _finding(outcome: Outcome) -> str:
+def _finding(outcome: Outcome, rule: Expectation) -> str:
     if outcome.offending_rows is None or outcome.offending_share is None:
-        return f"The table shows {outcome.observed}."
+        asked = ", ".join(f"{name} {value}" for name, value in rule.kwargs.items() if name != "column")
+        return f"The table shows {outcome.observed}, where the rule asks for {asked}."
     rows = f"{outcome.offending_rows:,} of {outcome.rows:,} rows"
     return f"{rows} ({outcome.offending_share:.2%}) do not meet it."

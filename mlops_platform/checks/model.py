@@ -72,6 +72,7 @@ def _is_calibrated(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
         check_name="is_calibrated",
         passed=error <= CALIBRATION_LIMIT,
         severity=dg.AssetCheckSeverity.WARN,
+        description=f"The expected calibration error is {error:.3f}; the limit is {CALIBRATION_LIMIT}.",
         metadata={"expected_calibration_error": error, "limit": CALIBRATION_LIMIT},
     )
 
@@ -88,6 +89,7 @@ def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
         check_name="no_weak_slice",
         passed=not weak,
         severity=dg.AssetCheckSeverity.WARN,
+        description=f"Weighted F1 is under {floor:.3f} on {', '.join(weak)}." if weak else None,
         metadata={"weak_slices": dg.MetadataValue.json(weak), "floor": floor},
     )
 
@@ -108,6 +110,7 @@ def splits_are_stratified(validated_dataset: dict[str, Any], datasets: dg.Resour
     return dg.AssetCheckResult(
         passed=result.p_value > STRATIFICATION_ALPHA,
         severity=dg.AssetCheckSeverity.WARN,
+        description=f"A split this uneven has a chance of {result.p_value:.3f}.",
         metadata={
             "p_value": result.p_value,
             "classes": dg.MetadataValue.json(result.to_dict()["classes"]),

@@ -80,6 +80,12 @@ def test_a_check_tells_counts_share_ids_and_its_page(graph: Graph) -> None:
     assert "offending_ids" not in count
 
 
+def test_a_rule_about_the_whole_table_tells_what_it_saw_and_what_it_asks_for(graph: Graph) -> None:
+    graph.fill("labeled_projects", "delete from {table} where id > 20")
+    check = graph.run("labeled_projects").checks["table_row_count_to_be_between"]
+    assert check.description == "The table shows 20, where the rule asks for min_value 50."
+
+
 def test_one_check_runs_by_itself(graph: Graph) -> None:
     graph.fill("tags", "update {table} set tag = null where id < 3")
     ran = graph.run("tags", only=["id_to_be_unique"])
