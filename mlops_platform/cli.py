@@ -22,6 +22,8 @@ from pydantic import ValidationError
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
+INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+
 app = typer.Typer(
     name="mlops",
     help="Run, inspect and use the platform; every setting is an environment variable MLOPS_*.",
@@ -148,10 +150,10 @@ def _exit_code() -> int:
     try:
         app()
     except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            said = "mlops: interrupted; what was there before is kept, and the next run heals the rest."
+            print(said, file=sys.stderr)
         return ended.code if isinstance(ended.code, int) else 0
-    except KeyboardInterrupt:
-        print("mlops: interrupted; what was there before is kept, and the next run heals the rest.", file=sys.stderr)
-        return 130
     except Exception as error:
         if "--debug" in sys.argv[1:]:  # a traceback is for those who ask for it
             raise

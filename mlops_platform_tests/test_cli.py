@@ -195,7 +195,14 @@ def test_runs_killed_in_any_asset_are_healed_by_the_next(
     assert _outcome(tmp_path) == _outcome(ran[0])
 
 
-def _kill_in(step: str, home: Path) -> str:
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    printed = _kill_in("projects_expectations", tmp_path, signal.SIGINT)
+    assert printed.splitlines()[-1].startswith("mlops: interrupted; what was there before is kept")
+    assert "Traceback" not in printed
+    assert "Interrupted" not in printed
+
+
+def _kill_in(step: str, home: Path, kind: signal.Signals = signal.SIGKILL) -> str:
     """Start a run and kill it in a step; returns what it had printed."""
     settings = {**os.environ, "MLOPS_HOME": str(home), "MLOPS_NUM_TRIALS": "2"}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
@@ -206,13 +213,15 @@ def _kill_in(step: str, home: Path) -> str:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # a background shell's children ignore interrupts, and so would the run
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
             _wait_for_step(home, step, process)
             time.sleep(0.15)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            os.killpg(process.pid, kind)
+            process.wait(timeout=60)
         output.seek(0)
         return output.read()
 

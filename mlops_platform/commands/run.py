@@ -32,6 +32,7 @@ class Progress:
     errors: list[str] = field(default_factory=list)
     check_steps: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
+    interrupted: bool = False
     _in_step: list[str] = field(default_factory=list)
     _made: bool = False
 
@@ -54,6 +55,8 @@ class Progress:
         elif event.event_type is dg.DagsterEventType.STEP_SUCCESS:
             self._on_success(event)
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE:
+            error = event.step_failure_data.error
+            self.interrupted |= error is not None and error.cls_name == "DagsterExecutionInterruptedError"
             said = sentence_of(event)
             # a step that its blocking checks failed has told them already
             if "DagsterAssetCheckFailedError" not in said:
@@ -168,6 +171,8 @@ def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: b
         from mlops_platform.commands.summary import print_summary
 
         print_summary(console, settings, progress, success=result.success)
+    if progress.interrupted:
+        raise KeyboardInterrupt
     if not result.success:
         raise PlatformError(f"The run failed: {'; '.join(progress.problems) or f'see {log}'}")
 

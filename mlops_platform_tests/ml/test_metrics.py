@@ -101,9 +101,10 @@ def plain_bootstrap(y: npt.NDArray[np.str_], a: npt.NDArray[np.str_], b: npt.NDA
 
 def test_bootstrap_agrees_with_the_plain_loop() -> None:
     draw = np.random.default_rng(0)
-    y = draw.choice(list("abc"), 150, p=[0.5, 0.3, 0.2])
-    pred_a = np.where(draw.random(150) < 0.1, draw.choice(list("abc"), 150), y)
-    pred_b = np.where(draw.random(150) < 0.4, draw.choice(list("abc"), 150), y)
+    letters = np.array(list("abc"))
+    y = draw.choice(letters, 150, p=[0.5, 0.3, 0.2])
+    pred_a = np.where(draw.random(150) < 0.1, draw.choice(letters, 150), y)
+    pred_b = np.where(draw.random(150) < 0.4, draw.choice(letters, 150), y)
     found = paired_bootstrap(y.tolist(), pred_a.tolist(), pred_b.tolist(), n=4000)
     expected = [f1_score(y, p, average="weighted") for p in (pred_a, pred_b)]
     assert found.value == pytest.approx(expected[0] - expected[1])
