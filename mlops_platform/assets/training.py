@@ -82,8 +82,8 @@ def trained_model(
         code = code_version()
         identity = fingerprint(dataset, params.to_dict(), code, config.seed)
         experiment_id = tracking.experiment(config.experiment_name)
-        tracking.close_unfinished(experiment_id, identity)
         registered = tracking.find(identity)
+        tracking.close_unfinished(experiment_id, identity, finished=registered.run_id if registered else None)
         reused = registered is not None
         if registered is None:
             train = datasets.load(dataset, "train")

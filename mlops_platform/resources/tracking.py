@@ -143,12 +143,13 @@ class MlflowTracking(dg.ConfigurableResource):
             return False
         return True
 
-    def close_unfinished(self, experiment_id: str, fingerprint: str) -> int:
-        """Mark runs of this fingerprint that a killed process left behind.
+    def close_unfinished(self, experiment_id: str, fingerprint: str, *, finished: str | None = None) -> int:
+        """Mark runs of this fingerprint that a killed process left behind as killed.
 
         Args:
             experiment_id: Where to look.
             fingerprint: What the runs were making.
+            finished: The run whose version is registered, if there is one: it had done its work.
 
         Returns:
             How many there were.
@@ -159,7 +160,7 @@ class MlflowTracking(dg.ConfigurableResource):
             f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and attributes.status = 'RUNNING'",
         )
         for run in left:
-            client.set_terminated(run.info.run_id, status="KILLED")
+            client.set_terminated(run.info.run_id, status="FINISHED" if run.info.run_id == finished else "KILLED")
         return len(left)
 
     def register(

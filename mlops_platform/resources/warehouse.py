@@ -121,6 +121,9 @@ class DuckDBWarehouse(dg.ConfigurableResource):
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             with self._working() as connection:
+                # whoever holds the warehouse writes alone: what else is here was left by a kill
+                for left in path.parent.glob(f".{path.name}.*.partial"):
+                    left.unlink(missing_ok=True)
                 (rows,) = connection.execute(
                     f"COPY ({query}) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
                 ).fetchall()[0]

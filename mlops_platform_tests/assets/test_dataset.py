@@ -88,6 +88,15 @@ def test_a_write_that_fails_leaves_nothing_under_the_name(fresh: TrainingHome, m
     _version(fresh)
 
 
+def test_what_a_kill_left_half_written_is_cleared_away(fresh: TrainingHome) -> None:
+    version = _version(fresh)
+    path = fresh.settings.datasets_dir / f"{version}.parquet"
+    path.unlink()
+    path.with_name(f".{path.name}.4711.partial").write_bytes(b"PAR1")
+    assert _version(fresh) == version
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
 def test_a_row_keeps_its_split_when_others_come_and_go(fresh: TrainingHome) -> None:
     _version(fresh)
     before = _splits(fresh.snapshot())

@@ -166,6 +166,13 @@ def test_a_run_that_a_kill_left_open_is_closed(trained: TrainingHome) -> None:
     assert client.get_run(trained.value("trained_model")["run_id"]).info.status == "FINISHED"
 
 
+def test_a_kill_after_the_registration_leaves_a_run_that_reads_as_finished(trained: TrainingHome) -> None:
+    client, made = trained.client(), trained.value("trained_model")["run_id"]
+    client.update_run(made, status="RUNNING")
+    assert trained.run("trained_model").metadata("trained_model")["new_version"] is False
+    assert client.get_run(made).info.status == "FINISHED"
+
+
 def _remove(home: TrainingHome) -> None:
     shutil.rmtree(home.model_dir("1"))
 
