@@ -183,7 +183,7 @@ def main() -> None:
         *compare("load the code location / `import dagster, dagster_dbt`", 1.15, *loading),
         "",
         "The plain script (`benchmarks/plain.py`) calls the same functions in one process. Part of what Dagster adds",
-        "is won back by collecting garbage rarely, which `mlops` asks of Python and the plain script does not.",
+        "is won back: `mlops` collects garbage rarely, and leaves without freeing each object; the script does not.",
         "",
         "## Model",
         "",
