@@ -20,20 +20,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from mlops_platform.commands.doctor import PACKAGES
 from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR
 
 REAL_DATA = PROJECT_ROOT.parent / "shared" / "data" / "made_with_ml"
 RESULTS = PROJECT_ROOT / "benchmarks" / "results.md"
-PACKAGES = (
-    "dagster",
-    "dagster-dbt",
-    "dbt-core",
-    "duckdb",
-    "great-expectations",
-    "mlflow",
-    "optuna",
-    "scikit-learn",
-)
 
 
 @dataclass(frozen=True)
