@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ class Settings(BaseSettings):
         env_prefix="MLOPS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    env: Literal["local"] = Field("local", description="Which resources the graph runs on.")
+    env: Literal["local", "production"] = Field("local", description="Which resources the graph runs on.")
     home: Path = Field(PROJECT_ROOT / "var", description="The folder that holds all state the platform writes.")
     projects_uri: str = Field(str(SAMPLE_DIR / "projects.csv"), description="Path or http(s) URL of the projects CSV.")
     tags_uri: str = Field(str(SAMPLE_DIR / "tags.csv"), description="Path or http(s) URL of the tags CSV.")
@@ -54,6 +54,51 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
     docs_port: int = Field(3080, ge=1, le=65535, description="Port of the Data Docs on 127.0.0.1.")
 
+    # production: BigQuery
+    bigquery_project: str = Field("", description="Google Cloud project of the warehouse; its dataset is the schema.")
+    bigquery_location: str = Field("US", description="Location of the dataset, and of every job.")
+    bigquery_credentials: SecretStr | None = Field(
+        None, description="Service-account key as base64; without it or a key file, Application Default Credentials."
+    )
+    bigquery_keyfile: Path | None = Field(None, description="Path of a service-account key file.")
+    bigquery_endpoint: str | None = Field(None, description="Address of the BigQuery API, if it is not Google's.")
+    bigquery_storage_endpoint: str | None = Field(
+        None, description="host:port of the BigQuery Storage API without TLS, if it is not Google's."
+    )
+    bigquery_timeout: float = Field(300.0, gt=0, description="Seconds that a BigQuery job may take.")
+    bigquery_max_bytes: int = Field(
+        10 * 1024**3, gt=0, description="Bytes that a query may bill; one that would read more is refused."
+    )
+
+    # production: Airbyte
+    loader: Literal["csv", "airbyte"] | None = Field(
+        None, description="What loads projects and tags: by default csv, and airbyte in production."
+    )
+    airbyte_url: str = Field("", description="Address of a self-managed Airbyte, such as http://airbyte:8000.")
+    airbyte_cloud: bool = Field(False, description="Use Airbyte Cloud; then the address is not needed.")
+    airbyte_workspace_id: str = Field("", description="Id of the Airbyte workspace.")
+    airbyte_client_id: str = Field("", description="Client id of an Airbyte application.")
+    airbyte_client_secret: SecretStr = Field(SecretStr(""), description="Its secret.")
+    airbyte_projects_connection: str = Field("", description="Id of the connection that loads projects.")
+    airbyte_tags_connection: str = Field("", description="Id of the connection that loads tags.")
+    airbyte_poll_interval: float = Field(3.0, gt=0, description="Seconds between two looks at a running sync.")
+    airbyte_poll_timeout: float = Field(3600.0, gt=0, description="Seconds after which a sync is cancelled.")
+
+    # production: dbt, storage, tracking, execution
+    dbt_runner: Literal["core", "cloud"] = Field("core", description="Who runs dbt: this process, or dbt Cloud.")
+    dbt_cloud_url: str = Field("https://cloud.getdbt.com", description="Access URL of the dbt Cloud account.")
+    dbt_cloud_account_id: int = Field(0, ge=0, description="dbt Cloud account.")
+    dbt_cloud_project_id: int = Field(0, ge=0, description="dbt Cloud project.")
+    dbt_cloud_environment_id: int = Field(0, ge=0, description="dbt Cloud environment.")
+    dbt_cloud_token: SecretStr = Field(SecretStr(""), description="dbt Cloud API token.")
+    postgres_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:port/database for Dagster's storage and Optuna's studies."
+    )
+    mlflow_uri: str | None = Field(None, description="Address of an MLflow server; by default a local store.")
+    executor: Literal["in_process", "multiprocess", "dask", "k8s"] = Field(
+        "in_process", description="What runs the steps of a run."
+    )
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
@@ -67,6 +112,11 @@ class Settings(BaseSettings):
         if not is_valid_cron_string(cron):
             raise ValueError("it is no cron expression of five fields, such as `0 6 * * *`")
         return cron
+
+    @property
+    def source_loader(self) -> Literal["csv", "airbyte"]:
+        """What loads the raw tables."""
+        return self.loader or ("airbyte" if self.env == "production" else "csv")
 
     @property
     def warehouse_path(self) -> Path:
@@ -101,17 +151,19 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         """MLflow's tracking and registry store."""
-        return f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
+        return self.mlflow_uri or f"sqlite:///{self.mlflow_dir / 'mlflow.db'}"
 
     @property
     def mlflow_url(self) -> str:
-        """Where `mlops ui` serves the MLflow UI."""
-        return f"http://127.0.0.1:{self.mlflow_port}"
+        """Where people reach the MLflow UI: the server, or what `mlops ui` serves."""
+        return self.mlflow_uri or f"http://127.0.0.1:{self.mlflow_port}"
 
     @property
     def optuna_storage(self) -> str:
         """Optuna's persistent storage."""
-        return f"sqlite:///{self.home / 'optuna.db'}"
+        if self.postgres_url is None:
+            return f"sqlite:///{self.home / 'optuna.db'}"
+        return self.postgres_url.get_secret_value().replace("postgresql://", "postgresql+psycopg2://", 1)
 
     @property
     def dagster_home(self) -> Path:
