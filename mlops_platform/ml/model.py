@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import diags_array
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import chi2
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -29,6 +31,7 @@ from mlops_platform.ml.text import compose
 TEXT = "text"  # the one input column of a model
 WORD_NGRAM_LIMIT, CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT = 3, 2, 6
 CALIBRATION_FOLDS = 5
+RELEVANCE = 0.1  # 0 would be the plain ridge; from .07 to .15 the score hardly differs
 
 # what skops must be told to trust in a saved model; everything else in it is on skops' own list
 TRUSTED_TYPES = (
@@ -108,15 +111,47 @@ def frame(titles: Iterable[object], descriptions: Iterable[object]) -> pd.DataFr
     return pd.DataFrame({TEXT: [compose(*pair) for pair in zip(titles, descriptions, strict=True)]}, dtype=object)
 
 
-def build_classifier(params: Params) -> RidgeClassifier:
+class RelevanceRidge(RidgeClassifier):
+    """A ridge classifier whose penalty is lighter on features that tell the classes apart.
+
+    Each feature is scaled by its chi-squared statistic to the power `RELEVANCE`, as in supervised term weighting
+    (Debole & Sebastiani 2003), and the scale is folded into the coefficients: what is fitted predicts from
+    unscaled features. On 6x5 folds, weighted F1 against the plain ridge: +.0036 (standard error .0018) on the 764
+    Made With ML rows, +.0023 (.0018) on the sample.
+    """
+
+    coef_: npt.NDArray[np.float64]
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RelevanceRidge:  # noqa: N803 - scikit-learn's name
+        """Fit; `X` is sparse and not negative, shape (n, features)."""
+        statistic = np.nan_to_num(chi2(X, y)[0])
+        if statistic.any():
+            scale = (statistic / statistic.max()) ** RELEVANCE
+            # rows keep their mean square length, so that alpha means what it means without the scale
+            scale *= np.sqrt(X.multiply(X).sum() / (X.multiply(X) @ scale**2).sum())
+            super().fit(X @ diags_array(scale), y, sample_weight)
+            self.coef_ = self.coef_ * scale
+            return self
+        super().fit(X, y, sample_weight)
+        return self
+
+    def plain(self) -> RidgeClassifier:
+        """The same fitted model as scikit-learn's own class, which loads where this package is absent."""
+        twin = RidgeClassifier(**self.get_params())
+        vars(twin).update(vars(self))
+        return twin
+
+
+def build_classifier(params: Params) -> RelevanceRidge:
     """Build the linear classifier that works on the TF-IDF features, not calibrated."""
-    return RidgeClassifier(alpha=params.alpha, class_weight="balanced", solver="sparse_cg", tol=1e-3)
+    return RelevanceRidge(alpha=params.alpha, class_weight="balanced", solver="sparse_cg", tol=1e-3)
 
 
 def build_pipeline(params: Params, *, calibration_folds: int = CALIBRATION_FOLDS, seed: int = 0) -> Pipeline:
     """Build the unfitted pipeline: a DataFrame with the column "text" in, tags and probabilities out.
 
-    Word and character TF-IDF (sublinear) feed a class-balanced ridge classifier (Rifkin & Lippert 2007). One
+    Word and character TF-IDF (sublinear) feed a class-balanced ridge classifier (Rifkin & Lippert 2007) that
+    leans on the features which tell the classes apart. One
     temperature, fitted on out-of-fold scores, turns its scores into probabilities (Guo et al. 2017): scaling
     never changes which class leads, so what tuning measures on bare scores is what the model predicts.
 
@@ -209,6 +244,10 @@ def fit(frame: pd.DataFrame, labels: Sequence[str], params: Params = DEFAULT, *,
                 " titles and descriptions, or lower min_df."
             ) from error
         raise
+    classifier = pipeline.named_steps["classifier"]
+    classifier.estimator = classifier.estimator.plain()
+    for calibrated in classifier.calibrated_classifiers_:
+        calibrated.estimator = calibrated.estimator.plain()
     for _, vectorizer, _ in pipeline.named_steps["features"].transformers_:
         # as numpy integers each entry becomes a file of its own in a skops archive: 14 MB in place of 10
         if isinstance(vectorizer, TfidfVectorizer):

@@ -9,12 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import chi2
+from sklearn.linear_model import RidgeClassifier
 
 from mlops_platform.ml.model import (
     DEFAULT,
+    RELEVANCE,
     TEXT,
     TRUSTED_TYPES,
     Params,
+    build_classifier,
     cross_validate,
     fit,
     stratified_folds,
@@ -63,6 +69,27 @@ def test_survives_skops_with_the_named_types_alone() -> None:
     loaded = skops.io.loads(saved, trusted=list(TRUSTED_TYPES))
     np.testing.assert_array_equal(loaded.predict_proba(frame(texts)), model.predict_proba(frame(texts)))
     assert len(saved) < 3_000_000
+
+
+def test_the_penalty_is_lighter_on_what_tells_the_classes_apart() -> None:
+    texts, labels = made_up(120)
+    features = TfidfVectorizer().fit_transform(texts)
+    statistic = chi2(features, labels)[0]
+    scale = (statistic / statistic.max()) ** RELEVANCE
+    scaled = features.toarray() * scale
+    scaled *= np.linalg.norm(features.toarray()) / np.linalg.norm(scaled)
+    ridge = build_classifier(DEFAULT)
+    expected = RidgeClassifier(**ridge.get_params()).fit(csr_array(scaled), labels).decision_function(scaled)
+    fitted = ridge.fit(features, labels)
+    assert fitted.decision_function(features) == pytest.approx(expected, abs=1e-9)
+    assert type(fitted.plain()) is RidgeClassifier
+    assert (fitted.plain().decision_function(features) == fitted.decision_function(features)).all()
+
+
+def test_features_that_tell_nothing_are_no_error() -> None:
+    features = csr_array(np.ones((6, 2)))
+    fitted = build_classifier(DEFAULT).fit(features, ["a", "b"] * 3)
+    assert np.isfinite(fitted.decision_function(features)).all()
 
 
 def test_the_pipeline_holds_no_class_of_ours() -> None:
