@@ -92,12 +92,18 @@ def predict(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    smoke: Annotated[bool, typer.Option("--smoke", help="Also make, load, query and drop a scratch table.")] = False,
+) -> None:
     """Say what is configured, reachable and missing."""
     from mlops_platform.commands.doctor import examine
+    from mlops_platform.commands.doctor_production import smoke as try_warehouse
 
     marks = {"ok": "✓", "note": "·", "missing": "✗"}
-    findings = examine(Settings())
+    settings = Settings()
+    findings = examine(settings)
+    if smoke:
+        findings.append(try_warehouse(settings))
     for finding in findings:
         print(f"{marks[finding.state]} {finding.name:<20} {finding.detail}")
     if any(finding.state == "missing" for finding in findings):

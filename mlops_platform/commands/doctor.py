@@ -49,19 +49,20 @@ def examine(settings: Settings) -> list[Finding]:
     Returns:
         The findings, in the order of the graph.
     """
-    looks: list[Callable[[Settings], Finding]] = [
-        _python,
-        _packages,
-        _home,
-        lambda s: _source("projects", s.projects_uri, "MLOPS_PROJECTS_URI"),
-        lambda s: _source("tags", s.tags_uri, "MLOPS_TAGS_URI"),
-        _warehouse,
-        lambda _: _folder("dbt project", DBT_PROJECT_DIR / "dbt_project.yml"),
-        lambda _: _folder("expectation suites", GX_ROOT_DIR / "expectations" / "projects.json"),
-        _registry,
-        _champion,
-    ]
-    return [look(settings) for look in looks]
+    looks: list[Callable[[Settings], Finding]] = [_python, _packages, _home]
+    if settings.source_loader == "csv":
+        looks.append(lambda s: _source("projects", s.projects_uri, "MLOPS_PROJECTS_URI"))
+        looks.append(lambda s: _source("tags", s.tags_uri, "MLOPS_TAGS_URI"))
+    if settings.env == "local":
+        looks.append(_warehouse)
+    looks.append(lambda _: _folder("dbt project", DBT_PROJECT_DIR / "dbt_project.yml"))
+    looks.append(lambda _: _folder("expectation suites", GX_ROOT_DIR / "expectations" / "projects.json"))
+    if settings.env == "local":
+        return [look(settings) for look in (*looks, _registry, _champion)]
+    from mlops_platform.commands.doctor_production import answers
+    from mlops_platform.commands.doctor_production import looks as services
+
+    return [*(look(settings) for look in looks), *answers(services(settings))]
 
 
 def _python(_: Settings) -> Finding:
