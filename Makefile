@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help run ui status test lint format types bench constraints clean
+.PHONY: help run ui status test test-production lint format types bench docs constraints clean
 
 help: ## list the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -25,7 +25,11 @@ status: .venv/.installed-run ## what is materialized, checked and promoted
 	@$(BIN)/mlops status $(ARGS)
 
 test: .venv/.installed-dev ## set up and pass the tests
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --ignore=mlops_platform_tests/production $(ARGS)
+
+test-production: .venv/.installed-dev ## pass the tests against a BigQuery emulator, Postgres, MLflow and Airbyte's API
+	@scripts/bigquery-emulator.sh
+	@$(BIN)/python -m pytest -n 2 --dist loadfile mlops_platform_tests/production $(ARGS)
 
 lint: .venv/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -38,6 +42,9 @@ format: .venv/.installed-dev ## let ruff format and fix what it can
 
 bench: .venv/.installed-dev ## measure, and write benchmarks/results.md
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: .venv/.installed-run ## write the table of settings into docs/production.md
+	@$(BIN)/python scripts/settings_table.py
 
 constraints: ## pin anew what pyproject.toml asks for (needs uv)
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \
