@@ -17,3 +17,7 @@ class WarehouseError(PlatformError):
 
 class ModelError(PlatformError):
     """A model cannot be trained, found or loaded."""
+
+
+class AirbyteError(PlatformError):
+    """Airbyte is not set up, cannot be reached, or its sync did not succeed."""

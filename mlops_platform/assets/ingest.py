@@ -1,5 +1,7 @@
 """The raw tables `projects` and `tags`: each a CSV file, loaded as it stands into the warehouse.
 
+Their declaration is here too; ``airbyte`` makes the same assets with another loader.
+
 Nothing is cleaned or joined here. Whether the content is any good is said by the checks; what becomes of it
 by the transform stage.
 """
@@ -42,9 +44,9 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
 
 _DESCRIPTIONS = {
     "projects": "Machine-learning projects as people posted them: title, description and time. "
-    "One row a project, loaded whole from a CSV; rows that can't be read are in the table rejects.",
+    "One row a project, loaded whole from its source; rows that can't be read are in the table rejects.",
     "tags": "The class that a person gave a project. "
-    "At most one row a project, loaded whole from a CSV; rows that can't be read are in the table rejects.",
+    "At most one row a project, loaded whole from its source; rows that can't be read are in the table rejects.",
 }
 
 
@@ -66,15 +68,7 @@ def build_ingest_assets(projects_uri: str, tags_uri: str, fetch_timeout: float) 
 
 
 def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefinition:
-    @dg.asset(
-        name=table,
-        group_name="ingest",
-        owners=["team:data"],
-        kinds={"duckdb", "csv"},
-        description=_DESCRIPTIONS[table],
-        pool="warehouse",
-        metadata={"dagster/column_schema": _column_schema(table)},
-    )
+    @dg.asset(**declaration(table), kinds={"duckdb", "csv"})
     def ingest(context: dg.AssetExecutionContext, warehouse: DuckDBWarehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
         # the file is opened once for all that follows: an opening takes 12 ms
@@ -90,13 +84,38 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefini
 
 
 def _metadata(table: str, source: str, result: LoadResult, warehouse: DuckDBWarehouse) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "dagster/row_count": result.rows,
-        "dagster/column_schema": _column_schema(table),
+    return {
+        **table_metadata(table, result.rows, warehouse),
         "rejected_lines": result.rejected,
         "source": source,
         SOURCE_FINGERPRINT: result.fingerprint,
         "ignored_columns": ", ".join(result.ignored_columns) or "none",
+    }
+
+
+def declaration(table: str) -> dict[str, Any]:
+    """What every loader of a raw table passes to `dg.asset`."""
+    return {
+        "name": table,
+        "group_name": "ingest",
+        "owners": ["team:data"],
+        "description": _DESCRIPTIONS[table],
+        "pool": "warehouse",
+        "metadata": {"dagster/column_schema": _column_schema(table)},
+    }
+
+
+def table_metadata(table: str, rows: int, warehouse: DuckDBWarehouse) -> dict[str, Any]:
+    """What the UI shows of a raw table after a load, whatever loaded it.
+
+    Args:
+        table: Name of the table.
+        rows: How many it holds.
+        warehouse: Where it is.
+    """
+    metadata: dict[str, Any] = {
+        "dagster/row_count": rows,
+        "dagster/column_schema": _column_schema(table),
         "preview": dg.MetadataValue.md(_preview(table, warehouse)),
     }
     if "created_on" in TABLES[table]:

@@ -49,8 +49,8 @@ _READ_OPTIONS = (
     "allow_quoted_nulls=false, strict_mode=true, null_padding=false, ignore_errors=false, parallel=false, "
     f"compression='none', encoding='utf-8', hive_partitioning=false, max_line_size={MAX_RECORD_CHARS}"
 )
-_RAW = "temp.main.csv_raw"  # line, text, c0, c1, ...: the records as text; v0, ...: their casts
-_DAMAGE = "temp.main.csv_damage"  # line, column_name, reason, text: the lines that are in no record
+RAW = "temp.main.csv_raw"  # line, text, c0, c1, ...: the records as text; v0, ...: their casts
+DAMAGE = "temp.main.csv_damage"  # line, column_name, reason, text: the lines that are in no record
 
 
 @dataclass(frozen=True)
@@ -102,23 +102,23 @@ def load_csv(
             # under a plain name, because read_csv takes * ? [ in a path for a pattern
             link = Path(folder) / "source.csv"
             link.symlink_to(path.resolve())
-            _create_damage_table(connection)
+            create_damage_table(connection)
             if not _read_directly(connection, plan, link, file):
                 _read_exactly(connection, plan, link, Path(folder), source)
             after = path.stat()
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise SourceError(f"{source} changed while it was being read; run again when it is complete.")
-            rows, rejected = _replace(connection, plan, table, source)
+            rows, rejected = replace_table(connection, plan, table, source)
             version = table_version(connection, table)
             connection.execute("COMMIT")
-            connection.execute(f"DROP TABLE {_RAW}; DROP TABLE {_DAMAGE}")
+            connection.execute(f"DROP TABLE {RAW}; DROP TABLE {DAMAGE}")
     except OSError as error:  # before the transaction: only temporary files are written in Python
         raise WarehouseError(
             f"{source} cannot be loaded, because temporary files cannot be written to "
             f"{tempfile.gettempdir()} ({error.strerror}); free some space there, or set TMPDIR."
         ) from error
     except BaseException:
-        _roll_back(connection)
+        roll_back(connection)
         raise
     ignored = tuple(
         name.strip() or f"(column {position + 1}, without a name)"
@@ -128,9 +128,10 @@ def load_csv(
     return LoadResult(rows, rejected, version, ignored, file.fingerprint)
 
 
-def _create_damage_table(connection: duckdb.DuckDBPyConnection) -> None:
+def create_damage_table(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes the empty temporary table DAMAGE, in place of one that an earlier load left."""
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_DAMAGE} (line BIGINT, column_name VARCHAR, reason VARCHAR, text VARCHAR)"
+        f"CREATE OR REPLACE TEMP TABLE {DAMAGE} (line BIGINT, column_name VARCHAR, reason VARCHAR, text VARCHAR)"
     )
 
 
@@ -157,7 +158,7 @@ def _read_directly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, path: 
     )
     rows, line_breaks, suspects = connection.execute(
         f"SELECT count(*), coalesce(sum({breaks}), 0), count(*) FILTER ({swallowed} OR {plan.is_bad_row()}) "  # noqa: S608
-        f"FROM {_RAW}"
+        f"FROM {RAW}"
     ).fetchall()[0]
     return suspects == 0 and 1 + rows + int(line_breaks) == file.lines
 
@@ -187,11 +188,11 @@ def _read_exactly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, path: P
                 damaged.writerow([item.line, column or "", item.reason, item.text])
     _create_raw(connection, plan, ["line", "text", *plan.raw_names], good_path)
     connection.execute(
-        f"INSERT INTO {_DAMAGE} SELECT line, nullif(column_name, ''), reason, text FROM read_csv("  # noqa: S608
+        f"INSERT INTO {DAMAGE} SELECT line, nullif(column_name, ''), reason, text FROM read_csv("  # noqa: S608
         f"{literal(str(damage_path))}, columns={{'line': 'BIGINT', 'column_name': 'VARCHAR', "
         f"'reason': 'VARCHAR', 'text': 'VARCHAR'}}, {_READ_OPTIONS})"
     )
-    loaded = connection.execute(f"SELECT count(*) FROM {_RAW}").fetchall()[0][0]  # noqa: S608
+    loaded = connection.execute(f"SELECT count(*) FROM {RAW}").fetchall()[0][0]  # noqa: S608
     if loaded != written:
         raise SourceError(f"{source} has {written:,} sound rows of which DuckDB read {loaded:,}; nothing was loaded.")
 
@@ -205,39 +206,49 @@ def _create_raw(connection: duckdb.DuckDBPyConnection, plan: CastPlan, names: li
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     place = [] if "line" in names else ["NULL AS line", "NULL AS text"]
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {_RAW} AS SELECT {', '.join([*place, '*', *plan.casts()])} FROM "  # noqa: S608
+        f"CREATE OR REPLACE TEMP TABLE {RAW} AS SELECT {', '.join([*place, '*', *plan.casts()])} FROM "  # noqa: S608
         f"read_csv({literal(str(path))}, columns={{{columns}}}, {_READ_OPTIONS})"
     )
 
 
-def _replace(connection: duckdb.DuckDBPyConnection, plan: CastPlan, table: str, source: str) -> tuple[int, int]:
-    """Begins the transaction that swaps table and rejects; returns the counts of both."""
+def replace_table(connection: duckdb.DuckDBPyConnection, plan: CastPlan, table: str, source: str) -> tuple[int, int]:
+    """Begins the transaction that swaps a table and its rejects for what RAW and DAMAGE hold.
+
+    The caller commits, or calls `roll_back`.
+
+    Returns:
+        Number of rows in the table, and of its lines in `rejects`.
+
+    Raises:
+        SourceError: If no row can be read.
+    """
     for name in plan.columns:
         connection.execute(
-            f"INSERT INTO {_DAMAGE} SELECT line::BIGINT, {literal(name)}, {plan.reason(name)}, text "  # noqa: S608
-            f"FROM {_RAW} WHERE {plan.is_bad(name)}"
+            f"INSERT INTO {DAMAGE} SELECT line::BIGINT, {literal(name)}, {plan.reason(name)}, text "  # noqa: S608
+            f"FROM {RAW} WHERE {plan.is_bad(name)}"
         )
     rows, rejected = connection.execute(
-        f"SELECT (SELECT count(*) FROM {_RAW} WHERE NOT {plan.is_bad_row()}), "  # noqa: S608
-        f"(SELECT count(DISTINCT line) FROM {_DAMAGE})"
+        f"SELECT (SELECT count(*) FROM {RAW} WHERE NOT {plan.is_bad_row()}), "  # noqa: S608
+        f"(SELECT count(DISTINCT line) FROM {DAMAGE})"
     ).fetchall()[0]
     if rows == 0:
         raise _no_rows(connection, source, rejected)
     connection.execute("BEGIN")
-    _create_rejects(connection)
+    create_rejects(connection)
     connection.execute("DELETE FROM rejects WHERE source_table = ?", [table])
     connection.execute(
-        f"INSERT INTO rejects SELECT ?, ?, line, column_name, reason, text FROM {_DAMAGE} ORDER BY line",  # noqa: S608
+        f"INSERT INTO rejects SELECT ?, ?, line, column_name, reason, text FROM {DAMAGE} ORDER BY line",  # noqa: S608
         [table, source],
     )
     values = ", ".join(f"{plan.value(name)} AS {quote(name)}" for name in plan.columns)
     connection.execute(
-        f"CREATE OR REPLACE TABLE {quote(table)} AS SELECT {values} FROM {_RAW} WHERE NOT {plan.is_bad_row()}"  # noqa: S608
+        f"CREATE OR REPLACE TABLE {quote(table)} AS SELECT {values} FROM {RAW} WHERE NOT {plan.is_bad_row()}"  # noqa: S608
     )
     return rows, rejected
 
 
-def _create_rejects(connection: duckdb.DuckDBPyConnection) -> None:
+def create_rejects(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes the table `rejects`, if there is none of today's columns."""
     columns = ", ".join(f"{name} {kind}" for name, kind in REJECT_COLUMNS.items())
     connection.execute(f"CREATE TABLE IF NOT EXISTS rejects ({columns})")
     found = {name: kind for name, kind, *_ in connection.execute("DESCRIBE rejects").fetchall()}
@@ -249,7 +260,7 @@ def _no_rows(connection: duckdb.DuckDBPyConnection, source: str, rejected: int) 
     if not rejected:
         return SourceError(f"{source} has a header and no rows; the table keeps its old content.")
     line, reason = connection.execute(
-        f"SELECT line, reason FROM {_DAMAGE} ORDER BY line LIMIT 1"  # noqa: S608
+        f"SELECT line, reason FROM {DAMAGE} ORDER BY line LIMIT 1"  # noqa: S608
     ).fetchall()[0]
     return SourceError(
         f"{source} has no row that can be read ({rejected:,} lines rejected; line {line}: {reason}); the "
@@ -257,7 +268,8 @@ def _no_rows(connection: duckdb.DuckDBPyConnection, source: str, rejected: int) 
     )
 
 
-def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    """Ends the transaction without a trace; none need have begun."""
     import duckdb
 
     try:

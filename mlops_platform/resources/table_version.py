@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import duckdb
 
 
-def table_version(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Collection[str] | None = None) -> str:
     """Digests the content of a table, independent of the order of its rows and columns.
 
     Every row is written out without ambiguity (NULL differs from '', lengths stand before texts), its MD5 is
@@ -19,18 +20,19 @@ def table_version(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     Args:
         connection: An open connection whose current schema holds the table.
         table: Name of a table that exists.
+        columns: Names of the columns that count; by default all.
 
     Returns:
         32 hex digits; the same on every machine and DuckDB release.
     """
     described = connection.execute(f"DESCRIBE {quote(table)}").fetchall()
-    columns = sorted((name, kind) for name, kind, *_ in described)
-    encoded = " || ".join(_encode(name, kind) for name, kind in columns)
+    counted = sorted((name, kind) for name, kind, *_ in described if columns is None or name in columns)
+    encoded = " || ".join(_encode(name, kind) for name, kind in counted)
     count, high, low = connection.execute(
         "SELECT count(*), sum(('0x' || digest[1:15])::BIGINT), sum(('0x' || digest[16:30])::BIGINT)"  # noqa: S608
         f" FROM (SELECT md5({encoded}) AS digest FROM {quote(table)})"
     ).fetchall()[0]
-    content = "|".join([repr(columns), str(count), str(int(high or 0)), str(int(low or 0))])
+    content = "|".join([repr(counted), str(count), str(int(high or 0)), str(int(low or 0))])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

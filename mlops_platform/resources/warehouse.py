@@ -7,7 +7,7 @@ Everything that goes into or comes out of a warehouse table passes here. How a C
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.csv_loading import LoadResult, load_csv
+from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv
+from mlops_platform.resources.table_loading import load_table
 from mlops_platform.resources.table_version import literal, quote, table_version
 
 if TYPE_CHECKING:
@@ -74,6 +75,30 @@ class DuckDBWarehouse(dg.ConfigurableResource):
         with self._working() as connection:
             return load_csv(connection, table, path, columns, source)
 
+    def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
+        """Replaces a table by the typed rows of another one, and its entries in `rejects`, in one transaction.
+
+        Args:
+            table: Name of the table.
+            landing: The table that a loader wrote; it stays as it is.
+            columns: Column names and their DuckDB types; other columns of the landing table are left out.
+            source: What to call the load in errors and in `rejects`.
+
+        Returns:
+            Number of rows that went to `rejects`.
+
+        Raises:
+            SourceError: If the landing table lacks a column or has no row that can be read; the old table stays.
+        """
+        with self._on_table(landing) as connection:
+            return load_table(connection, table, landing, columns, source)
+
+    def clear_rejects(self, table: str) -> None:
+        """Removes a table's entries from `rejects`, which is made when missing."""
+        with self._working() as connection:
+            create_rejects(connection)
+            connection.execute("DELETE FROM rejects WHERE source_table = ?", [table])
+
     def has_table(self, table: str) -> bool:
         """Says whether the table (or view) exists."""
         with self._working() as connection:
@@ -98,14 +123,18 @@ class DuckDBWarehouse(dg.ConfigurableResource):
             rows = connection.execute(f"DESCRIBE {quote(table)}").fetchall()
             return [(name, kind) for name, kind, *_ in rows]
 
-    def content_version(self, table: str) -> str:
+    def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
         """Digests a table's content, independent of row order (see `table_version`).
+
+        Args:
+            table: Name of the table.
+            columns: Names of the columns that count; by default all.
 
         Raises:
             WarehouseError: If the table doesn't exist.
         """
         with self._on_table(table) as connection:
-            return table_version(connection, table)
+            return table_version(connection, table, columns)
 
     def export_parquet(self, query: str, path: Path) -> int:
         """Writes a query's rows to a Parquet file, which appears whole or not at all.

@@ -1,0 +1,83 @@
+"""The raw tables `projects` and `tags` again, loaded by Airbyte: one connection a table.
+
+The assets are those of ``ingest`` (same keys, declaration and checks). Airbyte writes a landing table, which is its
+own: `airbyte_projects`, `airbyte_tags` (the connection's table prefix is `airbyte_`). It adds columns and its next
+sync needs them, so the table of the graph is a copy of the declared columns in the declared types.
+"""
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.ingest import TABLES, declaration, table_metadata
+from mlops_platform.errors import AirbyteError
+from mlops_platform.resources.airbyte import Airbyte
+from mlops_platform.resources.warehouse import DuckDBWarehouse
+
+LANDING_PREFIX = "airbyte_"
+
+
+def build_airbyte_assets(projects_connection: str, tags_connection: str) -> list[dg.AssetsDefinition]:
+    """Makes the assets `projects` and `tags`; asks Airbyte nothing before they are materialized.
+
+    Args:
+        projects_connection: Id of the connection that loads projects.
+        tags_connection: Id of the connection that loads tags.
+
+    Returns:
+        Two assets that need the resources `airbyte` and `warehouse`.
+    """
+    return [_airbyte_asset("projects", projects_connection), _airbyte_asset("tags", tags_connection)]
+
+
+def _airbyte_asset(table: str, connection_id: str) -> dg.AssetsDefinition:
+    @dg.asset(**declaration(table), kinds={"airbyte"})
+    def ingest(
+        context: dg.AssetExecutionContext, airbyte: dg.ResourceParam[Airbyte], warehouse: DuckDBWarehouse
+    ) -> dg.MaterializeResult:
+        with sentences():
+            if not connection_id:
+                raise AirbyteError(
+                    f"It is not known which Airbyte connection loads {table}: "
+                    f"set MLOPS_AIRBYTE_{table.upper()}_CONNECTION to its id."
+                )
+            sync = airbyte.sync(connection_id)
+            rejected = _take_over(table, f"Airbyte job {sync.job_id}", warehouse)
+            rows = warehouse.row_count(table)
+            context.log.info(f"Airbyte job {sync.job_id}: {rows:,} rows in {table}, {rejected:,} rejected.")
+            if sync.rows is not None and sync.rows > rows + rejected:
+                context.log.warning(
+                    f"Airbyte says that it moved {sync.rows:,} rows: if the table should hold them all, look whether "
+                    "the connection's destination is this warehouse."
+                )
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(warehouse.content_version(table, list(TABLES[table]))),
+                metadata={
+                    **table_metadata(table, rows, warehouse),
+                    "rejected_rows": rejected,
+                    "airbyte_rows": sync.rows,
+                    "airbyte_bytes": sync.bytes,
+                    "airbyte_job_id": sync.job_id,
+                    "airbyte_job": dg.MetadataValue.url(sync.url),
+                    "airbyte_joined": sync.joined,
+                },
+            )
+
+    return ingest
+
+
+def _take_over(table: str, source: str, warehouse: DuckDBWarehouse) -> int:
+    """Makes the table out of what the sync left; returns how many rows were rejected."""
+    columns = {name: column.kind for name, column in TABLES[table].items()}
+    landing = LANDING_PREFIX + table
+    if warehouse.has_table(landing):
+        return warehouse.load_table(table, landing, columns, source)
+    # without the prefix the table is Airbyte's: it is taken as it stands, for a rewrite would break the next sync
+    found = {name for name, _ in warehouse.describe(table)} if warehouse.has_table(table) else set()
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise AirbyteError(
+            f"{source} left no table {landing}, and {table} has no column {', '.join(missing)}: point the connection "
+            f"at the schema of the warehouse, with the table prefix {LANDING_PREFIX}."
+        )
+    warehouse.clear_rejects(table)
+    return 0

@@ -1,0 +1,94 @@
+"""dagster-airbyte's client, but for one thing: each request is sent once, and says what kind of failure it met.
+
+Its own retries are blind: a POST is repeated although the first may have started a sync, and a GET gives up after
+three. When to try again is decided by ``airbyte``. Imported inside functions only: dagster-airbyte takes 2 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from dagster_airbyte import AirbyteCloudWorkspace, AirbyteWorkspace
+from dagster_airbyte.resources import AirbyteClient
+
+from mlops_platform.resources.airbyte import RefusedError, UnavailableError
+
+_RETRIABLE = {408, 425, 429}  # and every 5xx
+
+
+class OnceClient(AirbyteClient):
+    """Airbyte's public API: every answer that is no success raises `UnavailableError` or `RefusedError`."""
+
+    @classmethod
+    def of(cls, workspace: AirbyteWorkspace | AirbyteCloudWorkspace) -> OnceClient:
+        """Make it with the addresses and the credentials of a workspace."""
+        return cls(**workspace.get_client().model_dump())
+
+    def jobs(self, connection_id: str, created_after: str) -> list[Mapping[str, Any]]:
+        """List the jobs of a connection.
+
+        Args:
+            connection_id: The connection.
+            created_after: UTC time, such as 2026-01-31T12:00:00Z.
+        """
+        parameters = {"workspaceIds": self.workspace_id, "connectionId": connection_id, "createdAtStart": created_after}
+        return list(self._paginated_request("GET", f"{self.rest_api_base_url}/jobs", parameters))
+
+    def _single_request(
+        self,
+        method: str,
+        url: str,
+        data: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        include_additional_request_headers: bool = True,
+    ) -> Mapping[str, Any]:
+        answer = self._send(method, url, data, params, include_additional_request_headers)
+        if answer.status_code == 401 and include_additional_request_headers:
+            # the token ended early, or the server that gave it was restarted
+            self._access_token_value = None
+            answer = self._send(method, url, data, params, include_additional_request_headers)
+        if answer.status_code >= 500 or answer.status_code in _RETRIABLE:
+            raise UnavailableError(f"{method} {url} answered {answer.status_code}")
+        if not answer.ok:
+            raise RefusedError(answer.status_code, f"{method} {url} answered {answer.status_code}{_detail(answer)}")
+        if not answer.content:
+            return {}
+        try:
+            content = answer.json()
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise UnavailableError(f"{method} {url} answered something that is no JSON object")
+        return content
+
+    def _send(
+        self, method: str, url: str, data: Mapping[str, Any] | None, params: Mapping[str, Any] | None, authorized: bool
+    ) -> requests.Response:
+        try:
+            with self._get_session(include_additional_request_headers=authorized) as session:
+                return session.request(method, url, json=data, params=params, timeout=self.request_timeout)
+        except (
+            requests.exceptions.MissingSchema,
+            requests.exceptions.InvalidSchema,
+            requests.exceptions.InvalidURL,
+        ) as error:
+            raise RefusedError(None, f"{url} is no address") from error
+        except requests.RequestException as error:
+            raise UnavailableError(f"{method} {url} got no answer: {_cause(error)}") from error
+
+
+def _detail(answer: requests.Response) -> str:
+    try:
+        content = answer.json()
+    except ValueError:
+        return ""
+    found = [content[key] for key in ("title", "detail", "message") if content.get(key)] if content else []
+    return f" ({': '.join(str(text) for text in found)[:300]})" if found else ""
+
+
+def _cause(error: requests.RequestException) -> str:
+    if isinstance(error, requests.Timeout):
+        return "timed out"
+    return "cannot connect" if isinstance(error, requests.ConnectionError) else type(error).__name__

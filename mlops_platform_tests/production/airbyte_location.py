@@ -1,0 +1,20 @@
+"""A code location of the Airbyte assets alone, for tests that run it in a process of its own."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from mlops_platform.assets.airbyte import build_airbyte_assets
+from mlops_platform.checks.ingest import build_ingest_checks
+from mlops_platform.resources.airbyte import Airbyte
+from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.settings import Settings
+
+settings = Settings()
+defs = dg.Definitions(
+    assets=build_airbyte_assets(settings.airbyte_projects_connection, settings.airbyte_tags_connection),
+    asset_checks=build_ingest_checks(settings.max_reject_share),
+    jobs=[dg.define_asset_job("load")],
+    resources={"airbyte": Airbyte.of(settings), "warehouse": DuckDBWarehouse(path=str(settings.warehouse_path))},
+    executor=dg.in_process_executor,
+)
