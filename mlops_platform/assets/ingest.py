@@ -12,7 +12,7 @@ import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.resources.sources import SOURCE_FINGERPRINT, fetched
-from mlops_platform.resources.warehouse import DuckDBWarehouse, LoadResult
+from mlops_platform.resources.warehouse_base import LoadResult, Warehouse
 
 _PREVIEW_ROWS = 5
 _PREVIEW_CHARS = 80
@@ -75,7 +75,7 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefini
         pool="warehouse",
         metadata={"dagster/column_schema": _column_schema(table)},
     )
-    def ingest(context: dg.AssetExecutionContext, warehouse: DuckDBWarehouse) -> dg.MaterializeResult:
+    def ingest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
         # the file is opened once for all that follows: an opening takes 12 ms
         with sentences(), fetched(uri, fetch_timeout) as source, warehouse.connect():
@@ -89,7 +89,7 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefini
     return ingest
 
 
-def _metadata(table: str, source: str, result: LoadResult, warehouse: DuckDBWarehouse) -> dict[str, Any]:
+def _metadata(table: str, source: str, result: LoadResult, warehouse: Warehouse) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "dagster/row_count": result.rows,
         "dagster/column_schema": _column_schema(table),
@@ -101,7 +101,7 @@ def _metadata(table: str, source: str, result: LoadResult, warehouse: DuckDBWare
     }
     if "created_on" in TABLES[table]:
         ((first, last),) = warehouse.fetch_rows(
-            f"SELECT min(created_on)::VARCHAR, max(created_on)::VARCHAR FROM {table}"  # noqa: S608
+            f"SELECT min(created_on), max(created_on) FROM {table}"  # noqa: S608
         )
         metadata["created_on"] = f"{first} to {last}" if first else "no value"
     return metadata
@@ -116,9 +116,12 @@ def _column_schema(table: str) -> dg.TableSchema:
     )
 
 
-def _preview(table: str, warehouse: DuckDBWarehouse) -> str:
+def _preview(table: str, warehouse: Warehouse) -> str:
     names = list(TABLES[table])
-    texts = ", ".join(f"substr({name}::VARCHAR, 1, {_PREVIEW_CHARS + 1})" for name in names)
+    texts = ", ".join(
+        f"substr({name}, 1, {_PREVIEW_CHARS + 1})" if column.kind == "VARCHAR" else name
+        for name, column in TABLES[table].items()
+    )
     rows = warehouse.fetch_rows(f"SELECT {texts} FROM {table} LIMIT {_PREVIEW_ROWS}")  # noqa: S608
     return markdown_table(names, rows, _PREVIEW_CHARS)
 
