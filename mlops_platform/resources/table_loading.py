@@ -17,7 +17,7 @@ from mlops_platform.resources.table_version import literal, quote
 if TYPE_CHECKING:
     import duckdb
 
-_META = "_airbyte_meta"  # JSON in which Airbyte notes the values that it could not keep
+NOTES = "_airbyte_meta"  # JSON in which Airbyte notes the values that it could not keep
 _CHANGES = '[{"field": "VARCHAR", "change": "VARCHAR", "reason": "VARCHAR"}]'
 
 
@@ -70,11 +70,11 @@ def _create_raw(
     texts = [
         f"{quote(found[name][0])}::VARCHAR AS {raw}" for name, raw in zip(plan.columns, plan.raw_names, strict=True)
     ]
-    changes = f"NULL::JSON AS {_META}"
-    if _META in found:
-        name, kind = found[_META]
+    changes = f"NULL::JSON AS {NOTES}"
+    if NOTES in found:
+        name, kind = found[NOTES]
         text = f"{name}::VARCHAR" if kind in ("VARCHAR", "JSON") else f"to_json({name})::VARCHAR"
-        changes = f"CASE WHEN json_valid({text}) THEN ({text})::JSON -> '$.changes' END AS {_META}"
+        changes = f"CASE WHEN json_valid({text}) THEN ({text})::JSON -> '$.changes' END AS {NOTES}"
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {RAW} AS SELECT row_number() OVER () AS line, "  # noqa: S608
         f"concat_ws(',', {', '.join(plan.raw_names)}) AS text, {', '.join(['*', *plan.casts()])} "
@@ -88,7 +88,7 @@ def _set_aside_changed(connection: duckdb.DuckDBPyConnection, columns: Mapping[s
     connection.execute(
         f"INSERT INTO {DAMAGE} SELECT line, lower(note.field), "  # noqa: S608
         "'Airbyte could not keep the value (' || concat_ws(', ', note.change, note.reason) || ')', text "
-        f"FROM (SELECT line, text, unnest(from_json({_META}, '{_CHANGES}')) AS note FROM {RAW}) "
+        f"FROM (SELECT line, text, unnest(from_json({NOTES}, '{_CHANGES}')) AS note FROM {RAW}) "
         f"WHERE lower(note.field) IN ({names})"
     )
     connection.execute(f"DELETE FROM {RAW} WHERE line IN (SELECT line FROM {DAMAGE})")  # noqa: S608
