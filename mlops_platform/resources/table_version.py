@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,13 +26,22 @@ def table_version(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     """
     described = connection.execute(f"DESCRIBE {quote(table)}").fetchall()
     columns = sorted((name, kind) for name, kind, *_ in described)
-    encoded = " || ".join(_encode(name, kind) for name, kind in columns)
+    encoded = row_text(dict(columns))
     count, high, low = connection.execute(
         "SELECT count(*), sum(('0x' || digest[1:15])::BIGINT), sum(('0x' || digest[16:30])::BIGINT)"  # noqa: S608
         f" FROM (SELECT md5({encoded}) AS digest FROM {quote(table)})"
     ).fetchall()[0]
     content = "|".join([repr(columns), str(count), str(int(high or 0)), str(int(low or 0))])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def row_text(columns: Mapping[str, str]) -> str:
+    """Returns the SQL that writes a row out without ambiguity.
+
+    Args:
+        columns: Column names and their DuckDB types; their order doesn't matter.
+    """
+    return " || ".join(_encode(name, kind) for name, kind in sorted(columns.items()))
 
 
 def quote(name: str) -> str:
