@@ -15,7 +15,7 @@ _RAW_CHECKS = dg.AssetSelection.checks_for_assets(*(dg.AssetKey(name) for name i
 def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
     """Make the jobs; each runs the checks of its assets too.
 
-    `transform` and `raw_checks` are started by the sensor `new_partitions`.
+    `from_raw` and `raw_checks` are started by the sensor `new_partitions`.
     """
     return [
         dg.define_asset_job(
@@ -34,7 +34,7 @@ def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
             description="The whole graph, from raw CSV to a promoted model.",
         ),
         dg.define_asset_job(
-            "transform",
+            "from_raw",
             selection=_RAW_CHECKS | dg.AssetSelection.assets(*TRANSFORM),
             description="From raw tables that somebody else loaded to checked tables; loads nothing.",
         ),

@@ -34,14 +34,14 @@ def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.S
     """Make the sensor `new_partitions` on the raw tables.
 
     Args:
-        on_change: What a change does. `run` asks for one run of `transform`, which makes the tables downstream.
+        on_change: What a change does. `run` asks for one run of the job `from_raw`, which makes the tables downstream.
             `observe` is for tables that an external process always loads: the sensor reports the new data versions
             of the raw tables and asks for a run of their checks; the automation conditions do the rest once these
             have passed.
     """
 
     @dg.sensor(
-        job_name="transform" if on_change == "run" else "raw_checks",
+        job_name="from_raw" if on_change == "run" else "raw_checks",
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"warehouse"},

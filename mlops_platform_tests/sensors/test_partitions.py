@@ -103,7 +103,7 @@ def test_a_change_is_asked_for_once_with_its_partitions(home: Path) -> None:
     watcher.cursor = cursor
     assert [again.run_key for again in watcher.tick()] == [request.run_key]
     # the run that is asked for makes the tables downstream, loads nothing, and is no reason for another
-    assert watcher.run("transform").success
+    assert watcher.run("from_raw").success
     ids = watcher.warehouse.fetch_rows("select id from unlabeled_projects where title = 'new'")
     assert ids == [(1000001,)]
     assert watcher.tick() == []
@@ -192,11 +192,11 @@ def test_a_load_in_progress_is_waited_for(home: Path) -> None:
     assert len(watcher.tick()) == 1
 
 
-def test_transform_is_held_back_by_the_checks_of_the_raw_tables(home: Path) -> None:
+def test_from_raw_is_held_back_by_the_checks_of_the_raw_tables(home: Path) -> None:
     watcher = Watcher(home)
     assert watcher.run("dataops").success
     key = watcher.relabel("gardening")
-    result = watcher.run("transform")
+    result = watcher.run("from_raw")
     assert not result.success
     assert result.get_asset_materialization_events() == []
     tag = watcher.warehouse.fetch_rows("select tag from labeled_projects where id = ?", [key])
