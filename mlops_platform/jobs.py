@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dagster as dg
 
-DATAOPS = ("projects", "tags", "labeled_projects", "unlabeled_projects")
+RAW = ("projects", "tags")
+TRANSFORM = ("labeled_projects", "unlabeled_projects")
+DATAOPS = (*RAW, *TRANSFORM)
 MLOPS = ("validated_dataset", "tuned_params", "trained_model", "model_evaluation", "champion_model")
+
+_RAW_CHECKS = dg.AssetSelection.checks_for_assets(*(dg.AssetKey(name) for name in RAW))
 
 
 def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """Make the jobs `dataops`, `mlops` and `end_to_end`; each runs the checks of its assets too."""
+    """Make the jobs; each runs the checks of its assets too.
+
+    `from_raw` and `raw_checks` are started by the sensor `new_partitions`.
+    """
     return [
         dg.define_asset_job(
             "dataops",
@@ -25,6 +32,14 @@ def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
             "end_to_end",
             selection=dg.AssetSelection.assets(*DATAOPS, *MLOPS),
             description="The whole graph, from raw CSV to a promoted model.",
+        ),
+        dg.define_asset_job(
+            "from_raw",
+            selection=_RAW_CHECKS | dg.AssetSelection.assets(*TRANSFORM),
+            description="From raw tables that somebody else loaded to checked tables; loads nothing.",
+        ),
+        dg.define_asset_job(
+            "raw_checks", selection=_RAW_CHECKS, description="The checks of the raw tables; loads nothing."
         ),
     ]
 

@@ -22,6 +22,7 @@ from mlops_platform.errors import SourceError, WarehouseError
 from mlops_platform.resources import bigquery_sql
 from mlops_platform.resources.bigquery_sql import label, quoted
 from mlops_platform.resources.csv_loading import REJECT_COLUMNS, LoadResult
+from mlops_platform.resources.partitions import Partition, bigquery_partitions
 from mlops_platform.resources.table_loading import NOTES
 from mlops_platform.resources.table_version import literal, quote
 from mlops_platform.resources.validation_sources import BigQuerySource
@@ -220,6 +221,17 @@ class BigQueryWarehouse(Warehouse):
         with self.connect():
             counted = [each for each in self._columns(table) if columns is None or each[0] in columns]
             return bigquery_sql.version(counted, self.fetch_rows(bigquery_sql.version_sql(table, counted))[0])
+
+    def partitions(self, tables: Sequence[str]) -> list[Partition]:
+        """Lists the partitions of tables as they are now (see `bigquery_partitions`).
+
+        Args:
+            tables: Names of tables; one that doesn't exist gives no partition.
+
+        Raises:
+            WarehouseError: If BigQuery refuses the query or can't be reached.
+        """
+        return bigquery_partitions(self.fetch_rows, f"{self.project}.{self.schema_name}", tables)
 
     def export_parquet(self, query: str, path: Path) -> int:
         """Writes a query's rows to a Parquet file, as the embedded warehouse would.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Co
     """
     described = connection.execute(f"DESCRIBE {quote(table)}").fetchall()
     counted = sorted((name, kind) for name, kind, *_ in described if columns is None or name in columns)
-    encoded = " || ".join(_encode(name, kind) for name, kind in counted)
+    encoded = row_text(dict(counted))
     count, high, low = connection.execute(
         "SELECT count(*), sum(('0x' || digest[1:15])::BIGINT), sum(('0x' || digest[16:30])::BIGINT)"  # noqa: S608
         f" FROM (SELECT md5({encoded}) AS digest FROM {quote(table)})"
@@ -46,6 +46,15 @@ def version_of(columns: Sequence[tuple[str, str]], count: int, high: int, low: i
     """
     content = "|".join([repr(sorted(columns)), str(count), str(high), str(low)])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def row_text(columns: Mapping[str, str]) -> str:
+    """Returns the SQL that writes a row out without ambiguity.
+
+    Args:
+        columns: Column names and their DuckDB types; their order doesn't matter.
+    """
+    return " || ".join(_encode(name, kind) for name, kind in sorted(columns.items()))
 
 
 def quote(name: str) -> str:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv
+from mlops_platform.resources.partitions import Partition, duckdb_partitions
 from mlops_platform.resources.table_loading import load_table
 from mlops_platform.resources.table_version import literal, quote, table_version
 from mlops_platform.resources.validation_sources import DuckDBSource
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DuckDBWarehouse", "LoadResult"]
 
 _LOCK_RETRY_SECONDS = 0.25
+_LOOK_TIMEOUT = 5.0  # seconds; Dagster gives a tick 60
 
 
 class DuckDBWarehouse(Warehouse):
@@ -135,6 +137,21 @@ class DuckDBWarehouse(Warehouse):
         """
         with self._on_table(table) as connection:
             return table_version(connection, table, columns)
+
+    def partitions(self, tables: Sequence[str]) -> list[Partition]:
+        """Lists the partitions of tables as they are now (see `duckdb_partitions`).
+
+        A sensor asks this, so it waits less long for the lock than a run does.
+
+        Args:
+            tables: Names of tables; one that doesn't exist gives no partition.
+
+        Raises:
+            WarehouseError: If another process holds the file, or it can't be read.
+        """
+        brief = self.model_copy(update={"lock_timeout": min(self.lock_timeout, _LOOK_TIMEOUT)})
+        with brief._working() as connection:
+            return duckdb_partitions(connection, tables)
 
     def export_parquet(self, query: str, path: Path) -> int:
         """Writes a query's rows to a Parquet file, which appears whole or not at all.

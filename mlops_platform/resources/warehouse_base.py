@@ -15,6 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.resources.csv_loading import LoadResult
+from mlops_platform.resources.partitions import Partition
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,6 +107,17 @@ class Warehouse(dg.ConfigurableResource):
 
         Raises:
             WarehouseError: If the table doesn't exist.
+        """
+
+    @abstractmethod
+    def partitions(self, tables: Sequence[str]) -> list[Partition]:
+        """Lists the partitions of tables as they are now, without reading a table where the warehouse keeps count.
+
+        Args:
+            tables: Names of tables; one that doesn't exist gives no partition.
+
+        Raises:
+            WarehouseError: If the warehouse can't be asked.
         """
 
     @abstractmethod

@@ -1,0 +1,106 @@
+"""The partitions of warehouse tables as they are now: which there are, when each was changed, how many rows it has.
+
+What belongs here: asking a warehouse. What a difference between two looks means is in `sensors/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlops_platform.resources.table_version import literal, quote, row_text
+
+if TYPE_CHECKING:
+    import duckdb
+
+UNPARTITIONED = "__UNPARTITIONED__"
+_NULL = "__NULL__"  # BigQuery's name for the partition of the rows without a date
+_DAY_COLUMN = "created_on"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition of a table; a table that has none, or no rows, is one partition `__UNPARTITIONED__`.
+
+    `modified` is a text that differs whenever the rows do: the time of the last change in microseconds on BigQuery,
+    a digest of the rows on DuckDB, which keeps no such time. `created` says when the table was made, and is empty
+    where the warehouse doesn't tell.
+    """
+
+    table: str
+    partition_id: str
+    modified: str
+    rows: int
+    created: str = ""
+
+
+def bigquery_partitions(
+    run: Callable[[str], Iterable[Sequence[Any]]], dataset: str, tables: Sequence[str]
+) -> list[Partition]:
+    """Ask BigQuery for the partitions of tables, in one query on the dataset's INFORMATION_SCHEMA.
+
+    No table is read: the query bills the minimum of a query, 10 MB.
+
+    Args:
+        run: Runs a query and returns its rows, each a sequence of values in the order of the columns.
+        dataset: The dataset, as `dataset` or `project.dataset`.
+        tables: Names of tables; one that doesn't exist gives no partition.
+
+    Returns:
+        At least one partition for each table that exists.
+    """
+    names = ", ".join(literal(table) for table in tables)
+    # from TABLES, so that a table without a partition (one without rows) is told from one that is not there;
+    # the partition id of an unpartitioned table is null
+    query = f"""
+        SELECT
+            t.table_name,
+            coalesce(p.partition_id, '{UNPARTITIONED}') AS partition_id,
+            coalesce(unix_micros(p.last_modified_time), 0) AS modified,
+            coalesce(p.total_rows, 0) AS total_rows,
+            unix_micros(t.creation_time) AS created
+        FROM `{dataset}`.INFORMATION_SCHEMA.TABLES AS t
+        LEFT JOIN `{dataset}`.INFORMATION_SCHEMA.PARTITIONS AS p
+            ON p.table_name = t.table_name AND p.table_name IN ({names})
+        WHERE t.table_name IN ({names})
+    """  # noqa: S608
+    return [
+        Partition(table, part, str(modified), int(rows), str(made)) for table, part, modified, rows, made in run(query)
+    ]
+
+
+def duckdb_partitions(connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> list[Partition]:
+    """Cut tables by the UTC day of `created_on`; a table without such a timestamp is one partition.
+
+    Args:
+        connection: An open connection whose current schema holds the tables.
+        tables: Names of tables; one that doesn't exist gives no partition.
+
+    Returns:
+        At least one partition for each table that exists.
+    """
+    there = {
+        name
+        for (name,) in connection.execute(
+            "SELECT table_name FROM information_schema.tables "
+            "WHERE table_catalog = current_database() AND table_schema = current_schema()"
+        ).fetchall()
+    }
+    return [part for table in tables if table in there for part in _days(connection, table)]
+
+
+def _days(connection: duckdb.DuckDBPyConnection, table: str) -> list[Partition]:
+    columns = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {quote(table)}").fetchall()}
+    dated = columns.get(_DAY_COLUMN, "").startswith(("TIMESTAMP", "DATE"))
+    day = f"coalesce(strftime({quote(_DAY_COLUMN)}, '%Y%m%d'), '{_NULL}')" if dated else f"'{UNPARTITIONED}'"
+    # two sums of digests, as in table_version: rows have no order, and a doubled row shows
+    found = connection.execute(
+        "SELECT day, count(*), sum(('0x' || digest[1:15])::BIGINT), sum(('0x' || digest[16:30])::BIGINT) "  # noqa: S608
+        f"FROM (SELECT {day} AS day, md5({row_text(columns)}) AS digest FROM {quote(table)}) GROUP BY day"
+    ).fetchall()
+    # of names and types too: a column that is renamed changes every row
+    kinds = hashlib.sha256(repr(sorted(columns.items())).encode()).hexdigest()[:8]
+    parts = [Partition(table, part, f"{high:x}-{low:x}-{kinds}", rows) for part, rows, high, low in found]
+    return parts or [Partition(table, UNPARTITIONED, kinds, 0)]
