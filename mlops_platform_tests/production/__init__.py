@@ -1,0 +1,1 @@
+"""Tests of what only production uses; `make test-production` runs them."""
