@@ -27,7 +27,7 @@ MODEL_NAME = "project-tagger"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 FINGERPRINT_TAG = "fingerprint"
-SERVER_SECONDS = 10.0
+SERVER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Server:
 
     def query(self, database: str, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement; a database is given by name or address."""
-        import psycopg2
+        import psycopg2  # type: ignore[import-untyped]
 
         connection = psycopg2.connect(database if "://" in database else self.url(database))
         connection.autocommit = True

@@ -178,10 +178,9 @@ def test_a_killed_run_gives_its_slot_back(settings: Settings) -> None:
         assert storage.get_concurrency_info("warehouse").active_slot_count == 0
 
 
-def _search(store: StudyStore, version: str = "v1", **more: int) -> TuningResult:
-    arguments = {"num_trials": 6, "seed": 0, **more}
+def _search(store: StudyStore, num_trials: int = 6, workers: int = 1) -> TuningResult:
     with store.hold("optimization") as study:
-        return tune(study, TEXTS, LABELS, data_version=version, **arguments)
+        return tune(study, TEXTS, LABELS, num_trials=num_trials, seed=0, data_version="v1", workers=workers)
 
 
 def _scores(result: TuningResult) -> list[tuple[object, ...]]:
