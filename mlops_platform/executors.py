@@ -32,21 +32,9 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
         forked: dict[str, Any] = {"start_method": {"forkserver": {"preload_modules": list(PRELOADED)}}}
         return dg.multiprocess_executor.configured(forked | ({"max_concurrent": 1} if one_writer else {}))
     if settings.executor == "dask":
-        from dagster_dask import dask_executor
+        from mlops_platform.dask_executor import dask_executor
 
-        local: dict[str, Any] = {"dashboard_address": None, **({"n_workers": 1} if one_writer else {})}
-        return dask_executor.configured(
-            lambda config: {
-                "cluster": {"existing": {"address": config["address"]}} if "address" in config else {"local": local}
-            },
-            config_schema={
-                "address": dg.Field(
-                    dg.StringSource,
-                    is_required=False,
-                    description="Scheduler of a cluster that is there already; without it, one is made for the run.",
-                )
-            },
-        )
+        return dask_executor({"dashboard_address": None, **({"n_workers": 1} if one_writer else {})})
     if settings.executor == "k8s":
         from dagster_k8s import k8s_job_executor
 
