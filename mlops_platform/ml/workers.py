@@ -51,10 +51,10 @@ class FoldWorkers:
         Raises:
             ValueError: A worker was killed.
         """
-        asked: list[Future[float]] = [
-            self._executors[fold % len(self._executors)].submit(_score, fold, params) for fold in range(self.folds)
-        ]
+        asked: list[Future[float]] = []
         try:
+            for fold in range(self.folds):
+                asked.append(self._executors[fold % len(self._executors)].submit(_score, fold, params))
             for each in asked:
                 yield each.result()
         except BrokenProcessPool:
