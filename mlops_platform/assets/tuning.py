@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -11,12 +11,16 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.studies import StudyStore
 
+if TYPE_CHECKING:
+    from mlops_platform.ml.tuning import TrialRecord
 
-def build_tuning_asset(num_trials: int) -> dg.AssetsDefinition:
+
+def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition:
     """Make the `tuned_params` asset.
 
     Args:
         num_trials: Default of the run config's `num_trials`.
+        workers: Processes that score a trial's folds.
     """
     default_trials = num_trials
 
@@ -51,18 +55,17 @@ def build_tuning_asset(num_trials: int) -> dg.AssetsDefinition:
         version = validated_dataset["version"]
         with sentences(ValueError):
             train = datasets.load(version, "train")
-            study = studies.open(config.study_name)
-            result = tuning.tune(
-                study,
-                models.frame(train["title"], train["description"])[models.TEXT].tolist(),
-                train["tag"].tolist(),
-                num_trials=config.num_trials,
-                seed=config.seed,
-                data_version=version,
-                callback=lambda trial: context.log.info(
-                    f"Trial {trial.number} ({trial.source}): F1 {trial.score:.4f}{', pruned' if trial.pruned else ''}"
-                ),
-            )
+            with studies.hold(config.study_name) as study:
+                result = tuning.tune(
+                    study,
+                    models.frame(train["title"], train["description"])[models.TEXT].tolist(),
+                    train["tag"].tolist(),
+                    num_trials=config.num_trials,
+                    seed=config.seed,
+                    data_version=version,
+                    workers=workers,
+                    callback=lambda trial: context.log.info(_line(trial)),
+                )
         params = result.params.to_dict()
         value = {"params": params, "score": result.score, "dataset_version": version}
         return dg.MaterializeResult(
@@ -81,6 +84,10 @@ def build_tuning_asset(num_trials: int) -> dg.AssetsDefinition:
         )
 
     return tuned_params
+
+
+def _line(trial: "TrialRecord") -> str:
+    return f"Trial {trial.number} ({trial.source}): F1 {trial.score:.4f}{', pruned' if trial.pruned else ''}"
 
 
 def _digest(value: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import PlatformError
@@ -15,23 +15,31 @@ if TYPE_CHECKING:
     import dagster as dg
 
 RUN_TAG = "mlops/command"
+LOCAL_FILE = PROJECT_ROOT / "dagster.yaml"
+PRODUCTION_FILE = PROJECT_ROOT / "deploy" / "dagster.yaml"
+POSTGRES_VARIABLE = "MLOPS_POSTGRES_URL"  # as PRODUCTION_FILE names it
 
 
 def prepare_home(settings: Settings) -> None:
     """Make DAGSTER_HOME with the project's dagster.yaml, unless the user has set another.
 
+    Where Postgres is set, it is the production file, which takes the address from the environment.
+
     Args:
-        settings: Where it is.
+        settings: Where it is, and what it is stored in.
 
     Raises:
         PlatformError: The folder can't be written.
     """
+    if settings.postgres_url is not None:
+        # for dagster.yaml, and with its driver; the setting may have come from an .env file
+        os.environ[POSTGRES_VARIABLE] = settings.optuna_storage
     if os.environ.get("DAGSTER_HOME"):
         return
     home = settings.dagster_home
     try:
         home.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
+        shutil.copyfile(LOCAL_FILE if settings.postgres_url is None else PRODUCTION_FILE, home / "dagster.yaml")
     except OSError as error:
         raise PlatformError(
             f"{home} cannot be written ({error.strerror}): set MLOPS_HOME to a folder of yours."
@@ -48,12 +56,20 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
     Yields:
         The instance.
+
+    Raises:
+        PlatformError: Postgres can't be reached.
     """
     prepare_home(settings)
     import dagster as dg
 
-    with dg.DagsterInstance.get() as instance:
-        yield instance
+    with ExitStack() as opened:
+        if settings.postgres_url is not None:
+            # or Dagster's own retries take longer, and end in a traceback
+            from mlops_platform.resources.postgres import require_postgres
+
+            require_postgres(settings.optuna_storage)
+        yield opened.enter_context(dg.DagsterInstance.get())
 
 
 @contextmanager
@@ -104,4 +120,7 @@ def close_killed_runs(instance: dg.DagsterInstance) -> int:
     left = instance.get_runs(dg.RunsFilter(statuses=running, tags={RUN_TAG: "run"}))
     for run in left:
         instance.report_run_failed(run, "The process that executed this run was killed.")
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            # its slots of a pool; the daemon would free them too, but none may be running
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return len(left)

@@ -33,9 +33,10 @@ def load_champion(settings: Settings) -> Pipeline:
     from mlops_platform.resources.tracking import CHAMPION
 
     tracking = build_resources(settings)["tracking"]
-    found = tracking.by_alias(CHAMPION) if (settings.mlflow_dir / "mlflow.db").exists() else None
+    found = tracking.by_alias(CHAMPION) if tracking.exists() else None
     if found is None:
-        raise ModelError(f"There is no champion model in {settings.home} yet: run `mlops run` first.")
+        where = "on the MLflow server" if settings.mlflow_uri else f"in {settings.home}"
+        raise ModelError(f"There is no champion model {where} yet: run `mlops run` first.")
     return tracking.load(found.version)
 
 

@@ -55,13 +55,11 @@ def champion(settings: Settings) -> dict[str, Any] | None:
     Returns:
         version, run_id, data_version, dagster_run_id, reason, metrics; None without a champion.
     """
-    if not (settings.mlflow_dir / "mlflow.db").exists():
-        return None
     from mlops_platform.resources.assembly import build_resources
     from mlops_platform.resources.tracking import CHAMPION
 
     tracking = build_resources(settings)["tracking"]
-    found = tracking.by_alias(CHAMPION)
+    found = tracking.by_alias(CHAMPION) if tracking.exists() else None
     if found is None:
         return None
     return {
@@ -97,7 +95,10 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     console.print(f"  {'checks':<20} {progress.passed} passed, {len(progress.failed)} failed", highlight=False)
     for failed in progress.failed:
         console.print(f"    ✗ {failed}", highlight=False, markup=False)
-    _print_champion(console, champion(settings))
+    try:
+        _print_champion(console, champion(settings))
+    except PlatformError as error:
+        console.print(f"  {'champion':<20} {error}", highlight=False, markup=False)
     _print_seconds(console, progress)
     console.print()
     if success:

@@ -25,7 +25,7 @@ _ENVIRONMENT = {
 
 
 def serve(settings: Settings) -> int:
-    """Start the three servers and wait; the end of Dagster ends the others.
+    """Start the servers and wait; the end of Dagster ends the others.
 
     Args:
         settings: Ports and folders.
@@ -36,23 +36,26 @@ def serve(settings: Settings) -> int:
     Raises:
         PlatformError: A port is taken.
     """
-    ports = {"MLOPS_UI_PORT": settings.ui_port, "MLOPS_MLFLOW_PORT": settings.mlflow_port}
-    for setting, port in (ports | {"MLOPS_DOCS_PORT": settings.docs_port}).items():
+    ports = {"MLOPS_UI_PORT": settings.ui_port, "MLOPS_DOCS_PORT": settings.docs_port}
+    if settings.mlflow_uri is None:
+        ports["MLOPS_MLFLOW_PORT"] = settings.mlflow_port
+    for setting, port in ports.items():
         _require_free(setting, port)
     prepare_home(settings)
     # `kill` has to end the children too; and a shell starts what it puts in the background with interrupts ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     settings.data_docs_dir.mkdir(parents=True, exist_ok=True)
-    settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
     print(f"Dagster    http://{HOST}:{settings.ui_port}")
     print(f"MLflow     {settings.mlflow_url}")
     print(f"Data Docs  {settings.data_docs_url}")
-    print("Ctrl-C stops all three.", flush=True)
+    print("Ctrl-C stops them.", flush=True)
     children: list[subprocess.Popen[bytes]] = []
     try:
         children.append(_start(_docs(settings), quiet=True))
-        children.append(_start(_mlflow(settings), quiet=True))
+        if settings.mlflow_uri is None:
+            settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
+            children.append(_start(_mlflow(settings), quiet=True))
         dagster = _start(_dagster(settings))
         children.append(dagster)
         return dagster.wait()

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from mlops_platform.ml.features import FoldFeatures
+from mlops_platform.ml.features import FoldFeatures, Rows
 from mlops_platform.ml.metrics import weighted_f1
 from mlops_platform.ml.model import DEFAULT, Params, build_classifier, check_classes, stratified_folds
 from mlops_platform.ml.trials import MIN_GAIN, SPACE, Ledger, best_of, choose
+from mlops_platform.ml.workers import FoldWorkers, usable
 
 FOLDS = 5
 PRUNE_MARGIN = 0.01
@@ -114,6 +117,7 @@ def tune(
     num_trials: int,
     seed: int,
     data_version: str,
+    workers: int = 1,
     callback: Callable[[TrialRecord], None] | None = None,
 ) -> TuningResult:
     """Choose parameters by stratified 5-fold cross-validation over the given (training) rows.
@@ -121,8 +125,8 @@ def tune(
     For a fresh data version the best parameters of the version before are tried first, then the default,
     then what Optuna's TPE sampler draws (Bergstra et al. 2011). Neither of the first two is ever pruned, so
     the choice is never worse than the default on these folds. The result depends on the rows (not on their
-    order), `seed`, `num_trials` and what the study held of other data versions; that a process was killed on
-    the way does not change it. One process may work on a study at a time.
+    order), `seed`, `num_trials` and what the study held of other data versions; neither that a process was killed
+    on the way nor the number of workers changes it. One call may work on a study at a time.
 
     Args:
         study: An Optuna study that maximizes, with a storage of the caller's choice.
@@ -131,6 +135,7 @@ def tune(
         num_trials: Finished trials that this data version shall have; those already there are not run again.
         seed: Cuts the folds and drives the sampler.
         data_version: Says which trials of the study were measured on these rows.
+        workers: Processes that score the folds of a trial; with 1, this process does.
         callback: Called with each trial that finishes.
 
     Returns:
@@ -149,22 +154,23 @@ def tune(
 
     ledger = Ledger(study, data_version, seed)
     ledger.discard_unfinished()
-    scorer: _Scorer | None = None
+    folds: _Folds | None = None
     run = 0
-    while len(finished := ledger.finished()) < num_trials:
-        scorer = scorer or _Scorer(texts, labels, seed)
-        params, source = ledger.next_candidate(finished)
-        trial = _run_trial(study, scorer, ledger, finished, params, source)
-        run += 1
-        if callback:
-            callback(_record(trial))
+    with ExitStack() as stack:
+        while len(finished := ledger.finished()) < num_trials:
+            folds = folds or _folds(texts, labels, seed, workers, stack)
+            params, source = ledger.next_candidate(finished)
+            trial = _run_trial(study, folds, ledger, finished, params, source)
+            run += 1
+            if callback:
+                callback(_record(trial))
 
     used = finished[:num_trials]
     complete = [trial for trial in used if trial.state == TrialState.COMPLETE]
     chosen = _record(choose(complete))
     baseline = next((t.value for t in complete if t.user_attrs["source"] == "default"), None)
     if baseline is None:  # one trial only, and the previous best took it
-        scores = (scorer or _Scorer(texts, labels, seed)).all_folds(DEFAULT)
+        scores = list(_Scorer(texts, labels, seed).scores(DEFAULT))
         baseline = float(np.mean(scores))
         if chosen.score - baseline < MIN_GAIN:
             chosen = TrialRecord(chosen.number, baseline, False, "default", DEFAULT, scores)
@@ -181,15 +187,22 @@ def tune(
     )
 
 
+class _Folds(Protocol):
+    """Fixed folds of the training rows, on which parameters are scored."""
+
+    folds: int
+
+    def scores(self, params: Params) -> Iterator[float]:
+        """Yield the score of each fold in turn."""
+        ...
+
+
 class _Scorer:
     """Scores parameters on fixed folds of the training rows, on features that are computed once."""
 
     def __init__(self, texts: Sequence[str], labels: Sequence[str], seed: int) -> None:
         self._tags = np.array([str(label) for label in labels])
-        with warnings.catch_warnings():
-            # a tag with fewer rows than folds is missing from some of them, which is no reason to stop
-            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            self._folds = list(stratified_folds(texts, list(labels), n_splits=FOLDS, seed=seed))
+        self._folds = _cut(texts, labels, seed)
         self._features = FoldFeatures(texts, self._folds)
         self.folds = len(self._folds)
 
@@ -200,13 +213,29 @@ class _Scorer:
             model = build_classifier(params).fit(x_train, self._tags[train])
             return weighted_f1(self._tags[held_out], model.predict(x_held_out))
 
-    def all_folds(self, params: Params) -> list[float]:
-        return [self(fold, params) for fold in range(self.folds)]
+    def scores(self, params: Params) -> Iterator[float]:
+        return (self(fold, params) for fold in range(self.folds))
+
+
+def _cut(texts: Sequence[str], labels: Sequence[str], seed: int) -> list[tuple[Rows, Rows]]:
+    with warnings.catch_warnings():
+        # a tag with fewer rows than folds is missing from some of them, which is no reason to stop
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        return list(stratified_folds(texts, list(labels), n_splits=FOLDS, seed=seed))
+
+
+def _folds(texts: Sequence[str], labels: Sequence[str], seed: int, workers: int, stack: ExitStack) -> _Folds:
+    """Make what scores the folds: this process, or workers that end with the stack."""
+    if usable(workers) == 1:
+        return _Scorer(texts, labels, seed)
+    return stack.enter_context(
+        FoldWorkers(partial(_Scorer, texts, labels, seed), len(_cut(texts, labels, seed)), workers)
+    )
 
 
 def _run_trial(
     study: optuna.Study,
-    scorer: _Scorer,
+    folds: _Folds,
     ledger: Ledger,
     finished: Sequence[FrozenTrial],
     values: dict[str, Any],
@@ -223,10 +252,10 @@ def _run_trial(
     params = Params.from_dict(trial.params)
     scores: list[float] = []
     try:
-        for fold in range(scorer.folds):
-            scores.append(scorer(fold, params))
+        for fold, score in enumerate(folds.scores(params)):
+            scores.append(score)
             trial.report(math.fsum(scores) / len(scores), fold)
-            if fold + 1 < scorer.folds and trial.should_prune():
+            if fold + 1 < folds.folds and trial.should_prune():
                 trial.set_user_attr("fold_scores", scores)
                 return study.tell(trial, state=TrialState.PRUNED)
         trial.set_user_attr("fold_scores", scores)

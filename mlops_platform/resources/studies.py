@@ -1,21 +1,52 @@
 """Optuna studies in a storage that outlives the process."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.postgres import advisory_lock, is_postgres, parsed, require_postgres, unreachable
 
 if TYPE_CHECKING:
     import optuna
 
+# Dagster lives in the same database, and its table alembic_version and Optuna's would be one and the same
+SCHEMA = "optuna"
+
 
 class StudyStore(dg.ConfigurableResource):
-    """Where studies persist: any storage URL that Optuna knows."""
+    """Where studies persist: any storage URL that Optuna knows; in Postgres, in a schema of their own."""
 
     url: str
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator["optuna.Study"]:
+        """Continue a study, or begin it, and be the only one to do so; another process waits its turn.
+
+        A search fails the trials that a killed one has left running, so two at once would fail each other's.
+
+        Args:
+            name: Name of the study.
+
+        Yields:
+            The study; it maximizes.
+
+        Raises:
+            PlatformError: The storage can't be opened.
+        """
+        from filelock import FileLock
+
+        study = self.open(name)
+        with ExitStack() as held:
+            if is_postgres(self.url):
+                held.enter_context(advisory_lock(self.url, f"study {name}"))
+            else:
+                held.enter_context(FileLock(f"{self.url.removeprefix('sqlite:///')}.lock"))
+            yield study
 
     def open(self, name: str) -> "optuna.Study":
         """Continue a study, or begin it.
@@ -36,9 +67,16 @@ class StudyStore(dg.ConfigurableResource):
         logging.getLogger("alembic").setLevel(logging.WARNING)
         if self.url.startswith("sqlite:///"):
             Path(self.url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        storage = self.url
+        if is_postgres(self.url):
+            require_postgres(self.url, create_schema=SCHEMA)
+            own = parsed(self.url).update_query_dict({"options": f"-csearch_path={SCHEMA}"})
+            storage = own.render_as_string(hide_password=False)
         try:
-            return optuna.create_study(study_name=name, storage=self.url, direction="maximize", load_if_exists=True)
+            return optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
         except SQLAlchemyError as error:
+            if is_postgres(self.url):
+                raise unreachable(self.url, error) from None
             raise PlatformError(
                 f"The studies in {self.url} cannot be opened ({str(error).splitlines()[0]}): "
                 "move the file away to begin the search anew."

@@ -18,6 +18,7 @@ from mlops_platform.errors import ModelError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import Experiment
     from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
     from mlflow.tracking import MlflowClient
     from sklearn.pipeline import Pipeline
@@ -26,6 +27,7 @@ MODEL_NAME = "project-tagger"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 FINGERPRINT_TAG = "fingerprint"
+SERVER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,52 @@ class RegisteredVersion:
 class MlflowTracking(dg.ConfigurableResource):
     """An MLflow tracking and registry store.
 
-    `store_dir` is where a local store keeps its database and artifacts; `ui_url` is where people reach the
-    MLflow UI, for links.
+    `store_dir` is where a local store keeps its database and artifacts, and is not touched where the store is a
+    server; `ui_url` is where people reach the MLflow UI, for links.
     """
 
     tracking_uri: str
     store_dir: str
     ui_url: str
 
+    @property
+    def _is_server(self) -> bool:
+        return self.tracking_uri.startswith(("http://", "https://"))
+
+    def exists(self) -> bool:
+        """Whether there is a store to ask; a local one begins with the first model, a server is always one."""
+        return self._is_server or Path(self.tracking_uri.removeprefix("sqlite:///")).exists()
+
+    def require_server(self) -> None:
+        """See that the server answers; a local store has none.
+
+        Raises:
+            ModelError: It doesn't, after at most about 10 s.
+        """
+        if not self._is_server:
+            return
+        import requests
+
+        try:
+            # MLflow's own client would try for minutes; what is not reachable now is said now
+            answer = requests.get(f"{self.tracking_uri.rstrip('/')}/health", timeout=SERVER_SECONDS)
+            said = f"status {answer.status_code}" if answer.status_code >= 500 else None
+        except requests.RequestException as error:
+            said = type(error).__name__
+        if said:
+            raise ModelError(
+                f"The MLflow server {_without_password(self.tracking_uri)} does not answer ({said}): start it, or set "
+                "MLOPS_MLFLOW_URI to its address."
+            )
+
     def _client(self) -> "MlflowClient":
+        self.require_server()
         # read by MLflow at its first import
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        # a server that dies in the middle is given up after about half a minute, not after many
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
         import mlflow
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -75,6 +111,10 @@ class MlflowTracking(dg.ConfigurableResource):
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
+        if self._is_server:
+            # the server puts its clients in order
+            yield
+            return
         from filelock import FileLock
 
         folder = Path(self.store_dir)
@@ -103,15 +143,28 @@ class MlflowTracking(dg.ConfigurableResource):
         client = self._client()
         with self._lock():
             found = client.get_experiment_by_name(name)
-            if found is None:
+            if found is None and not self._is_server:
                 artifacts = (Path(self.store_dir) / "artifacts").as_uri()
                 return str(client.create_experiment(name, artifact_location=artifacts))
+        if found is None:
+            found = self._made_on_server(client, name)
         if found.lifecycle_stage != "active":
             raise ModelError(
                 f"MLflow experiment {name} was deleted: restore it with `mlflow experiments restore "
                 f"--experiment-id {found.experiment_id}`, or set another experiment_name."
             )
         return str(found.experiment_id)
+
+    def _made_on_server(self, client: "MlflowClient", name: str) -> "Experiment":
+        """Make an experiment, whose artifacts go where the server puts them; another process may be faster."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return client.get_experiment(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return client.get_experiment_by_name(name)
 
     def find(self, fingerprint: str) -> RegisteredVersion | None:
         """The version that was made from the same data, parameters and code, if there is one.
@@ -286,6 +339,11 @@ class MlflowTracking(dg.ConfigurableResource):
                 f"Version {version} of model {MODEL_NAME} cannot be loaded ({type(error).__name__}: "
                 f"{(str(error).splitlines() or ['no message'])[0]}): materialize trained_model again."
             ) from error
+
+
+def _without_password(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _plain(version: "MlflowModelVersion") -> RegisteredVersion:

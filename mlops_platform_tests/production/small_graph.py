@@ -1,0 +1,63 @@
+"""A graph that is quick to load: what the instance and the executors do with it is what is tested."""
+
+import os
+import time
+
+import dagster as dg
+
+from mlops_platform.executors import build_executor
+from mlops_platform.resources.values import JsonValues
+from mlops_platform.settings import Settings
+
+SECONDS = 1.5
+
+
+@dg.asset(pool="warehouse")
+def first() -> dg.MaterializeResult[dict[str, int]]:
+    """Take a while, as a load into the warehouse does."""
+    time.sleep(SECONDS)
+    return dg.MaterializeResult(value={"pid": os.getpid(), "number": 20}, metadata={"pid": os.getpid()})
+
+
+@dg.asset
+def second(first: dict[str, int]) -> dg.MaterializeResult[dict[str, int]]:
+    """Take what another step, perhaps in another process, has left."""
+    pids = {"pid": os.getpid(), "upstream_pid": first["pid"]}
+    return dg.MaterializeResult(value={**pids, "number": first["number"] + 1}, metadata=dict(pids))
+
+
+@dg.asset
+def checked() -> None:
+    """What a blocking check finds bad."""
+
+
+@dg.asset_check(asset=checked, blocking=True, name="is_good")
+def is_good() -> dg.AssetCheckResult:
+    """Never satisfied."""
+    return dg.AssetCheckResult(passed=False)
+
+
+@dg.asset(deps=[checked])
+def behind() -> None:
+    """What must not be made then."""
+
+
+@dg.asset(retry_policy=dg.RetryPolicy(max_retries=2))
+def flaky(context: dg.AssetExecutionContext) -> None:
+    """Fail at the first try."""
+    if context.retry_number == 0:
+        raise RuntimeError("the first try")
+
+
+settings = Settings()
+defs = dg.Definitions(
+    assets=[first, second, checked, behind, flaky],
+    asset_checks=[is_good],
+    jobs=[
+        dg.define_asset_job("both", selection=["first", "second"]),
+        dg.define_asset_job("guarded", selection=["checked", "behind"]),
+        dg.define_asset_job("flaky_job", selection=["flaky"]),
+    ],
+    resources={"io_manager": JsonValues(base_dir=str(settings.values_dir))},
+    executor=build_executor(settings),
+)
