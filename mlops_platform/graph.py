@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from mlops_platform import automation, jobs
+from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.assets.dataset import build_dataset_asset
 from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
@@ -15,8 +16,10 @@ from mlops_platform.assets.tuning import build_tuning_asset
 from mlops_platform.checks.expectations import suite_checks
 from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.checks.model import build_model_checks
+from mlops_platform.executors import build_executor
 from mlops_platform.resources.assembly import build_resources, dbt_project
 from mlops_platform.resources.dbt import DbtRunner
+from mlops_platform.sensors.partitions import build_partition_sensor
 from mlops_platform.sensors.triggers import build_source_sensor
 from mlops_platform.settings import Settings
 
@@ -32,12 +35,18 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """
     settings = settings or Settings()
     project = dbt_project(settings)
+    sensors = [automation.automation_sensor(), build_partition_sensor()]
+    if settings.source_loader == "airbyte":
+        raw = build_airbyte_assets(settings.airbyte_projects_connection, settings.airbyte_tags_connection)
+    else:
+        raw = build_ingest_assets(settings.projects_uri, settings.tags_uri, settings.fetch_timeout)
+        sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri))
     defs = dg.Definitions(
         assets=[
-            *build_ingest_assets(settings.projects_uri, settings.tags_uri, settings.fetch_timeout),
+            *raw,
             build_transform_assets(project),
             build_dataset_asset(settings.test_share),
-            build_tuning_asset(settings.num_trials),
+            build_tuning_asset(settings.num_trials, settings.tuning_workers),
             trained_model,
             model_evaluation,
             build_deployment_asset(settings.min_f1),
@@ -50,12 +59,8 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         ],
         jobs=jobs.build_jobs(),
         schedules=[jobs.build_schedule(settings.daily_cron)],
-        sensors=[
-            automation.automation_sensor(),
-            build_source_sensor(settings.projects_uri, settings.tags_uri),
-        ],
+        sensors=sensors,
         resources={**build_resources(settings), "dbt": DbtRunner.of(project)},
-        # DuckDB has one writing process
-        executor=dg.in_process_executor,
+        executor=build_executor(settings),
     )
     return automation.with_policies(defs, retrain_cron=settings.retrain_cron, freshness_hours=settings.freshness_hours)

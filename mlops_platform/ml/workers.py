@@ -54,7 +54,7 @@ class FoldWorkers:
         asked: list[Future[float]] = []
         try:
             for fold in range(self.folds):
-                asked.append(self._executors[fold % len(self._executors)].submit(_score, fold, params))
+                asked.append(self._executors[fold % len(self._executors)].submit(_score, fold, params))  # noqa: PERF401 - a later one may fail
             for each in asked:
                 yield each.result()
         except BrokenProcessPool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlops_platform.resources.airbyte import Airbyte
 from mlops_platform.resources.bigquery import BigQueryKey, BigQueryWarehouse
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.dbt import PreparedProject, prepared_project
@@ -23,6 +24,17 @@ def dbt_project(settings: Settings) -> PreparedProject:
     """
     variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
     return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", variables)
+
+
+def duckdb_warehouse(settings: Settings) -> DuckDBWarehouse:
+    """The embedded warehouse.
+
+    Args:
+        settings: Where its file is.
+    """
+    return DuckDBWarehouse(
+        path=str(settings.warehouse_path), schema_name=settings.schema_name, lock_timeout=settings.lock_timeout
+    )
 
 
 def bigquery_warehouse(settings: Settings) -> BigQueryWarehouse:
@@ -52,12 +64,8 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     Returns:
         Resource key to resource.
     """
-    return {
-        "warehouse": DuckDBWarehouse(
-            path=str(settings.warehouse_path),
-            schema_name=settings.schema_name,
-            lock_timeout=settings.lock_timeout,
-        ),
+    resources: dict[str, Any] = {
+        "warehouse": bigquery_warehouse(settings) if settings.env == "production" else duckdb_warehouse(settings),
         "expectations": ExpectationsEngine(docs_dir=str(settings.data_docs_dir), docs_url=settings.data_docs_url),
         "datasets": DatasetStore(base_dir=str(settings.datasets_dir)),
         "studies": StudyStore(url=settings.optuna_storage),
@@ -68,3 +76,6 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         ),
         "io_manager": JsonValues(base_dir=str(settings.values_dir)),
     }
+    if settings.source_loader == "airbyte":
+        resources["airbyte"] = Airbyte.of(settings)
+    return resources
