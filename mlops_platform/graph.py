@@ -17,8 +17,7 @@ from mlops_platform.checks.expectations import suite_checks
 from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
-from mlops_platform.resources.assembly import build_resources, dbt_project
-from mlops_platform.resources.dbt import DbtRunner
+from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
 from mlops_platform.sensors.partitions import build_partition_sensor
 from mlops_platform.sensors.triggers import build_source_sensor
 from mlops_platform.settings import Settings
@@ -60,7 +59,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         jobs=jobs.build_jobs(),
         schedules=[jobs.build_schedule(settings.daily_cron)],
         sensors=sensors,
-        resources={**build_resources(settings), "dbt": DbtRunner.of(project)},
+        resources={**build_resources(settings), "dbt": dbt_resource(settings, project)},
         executor=build_executor(settings),
     )
     return automation.with_policies(defs, retrain_cron=settings.retrain_cron, freshness_hours=settings.freshness_hours)

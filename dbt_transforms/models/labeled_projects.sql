@@ -7,4 +7,6 @@ select
 from {{ source('raw', 'projects') }} as projects
 inner join {{ source('raw', 'tags') }} as tags
     on projects.id = tags.id
-where tags.tag is not null
+where
+    tags.tag is not null
+    {{- pruned('projects.created_on') }}

@@ -4,10 +4,12 @@ select
     projects.title,
     projects.description
 from {{ source('raw', 'projects') }} as projects
-where not exists (
-    select 1
-    from {{ source('raw', 'tags') }} as tags
-    where
-        tags.id = projects.id
-        and tags.tag is not null
-)
+where
+    not exists (
+        select 1
+        from {{ source('raw', 'tags') }} as tags
+        where
+            tags.id = projects.id
+            and tags.tag is not null
+    )
+    {{- pruned('projects.created_on') }}

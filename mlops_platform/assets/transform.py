@@ -4,18 +4,42 @@ What belongs here: how a dbt node becomes an asset or a check, and how a dbt res
 How dbt is called is in `resources/dbt.py`; the SQL is in `dbt_transforms/`.
 """
 
+import datetime as dt
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject
+from pydantic import Field
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.dbt import DbtRunner, NodeResult, PreparedProject, TransformError, first_lines
+from mlops_platform.resources.dbt import Dbt, NodeResult, PreparedProject, TransformError, first_lines
 from mlops_platform.resources.warehouse_base import Warehouse
 
 _UNIQUE_ID = "dagster_dbt/unique_id"  # dagster-dbt notes on each spec and check spec which node it is
+
+
+class TransformConfig(dg.Config):
+    """How a run builds incremental tables; where tables are built whole, it changes nothing."""
+
+    full_refresh: bool = Field(default=False, description="Build incremental tables whole.")
+    since: str | None = Field(
+        default=None, description="Leave what is before this day (UTC, as 2024-01-31) as it is in incremental tables."
+    )
+
+    def day(self) -> str | None:
+        """Return `since`, which goes into SQL.
+
+        Raises:
+            TransformError: It is no date.
+        """
+        try:
+            return dt.date.fromisoformat(self.since).isoformat() if self.since else None
+        except ValueError:
+            raise TransformError(
+                f"since is {self.since!r}, which is no date: give it in the run's config as 2024-01-31."
+            ) from None
 
 
 class TransformTranslator(DagsterDbtTranslator):
@@ -63,7 +87,7 @@ def build_transform_assets(
 ) -> dg.AssetsDefinition:
     """Return the dbt project's models as assets, its tests as their checks.
 
-    The assets need the resources `dbt` (a `DbtRunner`) and `warehouse`. A materialization carries the content
+    The assets need the resources `dbt` (a `Dbt`) and `warehouse`. A materialization carries the content
     hash of the table as its data version, so a rebuild with the same result changes nothing downstream.
 
     Args:
@@ -76,20 +100,21 @@ def build_transform_assets(
     # not dagster-dbt's decorator: to select all nodes it imports dbt's graph and networkx, 0.4 s of each load
     @dg.multi_asset(name="transform", specs=specs, check_specs=check_specs, can_subset=True, pool="warehouse")
     def transform(
-        context: dg.AssetExecutionContext, dbt: DbtRunner, warehouse: Warehouse
+        context: dg.AssetExecutionContext, config: TransformConfig, dbt: Dbt, warehouse: Warehouse
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         keys = _selected_keys(context)
         # held while dbt runs, which shares it: this waits for the lock and names its holder, dbt only fails
         with warehouse.connect():
             _require_sources(manifest, warehouse)
-            build = dbt.build([".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in keys])
+            select = [".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in keys]
+            build = dbt.build(select, full_refresh=config.full_refresh, since=config.day())
             if build.log:
                 context.log.info(build.log)
             for node in build.nodes:
                 key = keys[node.unique_id]
                 props = manifest["nodes"][node.unique_id]
                 if isinstance(key, dg.AssetKey) and node.status == "success":
-                    yield _materialization(key, node, props, warehouse)
+                    yield _materialization(key, node, props, warehouse, build.url)
                 elif isinstance(key, dg.AssetCheckKey) and node.status in {"pass", "fail", "warn"}:
                     yield _check_result(key, node, props, warehouse)
         _raise_errors(build.nodes, manifest)
@@ -163,7 +188,7 @@ def _check_result(
 
 
 def _materialization(
-    key: dg.AssetKey, node: NodeResult, props: Mapping[str, Any], warehouse: Warehouse
+    key: dg.AssetKey, node: NodeResult, props: Mapping[str, Any], warehouse: Warehouse, url: str | None
 ) -> dg.MaterializeResult:
     table = props["alias"]
     descriptions = {name: column["description"] for name, column in props["columns"].items()}
@@ -179,6 +204,7 @@ def _materialization(
             "dagster/column_schema": dg.TableSchema(columns=columns),
             "seconds": node.seconds,
             "sql": dg.MetadataValue.md(f"```sql\n{node.sql}\n```"),
+            **({"run": dg.MetadataValue.url(url)} if url else {}),
         },
     )
 

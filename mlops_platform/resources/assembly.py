@@ -7,7 +7,8 @@ from typing import Any
 from mlops_platform.resources.airbyte import Airbyte
 from mlops_platform.resources.bigquery import BigQueryKey, BigQueryWarehouse
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.dbt import PreparedProject, prepared_project
+from mlops_platform.resources.dbt import Dbt, DbtRunner, PreparedProject, prepared_project
+from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables
 from mlops_platform.resources.expectations import ExpectationsEngine
 from mlops_platform.resources.studies import StudyStore
 from mlops_platform.resources.tracking import MlflowTracking
@@ -22,8 +23,21 @@ def dbt_project(settings: Settings) -> PreparedProject:
     Args:
         settings: Where the warehouse is, and where dbt may write.
     """
+    if settings.env == "production":
+        return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", bigquery_variables(settings), "bigquery")
     variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
     return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", variables)
+
+
+def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
+    """What runs dbt.
+
+    Args:
+        settings: Who runs it, and what opens the warehouse for it.
+        project: The project, from `dbt_project`.
+    """
+    secrets = bigquery_secrets(settings.bigquery_credentials) if settings.env == "production" else None
+    return DbtRunner.of(project, secrets)
 
 
 def duckdb_warehouse(settings: Settings) -> DuckDBWarehouse:

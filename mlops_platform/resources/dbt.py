@@ -9,12 +9,15 @@ if the run is killed, lives on and keeps the warehouse file locked.
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -63,10 +66,11 @@ class NodeResult:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """How a `dbt build` ended: its nodes in the order they finished, and what dbt said meanwhile."""
+    """How a `dbt build` ended: its nodes in the order they finished, what dbt said meanwhile, where to read more."""
 
     nodes: Sequence[NodeResult]
     log: str
+    url: str | None = None
 
 
 def prepared_project(
@@ -104,43 +108,86 @@ def prepared_project(
     return PreparedProject(project_dir, target_path, target, dict(variables), manifest)
 
 
-class DbtRunner(dg.ConfigurableResource):
-    """Runs dbt in this process."""
+@dataclass(frozen=True)
+class DbtSecrets:
+    """Environment variables that hold secrets, for dbt alone and only while it runs."""
 
-    project_dir: str
-    target_path: str
-    target: str
-    variables: dict[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    @classmethod
-    def of(cls, project: PreparedProject) -> "DbtRunner":
-        """Return the runner of a prepared project."""
-        return cls(
-            project_dir=str(project.project_dir),
-            target_path=str(project.target_path),
-            target=project.target,
-            variables=dict(project.variables),
-        )
+    @contextmanager
+    def exported(self) -> Iterator[None]:
+        """Puts them into the environment of the process, and takes them out at the end."""
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
-    def build(self, select: Sequence[str]) -> BuildResult:
+
+class Dbt(dg.ConfigurableResource, ABC):
+    """What runs dbt for the graph."""
+
+    @abstractmethod
+    def build(self, select: Sequence[str], *, full_refresh: bool = False, since: str | None = None) -> BuildResult:
         """Run `dbt build` for exactly these models and tests, in dbt's order.
 
         A model or test that fails doesn't raise: see the statuses.
 
         Args:
             select: Fully qualified names of dbt nodes.
+            full_refresh: Build incremental models whole.
+            since: Leave out of an incremental build what is before this day (UTC, as 2024-01-31).
 
         Raises:
             TransformError: dbt stopped before it ran anything.
         """
+
+
+class DbtRunner(Dbt):
+    """Runs dbt in this process."""
+
+    project_dir: str
+    target_path: str
+    target: str
+    variables: dict[str, str]
+    # not a config field: the UI shows those
+    secrets: dg.ResourceDependency[DbtSecrets] = DbtSecrets()  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, project: PreparedProject, secrets: DbtSecrets | None = None) -> "DbtRunner":
+        """Return the runner of a prepared project.
+
+        Args:
+            project: The project, from `prepared_project`.
+            secrets: What the profile's target takes from the environment; by default nothing.
+        """
+        return cls(
+            project_dir=str(project.project_dir),
+            target_path=str(project.target_path),
+            target=project.target,
+            variables=dict(project.variables),
+            secrets=secrets or DbtSecrets(),
+        )
+
+    def build(self, select: Sequence[str], *, full_refresh: bool = False, since: str | None = None) -> BuildResult:
+        """Run `dbt build` in this process; see `Dbt.build`."""
         from dbt.cli.main import dbtRunner
 
         lines: list[str] = []
         runner = dbtRunner(callbacks=[lambda event: _keep_line(event, lines)])
-        options = _options(Path(self.project_dir), Path(self.target_path), self.target, self.variables)
+        variables = {**self.variables, **({"since": since} if since else {})}
+        options = _options(Path(self.project_dir), Path(self.target_path), self.target, variables)
         # no JSON: the artifacts would tell what the result tells, for 0.3 s
         arguments = ["build", *options, "--no-write-json", "--indirect-selection", "empty"]
-        outcome = runner.invoke([*arguments, "--select", *select])
+        if full_refresh:
+            arguments.append("--full-refresh")
+        with self.secrets.exported():
+            outcome = runner.invoke([*arguments, "--select", *select])
         if outcome.exception is not None and not isinstance(outcome.exception, Exception):
             raise outcome.exception  # an interrupt, which dbt hands back as a result
         results = getattr(outcome.result, "results", None)

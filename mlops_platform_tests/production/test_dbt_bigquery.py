@@ -1,0 +1,157 @@
+"""dbt's target `bigquery` on the emulator: whole tables, and merges after which a table is what a whole one would be.
+
+The emulator runs SQL in DuckDB and bills nothing: that a merge reads only the partitions it should is not shown here,
+only that it leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from mlops_platform.resources.dbt import DbtRunner, PreparedProject, TransformError, prepared_project
+from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables
+from mlops_platform.settings import DBT_PROJECT_DIR, Settings
+from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT, Emulator
+
+RAW = """
+    create table {0}.projects (id int64, created_on timestamp, title string, description string);
+    create table {0}.tags (id int64, tag string);
+    insert into {0}.projects values
+        (1, timestamp '2024-01-01 10:00:00', 'a', 'x'), (2, timestamp '2024-01-02 10:00:00', 'b', 'x'),
+        (3, timestamp '2024-01-03 10:00:00', 'c', 'x'), (4, timestamp '2024-01-04 10:00:00', 'd', 'x'),
+        (5, timestamp '2024-01-05 10:00:00', 'e', 'x');
+    insert into {0}.tags values (1, 'mlops'), (2, 'other'), (3, 'other'), (4, null);
+"""
+# one of each: a tag changed, taken back and given; a project changed, gone and new
+CHANGES = """
+    update {0}.tags set tag = 'mlops' where id = 2;
+    update {0}.tags set tag = null where id = 3;
+    insert into {0}.tags values (5, 'computer-vision');
+    update {0}.projects set title = 'changed' where id = 1;
+    delete from {0}.projects where id = 4;
+    insert into {0}.projects values (6, timestamp '2024-01-06 10:00:00', 'f', 'x');
+"""
+MODELS = ("labeled_projects", "unlabeled_projects")
+
+
+class Course:
+    """The raw tables in a dataset, and dbt on them with the credentials of a production environment."""
+
+    def __init__(self, emulator: Emulator, dataset: str, home: Path) -> None:
+        self.client, self.dataset, self.home = emulator.client(), dataset, home
+        self.settings = Settings(
+            _env_file=None,
+            env="production",
+            home=home,
+            schema_name=dataset,
+            bigquery_project=PROJECT,
+            bigquery_location=LOCATION,
+            bigquery_credentials=SecretStr(emulator.credentials),
+            bigquery_endpoint=emulator.url,
+        )
+        self.run(RAW)
+
+    def run(self, script: str) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = []
+        for statement in script.format(self.dataset).split(";"):
+            if statement.strip():
+                rows = [tuple(row.values()) for row in self.client.query(statement).result()]
+        return rows
+
+    def project(self, **variables: str) -> PreparedProject:
+        every = {**bigquery_variables(self.settings), **variables}
+        return prepared_project(DBT_PROJECT_DIR, self.home / "dbt", every, target="bigquery")
+
+    def build(self, project: PreparedProject, **options: Any) -> dict[str, str]:
+        """Build the models and run their tests; the status of each node by its name."""
+        runner = DbtRunner.of(project, bigquery_secrets(self.settings.bigquery_credentials))
+        result = runner.build(["mlops_course"], **options)
+        return {node.unique_id.split(".")[2]: node.status for node in result.nodes}
+
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        return {model: self.run(f"select * from {{0}}.{model} order by id") for model in MODELS}
+
+
+@pytest.fixture
+def course(bigquery_emulator: Emulator, bigquery_dataset: str, tmp_path: Path) -> Iterator[Course]:
+    course = Course(bigquery_emulator, bigquery_dataset, tmp_path)
+    yield course
+    course.client.close()
+
+
+def _passed(statuses: dict[str, str]) -> bool:
+    return len(statuses) == 14 and set(statuses.values()) == {"success", "pass"}
+
+
+def test_whole_tables_and_their_tests(course: Course) -> None:
+    project = course.project()
+    assert _passed(course.build(project))
+    tables = course.tables()
+    assert [(row[0], row[4]) for row in tables["labeled_projects"]] == [(1, "mlops"), (2, "other"), (3, "other")]
+    assert [row[0] for row in tables["unlabeled_projects"]] == [4, 5]
+    made = course.client.get_table(f"{PROJECT}.{course.dataset}.labeled_projects")
+    assert made.time_partitioning is not None
+    assert (made.time_partitioning.field, made.time_partitioning.type_) == ("created_on", "DAY")
+    assert made.clustering_fields == ["id"]
+    course.run(CHANGES + "insert into {0}.tags values (6, 'gardening')")
+    assert course.build(project)["labeled_projects_tag_is_accepted"] == "fail"
+
+
+def test_merges_leave_what_a_whole_build_would(course: Course) -> None:
+    merging = course.project(incremental="true")
+    assert _passed(course.build(merging))
+    course.run(CHANGES)
+    assert _passed(course.build(merging))
+    merged = course.tables()
+    assert [(row[0], row[2], row[4]) for row in merged["labeled_projects"]] == [
+        (1, "changed", "mlops"),
+        (2, "b", "mlops"),
+        (5, "e", "computer-vision"),
+    ]
+    assert [row[0] for row in merged["unlabeled_projects"]] == [3, 6]
+    assert _passed(course.build(merging))
+    assert course.tables() == merged
+    assert _passed(course.build(course.project()))
+    assert course.tables() == merged
+
+
+def test_a_day_prunes_and_a_full_refresh_does_not(course: Course) -> None:
+    merging = course.project(incremental="true")
+    assert _passed(course.build(merging))
+    # marks that only a build that touches the row takes away
+    course.run("update {0}.labeled_projects set title = 'mark' where true")
+    course.run("insert into {0}.projects values (7, timestamp '2024-01-03 11:00:00', 'g', 'x')")
+    course.run("update {0}.tags set tag = null where id = 3; insert into {0}.tags values (7, 'mlops')")
+    assert _passed(course.build(merging, since="2024-01-03"))
+    rows = course.tables()["labeled_projects"]
+    assert [(row[0], row[2]) for row in rows] == [(1, "mark"), (2, "mark"), (7, "g")]
+    assert _passed(course.build(merging, since="2024-01-03", full_refresh=True))
+    rows = course.tables()["labeled_projects"]
+    assert [(row[0], row[2]) for row in rows] == [(1, "a"), (2, "b"), (7, "g")]
+
+
+def test_the_key_is_dbts_alone_and_is_written_nowhere(course: Course) -> None:
+    project = course.project()
+    before = dict(os.environ)
+    assert _passed(course.build(project))
+    assert dict(os.environ) == before
+    assert course.settings.bigquery_credentials is not None
+    key = base64.b64decode(course.settings.bigquery_credentials.get_secret_value())
+    body = key.split(b"-----")[2].strip(b"\\n")[:40]
+    written = [path for path in course.home.rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if body in path.read_bytes()]
+
+
+@pytest.mark.parametrize("credentials", ["no base64!", base64.b64encode(b"no json").decode(), "AAAA"])
+def test_a_key_that_is_none_gives_a_sentence(credentials: str) -> None:
+    with pytest.raises(TransformError, match=r"^MLOPS_BIGQUERY_CREDENTIALS is no service-account key") as error:
+        bigquery_secrets(SecretStr(credentials))
+    assert credentials not in str(error.value)
