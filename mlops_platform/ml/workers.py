@@ -53,8 +53,9 @@ class FoldWorkers:
         """
         asked: list[Future[float]] = []
         try:
-            for fold in range(self.folds):
-                asked.append(self._executors[fold % len(self._executors)].submit(_score, fold, params))  # noqa: PERF401 - a later one may fail
+            asked += (
+                self._executors[fold % len(self._executors)].submit(_score, fold, params) for fold in range(self.folds)
+            )
             for each in asked:
                 yield each.result()
         except BrokenProcessPool:
