@@ -48,7 +48,7 @@ def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
         with sentences(), warehouse.connect():
             rows, rejected = _counts(warehouse, table)
             shown = warehouse.fetch_rows(
-                "SELECT line, column_name, reason, text FROM rejects WHERE source_table = ? "
+                "SELECT line, column_name, reason, text FROM rejects WHERE source_table = ? "  # noqa: S608
                 f"ORDER BY line, column_name NULLS LAST LIMIT {_SHOWN_REJECTS}",
                 [table],
             )
