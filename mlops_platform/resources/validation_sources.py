@@ -121,7 +121,8 @@ class BigQuerySource(ValidationSource):
         """Lends the warehouse's client."""
         with self._warehouse.connect() as client:
             url = f"bigquery://{self._warehouse.project}/{self.schema}?user_supplied_client=true"
-            yield EngineArguments(url, {"connect_args": {"client": client}})
+            # a few rows come back: not worth a second connection, to the Storage API
+            yield EngineArguments(url, {"connect_args": {"client": client, "prefer_bqstorage_client": False}})
 
     def rows_with(
         self, table: str, columns: Sequence[str], wanted: Sequence[Mapping[str, Any]], limit: int
