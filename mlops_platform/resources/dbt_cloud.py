@@ -1,0 +1,115 @@
+"""dbt Cloud: runs of the project there, told in the same words as runs in this process.
+
+What belongs here: triggering a run, waiting for it and saying in a sentence why there is no result. The Cloud
+environment brings its own connection to the warehouse, and its own commit of `dbt_transforms/`.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from dagster_dbt.cloud_v2.resources import DbtCloudWorkspace, get_dagster_adhoc_job_name
+from dagster_dbt.cloud_v2.run_handler import DbtCloudJobRunHandler
+from dagster_dbt.cloud_v2.types import DbtCloudJobRunStatusType, DbtCloudRun
+from pydantic import Field
+
+from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult, TransformError, first_lines
+
+_SETTINGS = "MLOPS_DBT_CLOUD_URL, MLOPS_DBT_CLOUD_ACCOUNT_ID and MLOPS_DBT_CLOUD_TOKEN"
+
+
+class DbtCloudRunner(Dbt):
+    """Runs dbt in dbt Cloud, in the job that dagster-dbt keeps there for a project and environment.
+
+    Nothing is asked of dbt Cloud before the first run, so the code location loads without it.
+    """
+
+    workspace: dg.ResourceDependency[DbtCloudWorkspace]
+    variables: dict[str, str] = Field(default={}, description="dbt variables for all runs, such as `incremental`.")
+    timeout: float = Field(default=3600.0, gt=0, description="Seconds after which a run is cancelled.")
+
+    def build(self, select: Sequence[str], *, full_refresh: bool = False, since: str | None = None) -> BuildResult:
+        """Run `dbt build` in dbt Cloud for exactly these models and tests; see `Dbt.build`.
+
+        Raises:
+            TransformError: dbt Cloud can't be reached, or the run gave no results or was cancelled.
+        """
+        variables = {**self.variables, **({"since": since} if since else {})}
+        arguments = ["build", "--indirect-selection", "empty", "--select", *select]
+        if full_refresh:
+            arguments.append("--full-refresh")
+        if variables:
+            arguments += ["--vars", json.dumps(variables, sort_keys=True)]
+        with self._sentences():
+            handler = DbtCloudJobRunHandler.run(self._job_id(), arguments, self.workspace.get_client())
+        run = self._wait(handler)
+        where = run.url or f"run {run.id}"
+        if run.status == DbtCloudJobRunStatusType.CANCELLED:
+            raise TransformError(f"Somebody cancelled the dbt Cloud run {where}; run the assets again.")
+        try:
+            results = handler.get_run_results()
+        except dg.Failure:
+            # a run that never got to dbt, such as one that could not clone the project
+            reason = first_lines(handler.get_run_logs() or "")
+            raise TransformError(f"The dbt Cloud run {where} gave no results: {reason}; look at it there.") from None
+        nodes = [_node_result(result) for result in results["results"]]
+        missing = {name.rpartition(".")[2] for name in select} - {node.unique_id.split(".")[2] for node in nodes}
+        if missing:
+            raise TransformError(
+                f"The dbt Cloud run {where} has no result for {min(missing)}: let its environment run the commit of "
+                "dbt_transforms that this code location has."
+            )
+        return BuildResult(nodes, f"dbt Cloud ran {' '.join(arguments)}: {where}", url=run.url)
+
+    def _job_id(self) -> int:
+        """The number of the job for runs from Dagster, which is made if it is not there."""
+        workspace, client = self.workspace, self.workspace.get_client()
+        ids = {"project_id": workspace.project_id, "environment_id": workspace.environment_id}
+        name = workspace.adhoc_job_name or get_dagster_adhoc_job_name(**ids)
+        for job in client.list_jobs(**ids):
+            if job.get("name") == name:
+                return int(job["id"])
+        made = client.create_job(**ids, job_name=name, description="Runs of the asset graph's transform stage.")
+        return int(made["id"])
+
+    def _wait(self, handler: DbtCloudJobRunHandler) -> DbtCloudRun:
+        """Wait for the end; an interrupted step cancels the run in dbt Cloud (dagster-dbt sees to that)."""
+        end = time.monotonic() + self.timeout
+        with self._sentences():
+            try:
+                return handler.wait(timeout=self.timeout)
+            except dg.Failure:
+                raise
+            except Exception as error:
+                if time.monotonic() < end:
+                    raise
+                handler.cancel()
+                raise TransformError(
+                    f"The dbt Cloud run {handler.run_id} took over {self.timeout:g} s and was cancelled; "
+                    "look there at what it waited for."
+                ) from error
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        try:
+            yield
+        except dg.Failure as error:
+            address = self.workspace.credentials.access_url
+            raise TransformError(
+                f"dbt Cloud at {address} did not answer or refused ({first_lines(error.description or '')}); the log "
+                f"of the run has its words: check {_SETTINGS}."
+            ) from error
+
+
+def _node_result(result: Mapping[str, Any]) -> NodeResult:
+    return NodeResult(
+        unique_id=result["unique_id"],
+        status=result["status"],
+        message=result.get("message") or "",
+        failures=result.get("failures") or 0,
+        seconds=round(result["execution_time"], 3),
+        sql=(result.get("compiled_code") or "").strip(),
+    )
