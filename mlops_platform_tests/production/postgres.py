@@ -126,7 +126,11 @@ def postgres() -> Iterator[Server]:
     finally:
         if process is not None:
             process.send_signal(signal.SIGINT)  # SIGTERM would wait for every client to go
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
