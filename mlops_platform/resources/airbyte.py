@@ -317,6 +317,7 @@ class _Sync:
     def _patiently(self, request: Callable[[], T], until: float) -> T:
         """Sends a request that changes nothing, again and again while Airbyte is away."""
         pause = self._airbyte.poll_interval
+        longest = max(pause, min(5 * pause, _LONGEST_PAUSE))
         while True:
             try:
                 return request()
@@ -329,7 +330,7 @@ class _Sync:
                     ) from error
                 self._log.warning(f"Airbyte is away ({error}); trying again in {pause:g} s.")
             self._pause(pause, until)
-            pause = min(2 * pause, max(_LONGEST_PAUSE, self._airbyte.poll_interval))
+            pause = min(2 * pause, longest)
 
     def _pause(self, seconds: float, until: float) -> None:
         time.sleep(max(0.0, min(seconds, until - time.monotonic())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -291,7 +292,7 @@ def test_a_running_sync_is_joined(world: World) -> None:
 
 def test_a_run_of_503s_while_polling_is_survived(world: World) -> None:
     world.double.script = ["running", "running", "succeeded"]
-    world.double.unavailable, world.double.unavailable_for = 7, re.compile(r"GET .*/jobs/\d+")
+    world.double.unavailable, world.double.unavailable_for = 6, re.compile(r"GET .*/jobs/\d+")
     assert world.airbyte().sync(PROJECTS).rows
     assert (world.starts, world.cancels, world.double.unavailable) == (1, 0, 0)
 
@@ -444,7 +445,11 @@ def test_airbyte_cloud_by_its_own_workspace(world: World, monkeypatch: pytest.Mo
 def environment(world: World, home: Path) -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "DBT_"))}
     (home / "dagster").mkdir(exist_ok=True)
-    (home / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (home / "dagster" / "dagster.yaml").write_text(
+        # without the queue, which needs a daemon
+        "telemetry: {enabled: false}\n"
+        "run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}\n"
+    )
     return {
         **clean,
         "DAGSTER_HOME": str(home / "dagster"),
@@ -463,9 +468,15 @@ def environment(world: World, home: Path) -> dict[str, str]:
 LOCATION = "mlops_platform_tests.production.airbyte_location"
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_interrupted_cancels_its_sync(world: World, tmp_path: Path, kind: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("kind", "moment"), [(signal.SIGINT, "polling"), (signal.SIGTERM, "polling"), (signal.SIGTERM, "starting")]
+)
+def test_a_run_that_is_interrupted_cancels_its_sync(
+    world: World, tmp_path: Path, kind: signal.Signals, moment: str
+) -> None:
     world.double.script = ["running"]
+    if moment == "starting":  # the job is made, and the answer that would name it does not come
+        world.double.slow_starts = [60.0]
     process = subprocess.Popen(
         [sys.executable, "-m", "dagster", "job", "execute", "-m", LOCATION, "-j", "load"],
         cwd=PROJECT_ROOT,
@@ -474,7 +485,7 @@ def test_a_run_that_is_interrupted_cancels_its_sync(world: World, tmp_path: Path
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(lambda: world.double.count(r"GET .*/jobs/\d+") > 2)
+        wait_for(lambda: world.double.count(r"GET .*/jobs/\d+") > 2 or bool(moment == "starting" and world.double.jobs))
         process.send_signal(kind)
         assert process.wait(30) != 0
     finally:
@@ -482,6 +493,39 @@ def test_a_run_that_is_interrupted_cancels_its_sync(world: World, tmp_path: Path
         process.wait()
     assert world.cancels == 1
     assert [job.status for job in world.double.jobs.values()] == ["cancelled"]
+
+
+def test_a_run_that_is_terminated_in_the_ui_cancels_its_sync(world: World, tmp_path: Path) -> None:
+    from dagster_graphql import DagsterGraphQLClient
+
+    world.double.script = ["running"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "dagster_webserver", "-m", LOCATION, "-h", "127.0.0.1", "-p", str(port)],
+        cwd=PROJECT_ROOT,
+        env=environment(world, tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: listens(port))
+        client = DagsterGraphQLClient("127.0.0.1", port_number=port)  # what the UI's buttons send
+        run = client.submit_job_execution("load")
+        wait_for(lambda: world.double.count(r"GET .*/jobs/\d+") > 2)
+        client.terminate_run(run)
+        wait_for(lambda: client.get_run_status(run) == dg.DagsterRunStatus.CANCELED)
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert world.cancels == 1
+    assert [job.status for job in world.double.jobs.values()] == ["cancelled"]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_definitions_load_with_nothing_listening_and_without_dagster_airbyte(world: World, tmp_path: Path) -> None:
