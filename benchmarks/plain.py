@@ -19,6 +19,7 @@ from mlops_platform.resources.assembly import build_resources, dbt_project
 from mlops_platform.resources.dbt import DbtRunner
 from mlops_platform.resources.sources import fetched
 from mlops_platform.resources.tracking import CHALLENGER, CHAMPION, FINGERPRINT_TAG
+from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform.settings import Settings
 
 
@@ -49,7 +50,7 @@ def main(settings: Settings) -> None:
         datasets.path(version),
     )
     with datasets.view(version, "labeled_projects", "main") as connection:
-        result = engine.validate_table("labeled_projects", connection, "labeled_projects", "main")
+        result = engine.validate_table("labeled_projects", DuckDBSource(connection, "main"), "labeled_projects")
         assert result.success
 
     with datasets.view(version, "snapshot", "main") as connection:
@@ -116,8 +117,8 @@ def main(settings: Settings) -> None:
 
 
 def _validate(engine: object, warehouse: object, table: str) -> None:
-    with warehouse.connect() as connection:  # type: ignore[attr-defined]
-        result = engine.validate_table(table, connection, table, warehouse.schema_name)  # type: ignore[attr-defined]
+    with warehouse.validation_source() as source:  # type: ignore[attr-defined]
+        result = engine.validate_table(table, source, table)  # type: ignore[attr-defined]
     assert result.success, table
 
 

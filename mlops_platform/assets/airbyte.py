@@ -11,7 +11,7 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import TABLES, declaration, table_metadata
 from mlops_platform.errors import AirbyteError
 from mlops_platform.resources.airbyte import Airbyte
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse_base import Warehouse
 
 LANDING_PREFIX = "airbyte_"
 
@@ -32,7 +32,7 @@ def build_airbyte_assets(projects_connection: str, tags_connection: str) -> list
 def _airbyte_asset(table: str, connection_id: str) -> dg.AssetsDefinition:
     @dg.asset(**declaration(table), kinds={"airbyte"})
     def ingest(
-        context: dg.AssetExecutionContext, airbyte: dg.ResourceParam[Airbyte], warehouse: DuckDBWarehouse
+        context: dg.AssetExecutionContext, airbyte: dg.ResourceParam[Airbyte], warehouse: Warehouse
     ) -> dg.MaterializeResult:
         with sentences():
             if not connection_id:
@@ -65,7 +65,7 @@ def _airbyte_asset(table: str, connection_id: str) -> dg.AssetsDefinition:
     return ingest
 
 
-def _take_over(table: str, source: str, warehouse: DuckDBWarehouse) -> int:
+def _take_over(table: str, source: str, warehouse: Warehouse) -> int:
     """Makes the table out of what the sync left; returns how many rows were rejected."""
     columns = {name: column.kind for name, column in TABLES[table].items()}
     landing = LANDING_PREFIX + table

@@ -8,7 +8,7 @@ import dagster as dg
 from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse_base import Warehouse
 
 # bump when the same rows must give another snapshot: the splits' rule, the columns, their order
 SNAPSHOT_FORMAT = 1
@@ -46,8 +46,8 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
         ),
         metadata={"dagster/column_schema": _SCHEMA},
     )
-    def validated_dataset(warehouse: DuckDBWarehouse, datasets: DatasetStore) -> dg.MaterializeResult[dict[str, Any]]:
-        from mlops_platform.ml import plots, splits
+    def validated_dataset(warehouse: Warehouse, datasets: DatasetStore) -> dg.MaterializeResult[dict[str, Any]]:
+        from mlops_platform.ml import plots
 
         with sentences(ValueError):
             with warehouse.connect():
@@ -58,7 +58,7 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
                     raise PlatformError("There are no labeled projects: check the tags source (MLOPS_TAGS_URI).")
                 # a file that the disk cut short is written anew: it would stop everything downstream for good
                 if not datasets.holds(version, labeled):
-                    split = splits.split_sql("id", test_share)
+                    split = warehouse.split_sql("id", test_share)
                     warehouse.export_parquet(
                         "select id, created_on, title, description, tag, "  # noqa: S608
                         f"{split} as split from labeled_projects order by id",

@@ -14,7 +14,7 @@ import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.resources.sources import SOURCE_FINGERPRINT, fetched
-from mlops_platform.resources.warehouse import DuckDBWarehouse, LoadResult
+from mlops_platform.resources.warehouse_base import LoadResult, Warehouse
 
 _PREVIEW_ROWS = 5
 _PREVIEW_CHARS = 80
@@ -69,7 +69,7 @@ def build_ingest_assets(projects_uri: str, tags_uri: str, fetch_timeout: float) 
 
 def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefinition:
     @dg.asset(**declaration(table), kinds={"duckdb", "csv"})
-    def ingest(context: dg.AssetExecutionContext, warehouse: DuckDBWarehouse) -> dg.MaterializeResult:
+    def ingest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
         # the file is opened once for all that follows: an opening takes 12 ms
         with sentences(), fetched(uri, fetch_timeout) as source, warehouse.connect():
@@ -83,7 +83,7 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefini
     return ingest
 
 
-def _metadata(table: str, source: str, result: LoadResult, warehouse: DuckDBWarehouse) -> dict[str, Any]:
+def _metadata(table: str, source: str, result: LoadResult, warehouse: Warehouse) -> dict[str, Any]:
     return {
         **table_metadata(table, result.rows, warehouse),
         "rejected_lines": result.rejected,
@@ -105,7 +105,7 @@ def declaration(table: str) -> dict[str, Any]:
     }
 
 
-def table_metadata(table: str, rows: int, warehouse: DuckDBWarehouse) -> dict[str, Any]:
+def table_metadata(table: str, rows: int, warehouse: Warehouse) -> dict[str, Any]:
     """What the UI shows of a raw table after a load, whatever loaded it.
 
     Args:
@@ -120,7 +120,7 @@ def table_metadata(table: str, rows: int, warehouse: DuckDBWarehouse) -> dict[st
     }
     if "created_on" in TABLES[table]:
         ((first, last),) = warehouse.fetch_rows(
-            f"SELECT min(created_on)::VARCHAR, max(created_on)::VARCHAR FROM {table}"  # noqa: S608
+            f"SELECT min(created_on), max(created_on) FROM {table}"  # noqa: S608
         )
         metadata["created_on"] = f"{first} to {last}" if first else "no value"
     return metadata
@@ -135,9 +135,12 @@ def _column_schema(table: str) -> dg.TableSchema:
     )
 
 
-def _preview(table: str, warehouse: DuckDBWarehouse) -> str:
+def _preview(table: str, warehouse: Warehouse) -> str:
     names = list(TABLES[table])
-    texts = ", ".join(f"substr({name}::VARCHAR, 1, {_PREVIEW_CHARS + 1})" for name in names)
+    texts = ", ".join(
+        f"substr({name}, 1, {_PREVIEW_CHARS + 1})" if column.kind == "VARCHAR" else name
+        for name, column in TABLES[table].items()
+    )
     rows = warehouse.fetch_rows(f"SELECT {texts} FROM {table} LIMIT {_PREVIEW_ROWS}")  # noqa: S608
     return markdown_table(names, rows, _PREVIEW_CHARS)
 

@@ -13,7 +13,7 @@ from dagster_dbt import DagsterDbtTranslator, DbtProject
 
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.dbt import DbtRunner, NodeResult, PreparedProject, TransformError, first_lines
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse_base import Warehouse
 
 _UNIQUE_ID = "dagster_dbt/unique_id"  # dagster-dbt notes on each spec and check spec which node it is
 
@@ -76,7 +76,7 @@ def build_transform_assets(
     # not dagster-dbt's decorator: to select all nodes it imports dbt's graph and networkx, 0.4 s of each load
     @dg.multi_asset(name="transform", specs=specs, check_specs=check_specs, can_subset=True, pool="warehouse")
     def transform(
-        context: dg.AssetExecutionContext, dbt: DbtRunner, warehouse: DuckDBWarehouse
+        context: dg.AssetExecutionContext, dbt: DbtRunner, warehouse: Warehouse
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         keys = _selected_keys(context)
         # held while dbt runs, which shares it: this waits for the lock and names its holder, dbt only fails
@@ -132,7 +132,7 @@ def _selected_keys(context: dg.AssetExecutionContext) -> dict[str, dg.AssetKey |
     return keys
 
 
-def _require_sources(manifest: Mapping[str, Any], warehouse: DuckDBWarehouse) -> None:
+def _require_sources(manifest: Mapping[str, Any], warehouse: Warehouse) -> None:
     missing = sorted(
         source["identifier"] for source in manifest["sources"].values() if not warehouse.has_table(source["identifier"])
     )
@@ -142,7 +142,7 @@ def _require_sources(manifest: Mapping[str, Any], warehouse: DuckDBWarehouse) ->
 
 
 def _check_result(
-    key: dg.AssetCheckKey, node: NodeResult, props: Mapping[str, Any], warehouse: DuckDBWarehouse
+    key: dg.AssetCheckKey, node: NodeResult, props: Mapping[str, Any], warehouse: Warehouse
 ) -> dg.AssetCheckResult:
     warns = node.status == "warn" or props["config"]["severity"].lower() == "warn"
     metadata: dict[str, Any] = {
@@ -163,7 +163,7 @@ def _check_result(
 
 
 def _materialization(
-    key: dg.AssetKey, node: NodeResult, props: Mapping[str, Any], warehouse: DuckDBWarehouse
+    key: dg.AssetKey, node: NodeResult, props: Mapping[str, Any], warehouse: Warehouse
 ) -> dg.MaterializeResult:
     table = props["alias"]
     descriptions = {name: column["description"] for name, column in props["columns"].items()}

@@ -11,7 +11,8 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
 from mlops_platform.resources.suites import ID, Expectation, Outcome, read_suite
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.validation_sources import ValidationSource
+from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.settings import GX_ROOT_DIR
 
 _TOLD_ERRORS = 3
@@ -55,16 +56,14 @@ def suite_checks(
     def run(
         context: dg.AssetCheckExecutionContext,
         engine: ExpectationsEngine,
-        opened: AbstractContextManager[Any],
-        schema: str,
+        opened: AbstractContextManager[ValidationSource],
     ) -> Iterator[dg.AssetCheckResult]:
         chosen = {key.name for key in context.selected_asset_check_keys}
-        with sentences(), opened as connection:
+        with sentences(), opened as source:
             result = engine.validate_table(
                 suite,
-                connection,
+                source,
                 suite,
-                schema,
                 expectations=[each for each in rules if each.name in chosen],
                 subject=asset,
             )
@@ -90,15 +89,15 @@ def suite_checks(
             expectations: ExpectationsEngine,
             datasets: DatasetStore,
         ) -> Iterator[dg.AssetCheckResult]:
-            yield from run(context, expectations, datasets.view(value["version"], suite, "main"), "main")
+            yield from run(context, expectations, datasets.validation_source(value["version"], suite))
 
         return snapshot_checks
 
     @dg.multi_asset_check(name=name, specs=specs, can_subset=True, pool="warehouse")
     def table_checks(
-        context: dg.AssetCheckExecutionContext, expectations: ExpectationsEngine, warehouse: DuckDBWarehouse
+        context: dg.AssetCheckExecutionContext, expectations: ExpectationsEngine, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult]:
-        yield from run(context, expectations, warehouse.connect(), warehouse.schema_name)
+        yield from run(context, expectations, warehouse.validation_source())
 
     return table_checks
 

@@ -8,7 +8,7 @@ import dagster as dg
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import TABLES, markdown_table
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse_base import Warehouse
 
 _SHOWN_REJECTS = 20
 _SHOWN_CHARS = 120
@@ -44,13 +44,13 @@ def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
     ]
 
     @dg.multi_asset_check(name=f"{table}_rejects", specs=specs, can_subset=True, pool="warehouse")
-    def rejects(context: dg.AssetCheckExecutionContext, warehouse: DuckDBWarehouse) -> Iterator[dg.AssetCheckResult]:
+    def rejects(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
         with sentences(), warehouse.connect():
             rows, rejected = _counts(warehouse, table)
             shown = warehouse.fetch_rows(
-                "SELECT line, column_name, reason, text FROM rejects WHERE source_table = ? "
-                "ORDER BY line, column_name LIMIT ?",
-                [table, _SHOWN_REJECTS],
+                "SELECT line, column_name, reason, text FROM rejects WHERE source_table = ? "  # noqa: S608
+                f"ORDER BY line, column_name NULLS LAST LIMIT {_SHOWN_REJECTS}",
+                [table],
             )
         share = rejected / (rows + rejected) if rejected else 0.0
         results = {
@@ -83,7 +83,7 @@ def _no_rejected_rows(rows: int, rejected: int, share: float, shown: list[tuple[
     )
 
 
-def _counts(warehouse: DuckDBWarehouse, table: str) -> tuple[int, int]:
+def _counts(warehouse: Warehouse, table: str) -> tuple[int, int]:
     """Counts rows and rejected lines; a table that isn't there is an error, not a table without rejects."""
     rows = warehouse.row_count(table)
     if not warehouse.has_table("rejects"):

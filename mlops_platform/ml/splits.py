@@ -53,22 +53,23 @@ def assign_split(id: int, test_share: float) -> Split:
     return "test" if assign_splits([id], test_share)[0] == "test" else "train"
 
 
-def split_sql(id_column: str, test_share: float) -> str:
-    """Write `assign_splits` as a DuckDB SQL expression.
+def split_sql(id_column: str, test_share: float, md5: str = "md5({})") -> str:
+    """Write `assign_splits` as an SQL expression.
 
     Args:
         id_column: Name of an integer column, possibly qualified or in double quotes.
         test_share: Expected share of ids in the test split, in (0, 1).
+        md5: How the dialect writes the MD5 of a text, in lower-case hex; by default DuckDB's way.
 
     Returns:
-        An expression of type VARCHAR that is 'train' or 'test'.
+        An expression that is 'train' or 'test'.
 
     Raises:
         ValueError: `test_share` is out of range, or `id_column` is not a column name.
     """
     if not _COLUMN.fullmatch(id_column):
         raise ValueError(f"{id_column!r} is no column name: give the id column's, quoted if need be.")
-    digest = f"substr(md5(CAST({id_column} AS VARCHAR)), 1, {_DIGITS})"
+    digest = f"substr({md5.format(f'CAST({id_column} AS STRING)')}, 1, {_DIGITS})"
     return f"CASE WHEN {digest} < '{_threshold(test_share)}' THEN 'test' ELSE 'train' END"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlops_platform.resources.bigquery import BigQueryKey, BigQueryWarehouse
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.dbt import PreparedProject, prepared_project
 from mlops_platform.resources.expectations import ExpectationsEngine
@@ -22,6 +23,24 @@ def dbt_project(settings: Settings) -> PreparedProject:
     """
     variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
     return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", variables)
+
+
+def bigquery_warehouse(settings: Settings) -> BigQueryWarehouse:
+    """The warehouse of production.
+
+    Args:
+        settings: Where it is, and what opens it.
+    """
+    return BigQueryWarehouse(
+        project=settings.bigquery_project,
+        schema_name=settings.schema_name,
+        location=settings.bigquery_location,
+        key=BigQueryKey(settings.bigquery_credentials, settings.bigquery_keyfile),
+        endpoint=settings.bigquery_endpoint,
+        storage_endpoint=settings.bigquery_storage_endpoint,
+        timeout=settings.bigquery_timeout,
+        max_bytes=settings.bigquery_max_bytes,
+    )
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.validation_sources import DuckDBSource
 
 if TYPE_CHECKING:
     import duckdb
@@ -90,6 +91,20 @@ class DatasetStore(dg.ConfigurableResource):
                 raise _damaged(path) from error
             connection.execute(f"use {schema}")
             yield connection
+
+    @contextmanager
+    def validation_source(self, version: str, name: str) -> Iterator[DuckDBSource]:
+        """Lends the snapshot, as a view of that name, to a validation.
+
+        Args:
+            version: The data version.
+            name: Name of the view.
+
+        Raises:
+            PlatformError: The snapshot is not there, or is no Parquet file.
+        """
+        with self.view(version, name, "main") as connection:
+            yield DuckDBSource(connection, "main")
 
     def _existing(self, version: str) -> Path:
         path = self.path(version)

@@ -8,15 +8,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.suites import ID, Expectation, Outcome, read_suite
-
-if TYPE_CHECKING:
-    import duckdb
+from mlops_platform.resources.validation_sources import ValidationSource
 
 # Great Expectations keeps its project in module state: one validation at a time in a process
 _ONE_AT_A_TIME = threading.Lock()
@@ -45,9 +43,8 @@ class ExpectationsEngine(dg.ConfigurableResource):
     def validate_table(
         self,
         suite: str,
-        connection: "duckdb.DuckDBPyConnection",
+        source: ValidationSource,
         table: str,
-        schema: str,
         *,
         expectations: Sequence[Expectation] | None = None,
         subject: str | None = None,
@@ -56,9 +53,8 @@ class ExpectationsEngine(dg.ConfigurableResource):
 
         Args:
             suite: Name of the suite.
-            connection: Open on the database that holds the table.
+            source: Where the table is.
             table: The table or view.
-            schema: Its schema.
             expectations: Those to evaluate; by default all of the committed suite.
             subject: What the Data Docs file it under, such as the asset; by default the table.
 
@@ -69,12 +65,12 @@ class ExpectationsEngine(dg.ConfigurableResource):
             PlatformError: The table is not there, or the validation as a whole broke off.
         """
         rules = read_suite(suite) if expectations is None else expectations
-        present = _columns(connection, table, schema)
+        present, full_name = source.columns(table), f"{source.schema}.{table}"
         if not present:
-            raise PlatformError(f"Table {schema}.{table} does not exist: materialize {table} first.")
+            raise PlatformError(f"Table {full_name} does not exist: materialize {table} first.")
         absent = {each.name: sorted(set(each.columns) - present) for each in rules}
         outcomes = {
-            name: Outcome(name, passed=False, error=f"table {schema}.{table} has no column {', '.join(columns)}")
+            name: Outcome(name, passed=False, error=f"table {full_name} has no column {', '.join(columns)}")
             for name, columns in absent.items()
             if columns
         }
@@ -82,9 +78,9 @@ class ExpectationsEngine(dg.ConfigurableResource):
             from mlops_platform.resources.validation import evaluate
 
             runnable = [each for each in rules if each.name not in outcomes]
-            result, evaluated = evaluate(suite, runnable, connection, table, schema, with_ids=ID in present)
+            result, evaluated = evaluate(suite, runnable, source, table, with_ids=ID in present)
             outcomes.update(evaluated)
-            page = self._write_docs(subject or table, f"{schema}.{table}", suite, rules, outcomes, result)
+            page = self._write_docs(subject or table, full_name, suite, rules, outcomes, result)
         url = None if page is None else f"{self.docs_url}/{page.relative_to(self.docs_dir).as_posix()}"
         return SuiteResult([outcomes[each.name] for each in rules], page, url)
 
@@ -106,12 +102,3 @@ class ExpectationsEngine(dg.ConfigurableResource):
                 f"The Data Docs of {heading} could not be written to {self.docs_dir}: {error!r}"
             )
             return None
-
-
-def _columns(connection: "duckdb.DuckDBPyConnection", table: str, schema: str) -> set[str]:
-    rows = connection.execute(
-        "select column_name from information_schema.columns where table_schema = ? and table_name = ? "
-        "and table_catalog = current_database()",
-        [schema, table],
-    ).fetchall()
-    return {name for (name,) in rows}

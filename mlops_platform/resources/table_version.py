@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,7 +32,19 @@ def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Co
         "SELECT count(*), sum(('0x' || digest[1:15])::BIGINT), sum(('0x' || digest[16:30])::BIGINT)"  # noqa: S608
         f" FROM (SELECT md5({encoded}) AS digest FROM {quote(table)})"
     ).fetchall()[0]
-    content = "|".join([repr(counted), str(count), str(int(high or 0)), str(int(low or 0))])
+    return version_of(counted, count, int(high or 0), int(low or 0))
+
+
+def version_of(columns: Sequence[tuple[str, str]], count: int, high: int, low: int) -> str:
+    """Makes the digest from what a warehouse has summed up.
+
+    Args:
+        columns: (name, DuckDB type) of each column.
+        count: Number of rows.
+        high: Sum over the rows of the first 15 hex digits of their MD5.
+        low: Sum of the next 15.
+    """
+    content = "|".join([repr(sorted(columns)), str(count), str(high), str(low)])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import duckdb
 import great_expectations as gx
 import tqdm
 from great_expectations.compatibility import pydantic
@@ -19,9 +18,8 @@ from great_expectations.data_context.types.base import DataContextConfig, InMemo
 from great_expectations.expectations.registry import get_expectation_impl
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.duckdb_dialect import URL, engine_options
 from mlops_platform.resources.suites import ID, Expectation, Outcome
-from mlops_platform.resources.table_version import quote
+from mlops_platform.resources.validation_sources import ValidationSource
 
 EXAMPLES = 5
 _LONGEST_TEXT = 200
@@ -30,9 +28,8 @@ _LONGEST_TEXT = 200
 def evaluate(
     suite: str,
     rules: Sequence[Expectation],
-    connection: duckdb.DuckDBPyConnection,
+    source: ValidationSource,
     table: str,
-    schema: str,
     *,
     with_ids: bool,
 ) -> tuple[Any, dict[str, Outcome]]:
@@ -41,9 +38,8 @@ def evaluate(
     Args:
         suite: Name of the suite, for the record.
         rules: What to evaluate; their columns must be there.
-        connection: Open on the database that holds the table; it stays open.
+        source: Where the table is.
         table: The table or view.
-        schema: Its schema.
         with_ids: The table has the column `id`, which names the offending rows.
 
     Returns:
@@ -69,14 +65,14 @@ def evaluate(
         return None, outcomes
     try:
         asked = gx.ExpectationSuite(name=suite, expectations=expectations)
-        result = _validate(asked, connection, table, schema, with_ids=with_ids)
+        result = _validate(asked, source, table, with_ids=with_ids)
     except Exception as error:
         raise PlatformError(
-            f"Great Expectations could not check {schema}.{table} ({_sentence(error)}): mend the table or the "
+            f"Great Expectations could not check {source.schema}.{table} ({_sentence(error)}): mend the table or the "
             f"suite {suite}."
         ) from error
     for each in result.results:
-        outcome = _outcome(each, connection, table, schema)
+        outcome = _outcome(each, source, table)
         outcomes[outcome.name] = outcome
     return result, outcomes
 
@@ -90,7 +86,7 @@ def _expectation(rule: Expectation) -> Any:
     )
 
 
-def _validate(suite: Any, connection: duckdb.DuckDBPyConnection, table: str, schema: str, *, with_ids: bool) -> Any:
+def _validate(suite: Any, source: ValidationSource, table: str, *, with_ids: bool) -> Any:
     # its warnings come back in the result; its progress bars are off, yet their watching thread would outlive the
     # run and make DuckDB complain at exit
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
@@ -104,11 +100,11 @@ def _validate(suite: Any, connection: duckdb.DuckDBPyConnection, table: str, sch
             progress_bars={"globally": False},
         ),
     )
-    with engine_options(connection) as options:
-        source = context.data_sources.add_sql(
-            "warehouse", connection_string=URL, create_temp_table=False, kwargs=options
+    with source.engine_arguments() as engine:
+        database = context.data_sources.add_sql(
+            "warehouse", connection_string=engine.url, create_temp_table=False, kwargs=dict(engine.options)
         )
-        asset = source.add_table_asset(table, table_name=table, schema_name=schema)
+        asset = database.add_table_asset(table, table_name=table, schema_name=source.schema)
         batch = asset.add_batch_definition_whole_table("whole").get_batch()
         return batch.validate(
             suite,
@@ -120,43 +116,38 @@ def _validate(suite: Any, connection: duckdb.DuckDBPyConnection, table: str, sch
         )
 
 
-def _outcome(result: Any, connection: duckdb.DuckDBPyConnection, table: str, schema: str) -> Outcome:
+def _outcome(result: Any, source: ValidationSource, table: str) -> Outcome:
     name = result.expectation_config.meta["check"]
     error = _exception(result.exception_info or {})
     if error is not None:
         return Outcome(name, passed=False, error=error)
     found = result.result or {}
+    observed = found.get("observed_value")
+    if isinstance(observed, str) and "_type" in result.expectation_config.type:
+        observed = source.type_names.get(observed, observed)
     examples = found.get("partial_unexpected_index_list")
     if not examples:
         column = result.expectation_config.kwargs.get("column", "value")
         values = found.get("partial_unexpected_list") or []
         wanted = [value if isinstance(value, Mapping) else {column: value} for value in values]
-        examples = _rows_with(wanted, connection, table, schema) if wanted else []
+        examples = _rows_with(wanted, source, table) if wanted else []
     return Outcome(
         name,
         passed=bool(result.success),
         rows=found.get("element_count"),
         offending_rows=found.get("unexpected_count"),
-        observed=_plain(found.get("observed_value")),
+        observed=_plain(observed),
         examples=_plain(examples[:EXAMPLES]),
     )
 
 
-def _rows_with(
-    wanted: Sequence[Mapping[str, Any]], connection: duckdb.DuckDBPyConnection, table: str, schema: str
-) -> list[dict[str, Any]]:
+def _rows_with(wanted: Sequence[Mapping[str, Any]], source: ValidationSource, table: str) -> list[dict[str, Any]]:
     """Look up the rows that hold these values: a rule about several columns comes back without ids."""
-    columns = list(wanted[0])
-    same = " and ".join(f"{quote(column)} is not distinct from ?" for column in columns)
-    try:
-        rows = connection.execute(
-            f"select {', '.join(map(quote, [ID, *columns]))} from {quote(schema)}.{quote(table)} "  # noqa: S608
-            f"where {' or '.join([f'({same})'] * len(wanted))} order by all limit {EXAMPLES}",
-            [value[column] for value in wanted for column in columns],
-        ).fetchall()
-    except duckdb.Error:  # no ids, or values that cannot be asked for: those tell enough
+    columns = [ID, *(column for column in wanted[0] if column != ID)]
+    rows = source.rows_with(table, columns, wanted, EXAMPLES)
+    if rows is None:  # no ids, or values that cannot be asked for: those tell enough
         return [dict(value) for value in wanted]
-    return [dict(zip([ID, *columns], row, strict=True)) for row in rows]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _exception(info: Mapping[str, Any]) -> str | None:
@@ -171,7 +162,7 @@ def _exception(info: Mapping[str, Any]) -> str | None:
 def _sentence(problem: object) -> str:
     """Reduce a message to its first line, without the class of the database's error."""
     lines = str(problem or "").strip().splitlines() or ["no message"]
-    return _cut(re.sub(r"^\(_?duckdb\.\w+\) ", "", lines[0]))
+    return _cut(re.sub(r"^\((_?duckdb|google)\.[\w.]+\) ", "", lines[0]))
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,6 @@ Everything that goes into or comes out of a warehouse table passes here. How a C
 ``csv_loading``; what a table means belongs to the assets.
 """
 
-import os
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv
 from mlops_platform.resources.table_loading import load_table
 from mlops_platform.resources.table_version import literal, quote, table_version
+from mlops_platform.resources.validation_sources import DuckDBSource
+from mlops_platform.resources.warehouse_base import Warehouse, written_whole
 
 if TYPE_CHECKING:
     import duckdb
@@ -29,14 +30,13 @@ __all__ = ["DuckDBWarehouse", "LoadResult"]
 _LOCK_RETRY_SECONDS = 0.25
 
 
-class DuckDBWarehouse(dg.ConfigurableResource):
+class DuckDBWarehouse(Warehouse):
     """A DuckDB file whose tables live in one schema.
 
     One process holds the file at a time, so each method opens it, does one thing and closes it again.
     """
 
     path: str = Field(description="The DuckDB file; it and its folder are made when missing.")
-    schema_name: str = Field(default="mlops_course", description="Schema of the tables.")
     lock_timeout: float = Field(
         default=60.0, ge=0, description="Seconds to wait for another process that holds the file."
     )
@@ -146,19 +146,13 @@ class DuckDBWarehouse(dg.ConfigurableResource):
         Returns:
             Number of rows.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with self._working() as connection:
-                # whoever holds the warehouse writes alone: what else is here was left by a kill
-                for left in path.parent.glob(f".{path.name}.*.partial"):
-                    left.unlink(missing_ok=True)
-                (rows,) = connection.execute(
-                    f"COPY ({query}) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
-                ).fetchall()[0]
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(path) as partial, self._working() as connection:
+            # whoever holds the warehouse writes alone: what else is here was left by a kill
+            for left in path.parent.glob(f".{path.name}.*.partial"):
+                left.unlink(missing_ok=True)
+            (rows,) = connection.execute(
+                f"COPY ({query}) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
+            ).fetchall()[0]
         return int(rows)
 
     def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
@@ -175,6 +169,18 @@ class DuckDBWarehouse(dg.ConfigurableResource):
         """Runs a statement; several in one string share no transaction unless they say so."""
         with self._working() as connection:
             connection.execute(query, params)
+
+    def split_sql(self, id_column: str, test_share: float) -> str:
+        """Writes `ml.splits.assign_splits` in DuckDB's SQL."""
+        from mlops_platform.ml.splits import split_sql
+
+        return split_sql(id_column, test_share)
+
+    @contextmanager
+    def validation_source(self) -> Iterator[DuckDBSource]:
+        """Lends the tables to a validation that happens where they are."""
+        with self.connect() as connection:
+            yield DuckDBSource(connection, self.schema_name)
 
     @contextmanager
     def _working(self) -> Iterator["duckdb.DuckDBPyConnection"]:

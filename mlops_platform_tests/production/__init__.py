@@ -1,1 +1,1 @@
-"""Tests of what only production uses; `make test-production` runs them."""
+"""The graph on what production runs on: emulators, servers and doubles that the tests start."""

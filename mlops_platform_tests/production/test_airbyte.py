@@ -23,7 +23,9 @@ from mlops_platform.assets.ingest import TABLES, build_ingest_assets
 from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.errors import AirbyteError
 from mlops_platform.resources.airbyte import Airbyte
+from mlops_platform.resources.bigquery import BigQueryWarehouse
 from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR, Settings
 from mlops_platform_tests.production.airbyte_double import (
     CLIENT_ID,
@@ -45,7 +47,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.home = folder
-        self.warehouse = DuckDBWarehouse(path=str(folder / "warehouse.duckdb"))
+        self.warehouse: Warehouse = DuckDBWarehouse(path=str(folder / "warehouse.duckdb"))
         self.double = AirbyteDouble(self.load)
         # how the destination writes: a table of its own, a time with its zone, Airbyte's columns
         self.target = "airbyte_{name}"
@@ -236,6 +238,37 @@ def test_an_empty_landing_table_leaves_the_old_one(world: World) -> None:
     world.rows = "false"
     assert "left no row in airbyte_projects" in failure(world.materialize(checks=False), "projects")
     assert world.warehouse.content_version("projects") == before
+
+
+def test_on_bigquery_the_same_sync_gives_the_same_table(world: World, bigquery: BigQueryWarehouse) -> None:
+    noted = '{"sync_id": 1, "changes": [{"field": "created_on", "change": "NULLED", "reason": "SOURCE_ERROR"}]}'
+    world.rows = "id < 200"  # a few are enough
+    world.afterwards = f"UPDATE airbyte_projects SET _airbyte_meta = '{noted}' WHERE id = 101"
+    assert metadata(world.materialize(), "projects")["rejected_rows"] == 1
+
+    def load(name: str) -> int:
+        columns = {name: column.kind for name, column in TABLES[name].items()}
+        bigquery.load_csv("source", SAMPLE_DIR / f"{name}.csv", columns, name)
+        bigquery.execute(
+            f"CREATE OR REPLACE TABLE airbyte_{name} AS SELECT GENERATE_UUID() AS _airbyte_raw_id, "
+            f"""PARSE_JSON(IF(id = 101 AND '{name}' = 'projects', '{noted}', '{{"changes": []}}')) AS _airbyte_meta, """
+            f"1 AS _airbyte_generation_id, * FROM source WHERE {world.rows}"
+        )
+        return bigquery.row_count(f"airbyte_{name}")
+
+    world.double.load = load
+    local, world.warehouse = world.warehouse, bigquery
+    result = world.materialize()
+    assert metadata(result, "projects")["rejected_rows"] == 1
+    assert not passed(result)["projects", "no_rejected_rows"]
+    rejects = "SELECT source_table, line, column_name, reason FROM rejects"
+    assert bigquery.fetch_rows(rejects)[0][2:] == local.fetch_rows(rejects)[0][2:]
+    for table in TABLES:
+        assert bigquery.describe(table) == local.describe(table)
+        assert bigquery.content_version(table) == local.content_version(table)
+        assert bigquery.content_version(table, ["id"]) == local.content_version(table, ["id"])
+    bigquery.clear_rejects("projects")
+    assert bigquery.fetch_rows(rejects) == []
 
 
 # ---- the course of a sync

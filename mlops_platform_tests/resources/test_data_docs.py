@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
+from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform_tests.checks.corruptions import TABLES
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> ${price} $id"
@@ -61,7 +62,7 @@ def _validate(
     connection.execute(f"create or replace table {suite} as {TABLES[suite]}")
     connection.execute(change)
     engine = ExpectationsEngine(docs_dir=str(site), docs_url="http://127.0.0.1:3080")
-    return engine.validate_table(suite, connection, suite, "main", subject=subject)
+    return engine.validate_table(suite, DuckDBSource(connection, "main"), suite, subject=subject)
 
 
 def _pages(folder: Path) -> list[Path]:
@@ -126,7 +127,7 @@ def test_texts_of_the_table_are_shown_and_never_run(site: Path, connection: duck
     connection.execute("update tags set tag = ? where id = 1", [HOSTILE])
     engine = ExpectationsEngine(docs_dir=str(site), docs_url="")
     for suite in ("projects", "tags"):
-        page = engine.validate_table(suite, connection, suite, "main").page
+        page = engine.validate_table(suite, DuckDBSource(connection, "main"), suite).page
         assert page is not None
         assert HOSTILE in Page(page).text
         assert {"script", "img"}.isdisjoint(tag for tag, _ in Page(page).tags)

@@ -17,6 +17,7 @@ import pytest
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
 from mlops_platform.resources.suites import read_suite
+from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform_tests.checks.corruptions import ROWS, TABLES
 
 
@@ -36,7 +37,7 @@ def _validate(
 ) -> SuiteResult:
     connection.execute(f"create or replace table {suite} as {TABLES[suite]}")
     connection.execute(change)
-    return engine.validate_table(suite, connection, suite, "main")
+    return engine.validate_table(suite, DuckDBSource(connection, "main"), suite)
 
 
 def _failed(result: SuiteResult) -> set[str]:

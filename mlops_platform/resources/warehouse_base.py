@@ -1,0 +1,154 @@
+"""What the graph asks of a warehouse: the one class that assets and checks know, whichever warehouse they run on.
+
+Callers write SQL that both dialects read (`CAST(x AS STRING)`, not `x::VARCHAR`; `NULLS LAST` where NULLs are
+ordered); what differs for good is a method here.
+"""
+
+import os
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from mlops_platform.resources.csv_loading import LoadResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops_platform.resources.validation_sources import ValidationSource
+
+__all__ = ["LoadResult", "Warehouse", "written_whole"]
+
+
+class Warehouse(dg.ConfigurableResource):
+    """Tables in one schema; each method does one thing as a whole, or leaves what was there.
+
+    Types are named as DuckDB names them, times are UTC and come without a zone.
+    """
+
+    schema_name: str = Field(default="mlops_course", description="Schema of the tables.")
+
+    @abstractmethod
+    def connect(self) -> AbstractContextManager[Any]:
+        """Holds one connection for what the block does; without it, each method opens its own.
+
+        Raises:
+            WarehouseError: If the warehouse can't be opened.
+        """
+
+    @abstractmethod
+    def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
+        """Replaces a table by the rows of a CSV file, and its entries in `rejects`.
+
+        Args:
+            table: Name of the table.
+            path: The local file.
+            columns: Column names and their DuckDB types.
+            source: What to call the file in errors and in `rejects`.
+
+        Raises:
+            SourceError: If the file can't be loaded; the old table stays.
+            WarehouseError: If the warehouse can't take it; the old table stays.
+        """
+
+    @abstractmethod
+    def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
+        """Replaces a table by the typed rows of another one, and its entries in `rejects`.
+
+        Args:
+            table: Name of the table.
+            landing: The table that a loader wrote; it stays as it is.
+            columns: Column names and their DuckDB types; other columns of the landing table are left out.
+            source: What to call the load in errors and in `rejects`.
+
+        Returns:
+            Number of rows that went to `rejects`.
+
+        Raises:
+            SourceError: If the landing table lacks a column or has no row that can be read; the old table stays.
+            WarehouseError: If the landing table doesn't exist.
+        """
+
+    @abstractmethod
+    def clear_rejects(self, table: str) -> None:
+        """Removes a table's entries from `rejects`, which is made when missing."""
+
+    @abstractmethod
+    def has_table(self, table: str) -> bool:
+        """Says whether the table (or view) exists."""
+
+    @abstractmethod
+    def row_count(self, table: str) -> int:
+        """Counts the rows of a table.
+
+        Raises:
+            WarehouseError: If the table doesn't exist.
+        """
+
+    @abstractmethod
+    def describe(self, table: str) -> list[tuple[str, str]]:
+        """Lists a table's columns as (name, DuckDB type), in their order.
+
+        Raises:
+            WarehouseError: If the table doesn't exist.
+        """
+
+    @abstractmethod
+    def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
+        """Digests a table's content, independent of row order (see `table_version`): the same on each warehouse.
+
+        Args:
+            table: Name of the table.
+            columns: Names of the columns that count; by default all.
+
+        Raises:
+            WarehouseError: If the table doesn't exist.
+        """
+
+    @abstractmethod
+    def export_parquet(self, query: str, path: Path) -> int:
+        """Writes a query's rows to a Parquet file, which appears whole or not at all.
+
+        Args:
+            query: A SELECT; its ORDER BY is the order of the rows.
+            path: The file; its folder is made when missing, an old file is replaced.
+
+        Returns:
+            Number of rows.
+        """
+
+    @abstractmethod
+    def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
+        """Returns a query's rows as an Arrow table."""
+
+    @abstractmethod
+    def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Returns a query's rows as tuples; for few rows."""
+
+    @abstractmethod
+    def execute(self, query: str, params: Sequence[object] | None = None) -> None:
+        """Runs a statement; several in one string share no transaction unless they say so."""
+
+    @abstractmethod
+    def split_sql(self, id_column: str, test_share: float) -> str:
+        """Writes `ml.splits.assign_splits` in the warehouse's SQL: an expression that is 'train' or 'test'."""
+
+    @abstractmethod
+    def validation_source(self) -> AbstractContextManager["ValidationSource"]:
+        """Lends the tables to a validation that happens where they are."""
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a file to write beside `path`; it takes that place if the block succeeds, and else goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
