@@ -1,7 +1,7 @@
 """dagster-airbyte's client, but for one thing: each request is sent once, and says what kind of failure it met.
 
 Its own retries are blind: a POST is repeated although the first may have started a sync, and a GET gives up after
-three. When to try again is decided by ``airbyte``. Imported inside functions only: dagster-airbyte takes 2 s.
+three. When to try again is decided by ``airbyte_sync``. Imported inside functions only: dagster-airbyte takes 2 s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import requests
 from dagster_airbyte import AirbyteCloudWorkspace, AirbyteWorkspace
 from dagster_airbyte.resources import AirbyteClient
 
-from mlops_platform.resources.airbyte import RefusedError, UnavailableError
+from mlops_platform.resources.airbyte_sync import RefusedError, UnavailableError
 
 _RETRIABLE = {408, 425, 429}  # and every 5xx
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field, PrivateAttr, SecretStr
 
-from mlops_platform.errors import SourceError, WarehouseError
+from mlops_platform.errors import WarehouseError
 from mlops_platform.resources import bigquery_sql
 from mlops_platform.resources.bigquery_sql import label, quoted
 from mlops_platform.resources.csv_loading import REJECT_COLUMNS, LoadResult
 from mlops_platform.resources.partitions import Partition, bigquery_partitions
-from mlops_platform.resources.table_loading import NOTES
+from mlops_platform.resources.table_loading import META, require_columns
 from mlops_platform.resources.table_version import literal, quote
 from mlops_platform.resources.validation_sources import BigQuerySource
 from mlops_platform.resources.warehouse import DuckDBWarehouse
@@ -112,70 +112,38 @@ class BigQueryWarehouse(Warehouse):
             SourceError: If the file can't be loaded; the old table stays.
             WarehouseError: If BigQuery can't take it; the old table stays.
         """
-        with self._local() as local:
-            result = local.load_csv(table, path, columns, source)
-            self._take_over(local, table, columns, rejected=result.rejected)
+        with tempfile.TemporaryDirectory(prefix="mlops-bigquery-") as name, self._working():
+            local = DuckDBWarehouse(path=str(Path(name) / "load.duckdb"), schema_name=self.schema_name)
+            with local.connect():
+                result = local.load_csv(table, path, columns, source)
+                self._upload(local, Path(name), table, columns, result.rejected)
         return result
 
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
-        """Replaces a table by the typed rows of another one, and its entries in `rejects`.
+        """Replaces a table by the typed rows of another one, then its entries in `rejects`.
 
-        The rows pass through this process, batch by batch, so that the embedded warehouse's rules decide which are
-        rejected.
-
-        Args:
-            table: Name of the table.
-            landing: The table that a loader wrote; it stays as it is.
-            columns: Column names and their DuckDB types; other columns of the landing table are left out.
-            source: What to call the load in errors and in `rejects`.
-
-        Returns:
-            Number of rows that went to `rejects`.
+        As with a CSV, the embedded warehouse's own loader does it.
 
         Raises:
             SourceError: If the landing table lacks a column or has no row that can be read; the old table stays.
+            WarehouseError: If the landing table doesn't exist, or BigQuery can't take the rows.
         """
-        wanted = [
-            f"TO_JSON_STRING({quoted(name)}) AS {quoted(name)}" if kind == "JSON" else quoted(name)
-            for name, kind in self._columns(landing)
-            if name.lower() in columns or name == NOTES
-        ]
-        if not wanted:
-            raise SourceError(f"The table {landing} of {source} has none of the columns {', '.join(columns)}.")
-        with self._local() as local:
-            fetched = Path(local.path).with_name("landing.parquet")
-            self.export_parquet(f"SELECT {', '.join(wanted)} FROM {quoted(landing)}", fetched)  # noqa: S608
-            local.execute(f"CREATE TABLE {quote(landing)} AS FROM read_parquet({literal(str(fetched))})")
-            rejected = local.load_table(table, landing, columns, source)
-            self._take_over(local, table, columns, rejected=rejected)
+        with tempfile.TemporaryDirectory(prefix="mlops-bigquery-") as name, self._working():
+            found = {column.lower(): (column, kind) for column, kind in self._columns(landing)}
+            require_columns(landing, found, columns, source)
+            wanted = [found[column] for column in (*columns, META) if column in found]
+            file = Path(name) / "landing.parquet"
+            self.export_parquet(bigquery_sql.landing_sql(landing, wanted), file)
+            local = DuckDBWarehouse(path=str(Path(name) / "load.duckdb"), schema_name=self.schema_name)
+            with local.connect():
+                local.execute(f"CREATE TABLE {quote(landing)} AS FROM read_parquet({literal(str(file))})")
+                rejected = local.load_table(table, landing, columns, source)
+                self._upload(local, Path(name), table, columns, rejected)
         return rejected
 
     def clear_rejects(self, table: str) -> None:
         """Removes a table's entries from `rejects`, which is made when missing."""
-        with self._working():
-            self._replace_rejects(table, None)
-
-    @contextmanager
-    def _local(self) -> Iterator[DuckDBWarehouse]:
-        """An embedded warehouse for the time of a load; its file is open once for all of it."""
-        with tempfile.TemporaryDirectory(prefix="mlops-bigquery-") as name, self._working():
-            local = DuckDBWarehouse(path=str(Path(name) / "load.duckdb"), schema_name=self.schema_name)
-            with local.connect():
-                yield local
-
-    def _take_over(self, local: DuckDBWarehouse, table: str, columns: Mapping[str, str], *, rejected: int) -> None:
-        """Brings a table and its rejects from the embedded warehouse here."""
-        files = {each: Path(local.path).with_name(f"{each}.parquet") for each in (table, REJECTS)}
-        for each, kinds in ((table, columns), (REJECTS, REJECT_COLUMNS)):
-            # BigQuery takes a time for a TIMESTAMP only if it says that it is UTC
-            values = ", ".join(
-                f"{quote(column)}::TIMESTAMPTZ AS {quote(column)}" if kind == "TIMESTAMP" else quote(column)
-                for column, kind in kinds.items()
-            )
-            local.export_parquet(f"SELECT {values} FROM {quote(each)}", files[each])  # noqa: S608
-        with self._staged_rejects(files[REJECTS] if rejected else None) as staging:
-            self._load(table, files[table], columns)
-            self._replace_rejects(table, staging)
+        self._replace_rejects(table, None)
 
     def has_table(self, table: str) -> bool:
         """Says whether the table (or view) exists."""
@@ -210,10 +178,6 @@ class BigQueryWarehouse(Warehouse):
 
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
         """Digests a table's content in BigQuery: for the same rows the same as `table_version` on DuckDB.
-
-        Args:
-            table: Name of the table.
-            columns: Names of the columns that count; by default all.
 
         Raises:
             WarehouseError: If the table doesn't exist.
@@ -316,6 +280,22 @@ class BigQueryWarehouse(Warehouse):
         with _cancelled_if_left(job):
             # BigQuery stops the job itself after `timeout`: this is for the case that it doesn't
             return job.result(retry=self._retry(), timeout=self.timeout + _HTTP_SECONDS)
+
+    def _upload(
+        self, local: DuckDBWarehouse, folder: Path, table: str, columns: Mapping[str, str], rejected: int
+    ) -> None:
+        """Replaces a table and its entries in `rejects` by those of an embedded warehouse."""
+        files = {each: folder / f"{each}.parquet" for each in (table, REJECTS)}
+        for each, kinds in ((table, columns), (REJECTS, REJECT_COLUMNS)):
+            # BigQuery takes a time for a TIMESTAMP only if it says that it is UTC
+            values = ", ".join(
+                f"{quote(column)}::TIMESTAMPTZ AS {quote(column)}" if kind == "TIMESTAMP" else quote(column)
+                for column, kind in kinds.items()
+            )
+            local.export_parquet(f"SELECT {values} FROM {quote(each)}", files[each])  # noqa: S608
+        with self._staged_rejects(files[REJECTS] if rejected else None) as staging:
+            self._load(table, files[table], columns)
+            self._replace_rejects(table, staging)
 
     def _load(self, table: str, file: Path, columns: Mapping[str, str]) -> None:
         """Replaces a table by a Parquet file in one load job: the old table stays if it fails."""

@@ -42,6 +42,17 @@ def label(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:_LABEL_LENGTH]
 
 
+def landing_sql(landing: str, columns: Sequence[tuple[str, str]]) -> str:
+    """Writes the query of a landing table's columns as texts, which `load_table` of DuckDB then types.
+
+    Args:
+        landing: Name of the table.
+        columns: (name, BigQuery type) of each column.
+    """
+    texts = ", ".join(f"{_text(quoted(name), kind)} AS {quoted(name)}" for name, kind in columns)
+    return f"SELECT {texts} FROM {quoted(landing)}"  # noqa: S608
+
+
 def version_sql(table: str, columns: Sequence[tuple[str, str]]) -> str:
     """Writes the query whose one row `version` turns into the digest of `table_version`.
 
@@ -70,3 +81,7 @@ def _encode(name: str, kind: str) -> str:
         column = f"UNIX_MICROS({column if kind == 'TIMESTAMP' else f'TIMESTAMP({column})'})"
     text = column if kind == "STRING" else f"CAST({column} AS STRING)"
     return f"COALESCE(CAST(BYTE_LENGTH({text}) AS STRING) || ':' || {text}, '-') || ';'"
+
+
+def _text(column: str, kind: str) -> str:
+    return f"TO_JSON_STRING({column})" if kind in ("JSON", "RECORD", "STRUCT") else f"CAST({column} AS STRING)"

@@ -6,7 +6,7 @@ same table by either way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import SourceError
@@ -17,7 +17,7 @@ from mlops_platform.resources.table_version import literal, quote
 if TYPE_CHECKING:
     import duckdb
 
-NOTES = "_airbyte_meta"  # JSON in which Airbyte notes the values that it could not keep
+META = "_airbyte_meta"  # JSON in which Airbyte notes the values that it could not keep
 _CHANGES = '[{"field": "VARCHAR", "change": "VARCHAR", "reason": "VARCHAR"}]'
 
 
@@ -45,9 +45,7 @@ def load_table(
     found = {
         name.lower(): (name, kind) for name, kind, *_ in connection.execute(f"DESCRIBE {quote(landing)}").fetchall()
     }
-    missing = [name for name in columns if name not in found]
-    if missing:
-        raise SourceError(f"The table {landing} of {source} has no column {', '.join(missing)}; check its stream.")
+    require_columns(landing, found, columns, source)
     plan = CastPlan(columns, {name: position for position, name in enumerate(columns)}, len(columns))
     try:
         create_damage_table(connection)
@@ -64,17 +62,24 @@ def load_table(
     return rejected
 
 
+def require_columns(landing: str, found: Collection[str], columns: Collection[str], source: str) -> None:
+    """Raises a SourceError if a column is not among those that were found in the landing table."""
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise SourceError(f"The table {landing} of {source} has no column {', '.join(missing)}; check its stream.")
+
+
 def _create_raw(
     connection: duckdb.DuckDBPyConnection, plan: CastPlan, landing: str, found: Mapping[str, tuple[str, str]]
 ) -> None:
     texts = [
         f"{quote(found[name][0])}::VARCHAR AS {raw}" for name, raw in zip(plan.columns, plan.raw_names, strict=True)
     ]
-    changes = f"NULL::JSON AS {NOTES}"
-    if NOTES in found:
-        name, kind = found[NOTES]
+    changes = f"NULL::JSON AS {META}"
+    if META in found:
+        name, kind = found[META]
         text = f"{name}::VARCHAR" if kind in ("VARCHAR", "JSON") else f"to_json({name})::VARCHAR"
-        changes = f"CASE WHEN json_valid({text}) THEN ({text})::JSON -> '$.changes' END AS {NOTES}"
+        changes = f"CASE WHEN json_valid({text}) THEN ({text})::JSON -> '$.changes' END AS {META}"
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {RAW} AS SELECT row_number() OVER () AS line, "  # noqa: S608
         f"concat_ws(',', {', '.join(plan.raw_names)}) AS text, {', '.join(['*', *plan.casts()])} "
@@ -88,7 +93,7 @@ def _set_aside_changed(connection: duckdb.DuckDBPyConnection, columns: Mapping[s
     connection.execute(
         f"INSERT INTO {DAMAGE} SELECT line, lower(note.field), "  # noqa: S608
         "'Airbyte could not keep the value (' || concat_ws(', ', note.change, note.reason) || ')', text "
-        f"FROM (SELECT line, text, unnest(from_json({NOTES}, '{_CHANGES}')) AS note FROM {RAW}) "
+        f"FROM (SELECT line, text, unnest(from_json({META}, '{_CHANGES}')) AS note FROM {RAW}) "
         f"WHERE lower(note.field) IN ({names})"
     )
     connection.execute(f"DELETE FROM {RAW} WHERE line IN (SELECT line FROM {DAMAGE})")  # noqa: S608

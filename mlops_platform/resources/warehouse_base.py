@@ -71,6 +71,7 @@ class Warehouse(dg.ConfigurableResource):
 
         Raises:
             SourceError: If the landing table lacks a column or has no row that can be read; the old table stays.
+            WarehouseError: If the landing table doesn't exist.
         """
 
     @abstractmethod

@@ -129,6 +129,10 @@ class AirbyteDouble:
                 return 401, {"title": "unauthorized"}
             if self.refuses is not None:
                 return self.refuses, {"title": "refused"}
+            if path == f"/workspaces/{WORKSPACE}":
+                return 200, {"workspaceId": WORKSPACE, "name": "a workspace"}
+            if path in {f"/connections/{connection}" for connection in CONNECTIONS.values()}:
+                return 200, {"connectionId": path.rsplit("/")[-1], "workspaceId": WORKSPACE, "status": "active"}
             if path == "/jobs" and method == "GET":
                 return self._list(query)
             if path == "/jobs" and method == "POST":

@@ -1,4 +1,4 @@
-"""A BigQuery emulator (local-bigquery, as it comes) in a process of its own, and the settings that lead to it.
+"""A BigQuery emulator (local-bigquery, mended in two places: see `bigquery_launcher`) in a process of its own, and the settings that lead to it.
 
 No real BigQuery was reached with these tests. The emulator answers REST and the Storage API; it checks no permission,
 bills nothing and knows no quota: what depends on those is tested through `misbehaving.py`.
@@ -26,6 +26,7 @@ from mlops_platform.settings import PROJECT_ROOT
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
+LAUNCHER = Path(__file__).with_name("bigquery_launcher.py")
 PROJECT = "demo-project"
 LOCATION = "EU"
 _STARTING_SECONDS = 60.0
@@ -87,7 +88,7 @@ def running(folder: Path) -> Iterator[Emulator]:
         process = subprocess.Popen(
             [
                 str(environment / "bin" / "python"),
-                *("-c", "from local_bigquery.cli import main; main()", "serve", "--host", "127.0.0.1"),
+                *(str(LAUNCHER), "serve", "--host", "127.0.0.1"),
                 *("--port", str(rest), "--grpc-port", str(storage), "--project", PROJECT),
                 *("--data-dir", str(folder / "data")),
             ],

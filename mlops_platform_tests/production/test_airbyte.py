@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,9 @@ from mlops_platform.assets.ingest import TABLES, build_ingest_assets
 from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.errors import AirbyteError
 from mlops_platform.resources.airbyte import Airbyte
+from mlops_platform.resources.bigquery import BigQueryWarehouse
 from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR, Settings
 from mlops_platform_tests.production.airbyte_double import (
     CLIENT_ID,
@@ -44,7 +47,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.home = folder
-        self.warehouse = DuckDBWarehouse(path=str(folder / "warehouse.duckdb"))
+        self.warehouse: Warehouse = DuckDBWarehouse(path=str(folder / "warehouse.duckdb"))
         self.double = AirbyteDouble(self.load)
         # how the destination writes: a table of its own, a time with its zone, Airbyte's columns
         self.target = "airbyte_{name}"
@@ -237,6 +240,37 @@ def test_an_empty_landing_table_leaves_the_old_one(world: World) -> None:
     assert world.warehouse.content_version("projects") == before
 
 
+def test_on_bigquery_the_same_sync_gives_the_same_table(world: World, bigquery: BigQueryWarehouse) -> None:
+    noted = '{"sync_id": 1, "changes": [{"field": "created_on", "change": "NULLED", "reason": "SOURCE_ERROR"}]}'
+    world.rows = "id < 200"  # a few are enough
+    world.afterwards = f"UPDATE airbyte_projects SET _airbyte_meta = '{noted}' WHERE id = 101"
+    assert metadata(world.materialize(), "projects")["rejected_rows"] == 1
+
+    def load(name: str) -> int:
+        columns = {name: column.kind for name, column in TABLES[name].items()}
+        bigquery.load_csv("source", SAMPLE_DIR / f"{name}.csv", columns, name)
+        bigquery.execute(
+            f"CREATE OR REPLACE TABLE airbyte_{name} AS SELECT GENERATE_UUID() AS _airbyte_raw_id, "
+            f"""PARSE_JSON(IF(id = 101 AND '{name}' = 'projects', '{noted}', '{{"changes": []}}')) AS _airbyte_meta, """
+            f"1 AS _airbyte_generation_id, * FROM source WHERE {world.rows}"
+        )
+        return bigquery.row_count(f"airbyte_{name}")
+
+    world.double.load = load
+    local, world.warehouse = world.warehouse, bigquery
+    result = world.materialize()
+    assert metadata(result, "projects")["rejected_rows"] == 1
+    assert not passed(result)["projects", "no_rejected_rows"]
+    rejects = "SELECT source_table, line, column_name, reason FROM rejects"
+    assert bigquery.fetch_rows(rejects)[0][2:] == local.fetch_rows(rejects)[0][2:]
+    for table in TABLES:
+        assert bigquery.describe(table) == local.describe(table)
+        assert bigquery.content_version(table) == local.content_version(table)
+        assert bigquery.content_version(table, ["id"]) == local.content_version(table, ["id"])
+    bigquery.clear_rejects("projects")
+    assert bigquery.fetch_rows(rejects) == []
+
+
 # ---- the course of a sync
 
 
@@ -291,7 +325,7 @@ def test_a_running_sync_is_joined(world: World) -> None:
 
 def test_a_run_of_503s_while_polling_is_survived(world: World) -> None:
     world.double.script = ["running", "running", "succeeded"]
-    world.double.unavailable, world.double.unavailable_for = 7, re.compile(r"GET .*/jobs/\d+")
+    world.double.unavailable, world.double.unavailable_for = 6, re.compile(r"GET .*/jobs/\d+")
     assert world.airbyte().sync(PROJECTS).rows
     assert (world.starts, world.cancels, world.double.unavailable) == (1, 0, 0)
 
@@ -444,7 +478,11 @@ def test_airbyte_cloud_by_its_own_workspace(world: World, monkeypatch: pytest.Mo
 def environment(world: World, home: Path) -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "DBT_"))}
     (home / "dagster").mkdir(exist_ok=True)
-    (home / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (home / "dagster" / "dagster.yaml").write_text(
+        # without the queue, which needs a daemon
+        "telemetry: {enabled: false}\n"
+        "run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}\n"
+    )
     return {
         **clean,
         "DAGSTER_HOME": str(home / "dagster"),
@@ -463,9 +501,15 @@ def environment(world: World, home: Path) -> dict[str, str]:
 LOCATION = "mlops_platform_tests.production.airbyte_location"
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_interrupted_cancels_its_sync(world: World, tmp_path: Path, kind: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("kind", "moment"), [(signal.SIGINT, "polling"), (signal.SIGTERM, "polling"), (signal.SIGTERM, "starting")]
+)
+def test_a_run_that_is_interrupted_cancels_its_sync(
+    world: World, tmp_path: Path, kind: signal.Signals, moment: str
+) -> None:
     world.double.script = ["running"]
+    if moment == "starting":  # the job is made, and the answer that would name it does not come
+        world.double.slow_starts = [60.0]
     process = subprocess.Popen(
         [sys.executable, "-m", "dagster", "job", "execute", "-m", LOCATION, "-j", "load"],
         cwd=PROJECT_ROOT,
@@ -474,7 +518,7 @@ def test_a_run_that_is_interrupted_cancels_its_sync(world: World, tmp_path: Path
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(lambda: world.double.count(r"GET .*/jobs/\d+") > 2)
+        wait_for(lambda: world.double.count(r"GET .*/jobs/\d+") > 2 or bool(moment == "starting" and world.double.jobs))
         process.send_signal(kind)
         assert process.wait(30) != 0
     finally:
@@ -482,6 +526,39 @@ def test_a_run_that_is_interrupted_cancels_its_sync(world: World, tmp_path: Path
         process.wait()
     assert world.cancels == 1
     assert [job.status for job in world.double.jobs.values()] == ["cancelled"]
+
+
+def test_a_run_that_is_terminated_in_the_ui_cancels_its_sync(world: World, tmp_path: Path) -> None:
+    from dagster_graphql import DagsterGraphQLClient
+
+    world.double.script = ["running"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "dagster_webserver", "-m", LOCATION, "-h", "127.0.0.1", "-p", str(port)],
+        cwd=PROJECT_ROOT,
+        env=environment(world, tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: listens(port))
+        client = DagsterGraphQLClient("127.0.0.1", port_number=port)  # what the UI's buttons send
+        run = client.submit_job_execution("load")
+        wait_for(lambda: world.double.count(r"GET .*/jobs/\d+") > 2)
+        client.terminate_run(run)
+        wait_for(lambda: client.get_run_status(run) == dg.DagsterRunStatus.CANCELED)
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert world.cancels == 1
+    assert [job.status for job in world.double.jobs.values()] == ["cancelled"]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_definitions_load_with_nothing_listening_and_without_dagster_airbyte(world: World, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Side:
 
     def snapshots(self) -> dict[str, list[tuple[Any, ...]]]:
         return {
-            path.name: duckdb.sql(f"from read_parquet('{path}')").fetchall()
+            path.name: duckdb.execute(f"from read_parquet('{path}')").fetchall()
             for path in sorted((self.home / "datasets").glob("*.parquet"))
         }
 
