@@ -7,6 +7,7 @@ import dagster as dg
 from mlops_platform import automation, jobs
 from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.assets.dataset import build_dataset_asset
+from mlops_platform.assets.dbt_cloud import build_dbt_cloud_assets
 from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
 from mlops_platform.assets.ingest import build_ingest_assets
@@ -43,7 +44,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     defs = dg.Definitions(
         assets=[
             *raw,
-            build_transform_assets(project),
+            build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
             build_dataset_asset(settings.test_share),
             build_tuning_asset(settings.num_trials, settings.tuning_workers),
             trained_model,

@@ -36,6 +36,10 @@ def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
         settings: Who runs it, and what opens the warehouse for it.
         project: The project, from `dbt_project`.
     """
+    if settings.dbt_runner == "cloud":
+        from mlops_platform.resources.dbt_cloud import dbt_cloud_runner
+
+        return dbt_cloud_runner(settings)
     secrets = bigquery_secrets(settings.bigquery_credentials) if settings.env == "production" else None
     return DbtRunner.of(project, secrets)
 

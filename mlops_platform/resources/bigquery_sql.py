@@ -30,6 +30,7 @@ BIGQUERY_TYPES = {
 }
 
 _LABEL_LENGTH = 63
+_HALF = 2**30
 
 
 def quoted(name: str) -> str:
@@ -61,17 +62,17 @@ def version_sql(table: str, columns: Sequence[tuple[str, str]]) -> str:
         columns: (name, BigQuery type) of each column.
     """
     encoded = " || ".join(_encode(name, kind) for name, kind in sorted(columns))
-    # a sum of 60-bit numbers leaves INT64 after eight rows
-    sums = ", ".join(
-        f"SUM(CAST(CAST('0x' || SUBSTR(digest, {start}, 15) AS INT64) AS BIGNUMERIC))" for start in (1, 16)
-    )
+    # in halves of 30 bits: a sum of 60-bit numbers leaves INT64 after eight rows, one of these after 2^33
+    numbers = (f"CAST('0x' || SUBSTR(digest, {start}, 15) AS INT64)" for start in (1, 16))
+    sums = ", ".join(f"SUM(DIV({number}, {_HALF})), SUM(MOD({number}, {_HALF}))" for number in numbers)
     return f"SELECT COUNT(*), {sums} FROM (SELECT TO_HEX(MD5({encoded})) AS digest FROM {quoted(table)})"  # noqa: S608
 
 
 def version(columns: Sequence[tuple[str, str]], row: Sequence[int | None]) -> str:
     """Turns the row of `version_sql` into the digest."""
     named = [(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in columns]
-    count, high, low = (int(value or 0) for value in row)
+    count, *halves = (int(value or 0) for value in row)
+    high, low = (halves[at] * _HALF + halves[at + 1] for at in (0, 2))
     return version_of(named, count, high, low)
 
 

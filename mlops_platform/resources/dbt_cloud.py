@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
-from dagster_dbt.cloud_v2.resources import DbtCloudWorkspace, get_dagster_adhoc_job_name
+from dagster_dbt.cloud_v2.resources import DbtCloudCredentials, DbtCloudWorkspace, get_dagster_adhoc_job_name
 from dagster_dbt.cloud_v2.run_handler import DbtCloudJobRunHandler
 from dagster_dbt.cloud_v2.types import DbtCloudJobRunStatusType, DbtCloudRun
 from pydantic import Field
 
 from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult, TransformError, first_lines
+from mlops_platform.settings import Settings
 
 _SETTINGS = "MLOPS_DBT_CLOUD_URL, MLOPS_DBT_CLOUD_ACCOUNT_ID and MLOPS_DBT_CLOUD_TOKEN"
 
@@ -113,3 +114,26 @@ def _node_result(result: Mapping[str, Any]) -> NodeResult:
         seconds=round(result["execution_time"], 3),
         sql=(result.get("compiled_code") or "").strip(),
     )
+
+
+def dbt_cloud_runner(
+    settings: Settings, variables: Mapping[str, str] | None = None, timeout: float = 3600.0
+) -> DbtCloudRunner:
+    """Return the runner for the account in the settings; nothing is asked of dbt Cloud yet.
+
+    Args:
+        settings: The address, the account, the project, the environment and the token.
+        variables: dbt variables for all runs.
+        timeout: Seconds after which a run is cancelled.
+    """
+    credentials = DbtCloudCredentials(
+        account_id=settings.dbt_cloud_account_id,
+        token=settings.dbt_cloud_token.get_secret_value(),
+        access_url=settings.dbt_cloud_url,
+    )
+    workspace = DbtCloudWorkspace(
+        credentials=credentials,
+        project_id=settings.dbt_cloud_project_id,
+        environment_id=settings.dbt_cloud_environment_id,
+    )
+    return DbtCloudRunner(workspace=workspace, variables=dict(variables or {}), timeout=timeout)

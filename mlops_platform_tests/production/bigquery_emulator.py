@@ -1,4 +1,4 @@
-"""A BigQuery emulator (local-bigquery, mended in two places: see `bigquery_launcher`) in a process of its own, and the settings that lead to it.
+"""A BigQuery emulator in a process of its own (local-bigquery, mended in two places), and the settings to reach it.
 
 No real BigQuery was reached with these tests. The emulator answers REST and the Storage API; it checks no permission,
 bills nothing and knows no quota: what depends on those is tested through `misbehaving.py`.
