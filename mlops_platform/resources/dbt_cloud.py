@@ -32,6 +32,9 @@ class DbtCloudRunner(Dbt):
     variables: dict[str, str] = Field(default={}, description="dbt variables for all runs, such as `incremental`.")
     timeout: float = Field(default=3600.0, gt=0, description="Seconds after which a run is cancelled.")
 
+    def __repr_args__(self) -> list[tuple[str, object]]:
+        return [("timeout", self.timeout)]  # dagster-dbt's workspace would print its token
+
     def build(self, select: Sequence[str], *, full_refresh: bool = False, since: str | None = None) -> BuildResult:
         """Run `dbt build` in dbt Cloud for exactly these models and tests; see `Dbt.build`.
 

@@ -93,7 +93,9 @@ def _story(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     for event in result.get_asset_materialization_events():
         made = event.step_materialization_data.materialization
         rows = made.metadata.get("dagster/row_count")
-        told[made.asset_key.to_user_string()] = ((made.tags or {}).get("dagster/data_version"), rows and rows.value)
+        version = (made.tags or {})["dagster/data_version"]
+        # the asset downstream names no version of its own, so Dagster makes one up for each run
+        told[made.asset_key.to_user_string()] = (version, rows.value) if rows else None
     for check in result.get_asset_check_evaluations():
         told[check.check_name] = (check.asset_key, check.passed, check.severity, check.metadata["failing_rows"].value)
     return told
