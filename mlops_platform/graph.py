@@ -35,7 +35,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """
     settings = settings or Settings()
     project = dbt_project(settings)
-    sensors = [automation.automation_sensor(), build_partition_sensor()]
+    sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
     if settings.source_loader == "airbyte":
         raw = build_airbyte_assets(settings.airbyte_projects_connection, settings.airbyte_tags_connection)
     else:

@@ -94,6 +94,13 @@ class Settings(BaseSettings):
     dbt_cloud_project_id: int = Field(0, ge=0, description="dbt Cloud project.")
     dbt_cloud_environment_id: int = Field(0, ge=0, description="dbt Cloud environment.")
     dbt_cloud_token: SecretStr = Field(SecretStr(""), description="dbt Cloud API token.")
+    dbt_cloud_timeout: float = Field(3600.0, gt=0, description="Seconds after which a run in dbt Cloud is cancelled.")
+    dbt_incremental: bool = Field(
+        False, description="On BigQuery, merge what changed into dbt's tables instead of building them whole."
+    )
+    partition_sensor: Literal["run", "observe"] = Field(
+        "run", description="What changed partitions of the raw tables do: start a run, or report new data versions."
+    )
     postgres_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:port/database for Dagster's storage and Optuna's studies."
     )

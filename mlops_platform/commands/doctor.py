@@ -123,7 +123,14 @@ def _folder(name: str, path: Path) -> Finding:
 
 
 def _registry(settings: Settings) -> Finding:
-    if not (settings.mlflow_dir / "mlflow.db").exists():
+    from mlops_platform.resources.assembly import build_resources
+
+    tracking = build_resources(settings)["tracking"]
+    try:
+        tracking.require_server()
+    except PlatformError as error:
+        return Finding("MLflow", "missing", str(error))
+    if not tracking.exists():
         return Finding("MLflow", "note", f"{settings.mlflow_dir} is not there yet: `mlops run` makes it")
     return Finding("MLflow", "ok", settings.tracking_uri)
 

@@ -24,9 +24,14 @@ def dbt_project(settings: Settings) -> PreparedProject:
         settings: Where the warehouse is, and where dbt may write.
     """
     if settings.env == "production":
-        return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", bigquery_variables(settings), "bigquery")
+        variables = bigquery_variables(settings) | _choices(settings)
+        return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", variables, "bigquery")
     variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
     return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", variables)
+
+
+def _choices(settings: Settings) -> dict[str, str]:
+    return {"incremental": "true"} if settings.dbt_incremental else {}
 
 
 def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
@@ -39,7 +44,7 @@ def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
     if settings.dbt_runner == "cloud":
         from mlops_platform.resources.dbt_cloud import dbt_cloud_runner
 
-        return dbt_cloud_runner(settings)
+        return dbt_cloud_runner(settings, _choices(settings), settings.dbt_cloud_timeout)
     secrets = bigquery_secrets(settings.bigquery_credentials) if settings.env == "production" else None
     return DbtRunner.of(project, secrets)
 

@@ -29,6 +29,8 @@ class _Warehouse(Protocol):
 
     def content_version(self, table: str) -> str: ...
 
+    def clear_rejects(self, table: str) -> None: ...
+
 
 def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.SensorDefinition:
     """Make the sensor `new_partitions` on the raw tables.
@@ -82,6 +84,9 @@ def _look(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bo
     if not changes:
         context.update_cursor(json.dumps(after, sort_keys=True))
         return dg.SkipReason("No partition has changed but by the platform's own loads.")
+    for table in changes:
+        # they were about rows that the platform had loaded, and these are somebody else's
+        warehouse.clear_rejects(table)
     # counted, so that a table that returns to an earlier state is news again; a tick that died before its cursor
     # was kept repeats the same key, and Dagster drops the repetition
     after["requests"] += 1

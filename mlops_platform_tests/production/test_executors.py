@@ -16,7 +16,7 @@ from mlops_platform.executors import build_executor
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 SMALL = "mlops_platform_tests.production.small_graph"
-REAL = "mlops_platform_tests.production.real_graph"
+REAL = "mlops_platform.definitions"
 SECONDS = 500
 
 

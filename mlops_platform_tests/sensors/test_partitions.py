@@ -145,6 +145,33 @@ class Answering:
     def content_version(self, table: str) -> str:
         return f"content of {table}"
 
+    def clear_rejects(self, table: str) -> None:
+        assert table in TABLES
+
+
+def test_rejects_of_an_earlier_load_go_with_its_rows(home: Path) -> None:
+    watcher = Watcher(home)
+    assert watcher.run("dataops").success
+    watcher.tick()
+    insert = "insert into rejects values (?, 'a file', 2, 'id', 'a reason', 'a text')"
+    for table in TABLES:
+        watcher.warehouse.execute(insert, [table])
+    watcher.relabel("other")
+    watcher.relabel("mlops")
+    assert len(watcher.tick()) == 1
+    assert watcher.warehouse.fetch_rows("select source_table from rejects") == [("projects",)]
+
+
+def test_tables_that_the_platform_never_loaded_are_checked_too(home: Path) -> None:
+    watcher = Watcher(home)
+    assert watcher.run("dataops").success
+    watcher.warehouse.execute("drop table rejects")
+    watcher.relabel("other")
+    watcher.relabel("mlops")
+    watcher.warehouse.execute("update projects set title = title || '.'")
+    assert len(watcher.tick()) == 1
+    assert watcher.run("from_raw").success
+
 
 def test_a_first_tick_on_ten_thousand_partitions_asks_for_one_run(home: Path) -> None:
     watcher = Watcher(home)
