@@ -276,10 +276,15 @@ class BigQueryWarehouse(Warehouse):
         from google.cloud import bigquery
 
         config = bigquery.QueryJobConfig(query_parameters=[_parameter(value) for value in params or ()])
-        job = client.query(query, config, retry=self._retry(), job_retry=self._retry(), timeout=_HTTP_SECONDS)
-        with _cancelled_if_left(job):
-            # BigQuery stops the job itself after `timeout`: this is for the case that it doesn't
-            return job.result(retry=self._retry(), timeout=self.timeout + _HTTP_SECONDS)
+
+        def run() -> "RowIterator":
+            # with a job_retry, Google's client tries a refused insert again for ten minutes, whatever it is told
+            job = client.query(query, config, retry=self._retry(), job_retry=None, timeout=_HTTP_SECONDS)
+            with _cancelled_if_left(job):
+                # BigQuery stops the job itself after `timeout`: this is for the case that it doesn't
+                return job.result(retry=self._retry(), job_retry=None, timeout=self.timeout + _HTTP_SECONDS)
+
+        return self._retry()(run)()  # a job that failed has done nothing, and may run anew
 
     def _upload(
         self, local: DuckDBWarehouse, folder: Path, table: str, columns: Mapping[str, str], rejected: int

@@ -49,7 +49,9 @@ class Proxy:
 
     def jobs(self) -> list[dict[str, Any]]:
         """The jobs that were asked for: queries, and loads with their upload."""
-        return [json.loads(body) for line, body in self.requests if re.match(r"POST \S+/jobs\?", line) and body]
+        return [
+            json.loads(body) for line, body in self.requests if re.match(r"POST /bigquery/\S+/jobs\?", line) and body
+        ]
 
 
 @contextmanager
