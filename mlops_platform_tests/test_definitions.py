@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from pydantic import SecretStr
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
 
@@ -84,3 +88,20 @@ def test_two_code_locations_do_not_share_settings(defs: dg.Definitions, tmp_path
     assert defs.resources is not None
     assert other.resources is not None
     assert defs.resources["warehouse"].path != other.resources["warehouse"].path
+
+
+def test_no_secret_is_in_what_the_ui_shows_of_the_resources(tmp_path: Path) -> None:
+    secrets = {name: SecretStr(f"hidden-{name}") for name in ("airbyte_client_secret", "dbt_cloud_token")}
+    key = base64.b64encode(b'{"private_key": "hidden-key"}').decode()
+    settings = Settings(
+        env="production",
+        home=tmp_path,
+        bigquery_credentials=SecretStr(key),
+        postgres_url=SecretStr("postgresql://somebody:hidden-password@127.0.0.1:1/dagster"),
+        **secrets,  # type: ignore[arg-type]
+    )
+    repository = build_definitions(settings).get_repository_def()
+    shown = repr(RepositorySnap.from_def(repository))
+    assert "BigQueryWarehouse" in shown
+    assert "hidden" not in shown
+    assert key not in shown

@@ -47,7 +47,7 @@ def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition
         config: TuningConfig,
         validated_dataset: dict[str, Any],
         datasets: DatasetStore,
-        studies: StudyStore,
+        studies: dg.ResourceParam[StudyStore],
     ) -> dg.MaterializeResult[dict[str, Any]]:
         from mlops_platform.ml import model as models
         from mlops_platform.ml import plots, tuning

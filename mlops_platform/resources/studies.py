@@ -3,10 +3,9 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import dagster as dg
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.postgres import advisory_lock, is_postgres, parsed, require_postgres, unreachable
@@ -18,10 +17,14 @@ if TYPE_CHECKING:
 SCHEMA = "optuna"
 
 
-class StudyStore(dg.ConfigurableResource):
-    """Where studies persist: any storage URL that Optuna knows; in Postgres, in a schema of their own."""
+@dataclass(frozen=True)
+class StudyStore:
+    """Where studies persist: any storage URL that Optuna knows; in Postgres, in a schema of their own.
 
-    url: str
+    A plain object and not a ConfigurableResource, because Dagster's UI shows the values of those: the password too.
+    """
+
+    url: str = field(repr=False)
 
     @contextmanager
     def hold(self, name: str) -> Iterator["optuna.Study"]:
