@@ -51,4 +51,4 @@ constraints: ## pin anew what pyproject.toml asks for (needs uv)
 		--no-emit-index-url --quiet --upgrade pyproject.toml -o constraints.txt
 
 clean: ## remove the environment and all state
-	rm -rf .venv var
+	rm -rf .venv .venv-bigquery var

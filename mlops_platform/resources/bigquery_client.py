@@ -90,14 +90,14 @@ def credentials(key: BigQueryKey) -> Any:
         else:
             return google.auth.default(scopes=bigquery.Client.SCOPE)[0]
         return service_account.Credentials.from_service_account_info(info, scopes=bigquery.Client.SCOPE)
-    except auth_exceptions.DefaultCredentialsError:
-        raise WarehouseError(f"There are no credentials for BigQuery: {_HOW_TO_LOG_IN}.") from None
     except OSError as error:
         raise WarehouseError(f"{setting} cannot be read ({error.strerror}): check the path.") from None
     except (ValueError, AttributeError, TypeError):  # without the cause, which may quote the key
         raise WarehouseError(
             f"{setting} is no service-account key: make a new one (as base64 in the variable)."
         ) from None
+    except auth_exceptions.DefaultCredentialsError:  # after ValueError: a malformed key is both
+        raise WarehouseError(f"There are no credentials for BigQuery: {_HOW_TO_LOG_IN}.") from None
 
 
 def storage_reader(key: BigQueryKey, endpoint: str | None) -> BigQueryReadClient:
