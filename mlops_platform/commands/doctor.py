@@ -23,6 +23,7 @@ PACKAGES = (
     "optuna",
     "scikit-learn",
 )
+PRODUCTION_PACKAGES = ("dagster-airbyte", "dagster-gcp", "dagster-postgres", "dbt-bigquery", "sqlalchemy-bigquery")
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,17 @@ def _python(_: Settings) -> Finding:
     return Finding("Python", "ok", f"{sys.version.split()[0]} ({sys.prefix})")
 
 
-def _packages(_: Settings) -> Finding:
+def _packages(settings: Settings) -> Finding:
     found, missing = [], []
-    for name in PACKAGES:
+    production = settings.env == "production"
+    for name in (*PACKAGES, *(PRODUCTION_PACKAGES if production else ())):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding("packages", "missing", f"{', '.join(missing)}: run `make run` to set up again")
+        remedy = "pip install '.[production]'" if production else "make run"
+        return Finding("packages", "missing", f"{', '.join(missing)}: run `{remedy}` to set up again")
     return Finding("packages", "ok", ", ".join(found))
 
 
