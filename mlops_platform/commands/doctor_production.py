@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from mlops_platform.commands.doctor import Finding
 from mlops_platform.errors import PlatformError
@@ -171,13 +170,14 @@ def _asked(session: Session, method: str, url: str, **arguments: Any) -> Respons
 
 def _postgres(settings: Settings) -> str:
     _needed(postgres_url=settings.postgres_url)
-    assert settings.postgres_url is not None  # noqa: S101 - `_needed` has raised otherwise
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
-    url = settings.postgres_url.get_secret_value()
-    place = f"{urlsplit(url).hostname}:{urlsplit(url).port or 5432}{urlsplit(url).path}"
-    engine = create_engine(settings.optuna_storage, connect_args={"connect_timeout": int(REQUEST_SECONDS)})
+    from mlops_platform.resources.postgres import parsed
+
+    url = parsed(settings.optuna_storage)
+    place = f"{url.host}:{url.port or 5432}/{url.database}"
+    engine = create_engine(url, connect_args={"connect_timeout": int(REQUEST_SECONDS)})
     try:
         with engine.connect() as connection:
             return f"{place}, version {connection.execute(text('show server_version')).scalar_one()}"

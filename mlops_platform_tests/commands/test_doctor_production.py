@@ -129,6 +129,14 @@ def test_a_server_that_hangs_does_not_hide_the_others() -> None:
     assert (quick.state, quick.detail) == ("ok", "there")
 
 
+def test_an_address_that_cannot_be_read_shows_no_part_of_its_password() -> None:
+    found = _finding("Postgres", Settings(env="production", postgres_url=SecretStr("postgresql://a:hid/den@b:5/c")))
+    assert found.state == "missing"
+    assert "MLOPS_POSTGRES_URL" in found.detail
+    assert "hid" not in found.detail
+    assert "den" not in found.detail
+
+
 def test_smoke_leaves_nothing_behind(tmp_path: Path) -> None:
     from mlops_platform.resources.warehouse import DuckDBWarehouse
 
