@@ -118,6 +118,19 @@ def ui() -> None:
     raise typer.Exit(serve(Settings()))
 
 
+@app.command("serve")
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (MLOPS_SERVE_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port (MLOPS_SERVE_PORT).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes (MLOPS_SERVE_WORKERS).")] = None,
+) -> None:
+    """Serve the champion's predictions over HTTP."""
+    from mlops_platform.commands.serve import serve
+
+    given: dict[str, Any] = {"serve_host": host, "serve_port": port, "serve_workers": workers}
+    serve(Settings(**{name: value for name, value in given.items() if value is not None}))
+
+
 def _read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}

@@ -57,6 +57,24 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
     docs_port: int = Field(3080, ge=1, le=65535, description="Port of the Data Docs on 127.0.0.1.")
 
+    # the service
+    serve_host: str = Field("127.0.0.1", description="Address that the prediction service listens on.")
+    serve_port: int = Field(8000, ge=1, le=65535, description="Port of the prediction service.")
+    serve_workers: int = Field(1, ge=1, le=64, description="Processes that serve predictions.")
+    serve_token: SecretStr | None = Field(None, description="Bearer token that clients of the service must send.")
+    serve_max_texts: int = Field(256, ge=1, description="Texts, or labels, that a request may hold.")
+    serve_max_chars: int = Field(20_000, ge=1, description="Characters of a text's title and description together.")
+    serve_max_bytes: int = Field(4 * 1024**2, ge=1, description="Bytes that the body of a request may have.")
+    serve_follow_seconds: float = Field(
+        2.0, gt=0, description="Seconds between two looks at the registry: how late a promotion is served."
+    )
+    serve_log_seconds: float = Field(
+        60.0, gt=0, description="Seconds after which a segment of the prediction log is closed, and can be taken in."
+    )
+    serve_log_bytes: int = Field(
+        16 * 1024**2, ge=1, description="Bytes after which a segment of the prediction log is closed."
+    )
+
     # production: BigQuery
     bigquery_project: str = Field("", description="Google Cloud project of the warehouse; its dataset is the schema.")
     bigquery_location: str = Field("US", description="Location of the dataset, and of every job.")
@@ -147,6 +165,11 @@ class Settings(BaseSettings):
     def datasets_dir(self) -> Path:
         """Content-addressed Parquet snapshots of the training data."""
         return self.home / "datasets"
+
+    @property
+    def prediction_log_dir(self) -> Path:
+        """What the service has answered, in segments."""
+        return self.home / "prediction_log"
 
     @property
     def values_dir(self) -> Path:

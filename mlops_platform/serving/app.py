@@ -1,0 +1,251 @@
+"""The service's HTTP interface: predictions, feedback, and what those who watch it ask for."""
+
+import logging
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, SecretStr
+
+from mlops_platform.resources.assembly import build_resources
+from mlops_platform.serving.champion import Champion, ChampionFollower
+from mlops_platform.serving.limits import BodyLimit, FeedbackRequest, PredictRequest
+from mlops_platform.serving.metrics import Measured, Metrics
+from mlops_platform.serving.prediction_log import LogError, PredictionLog, seal_abandoned
+from mlops_platform.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Prediction(BaseModel):
+    """What the model says of one text; `id` is what feedback about it names."""
+
+    id: str
+    tag: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class PredictResponse(BaseModel):
+    """The predictions, in the order of the texts."""
+
+    request_id: str
+    model_version: str
+    predictions: list[Prediction]
+
+
+class FeedbackResponse(BaseModel):
+    """How many labels were taken."""
+
+    accepted: int
+
+
+class ModelResponse(BaseModel):
+    """What is served, where it comes from, and how the registry is."""
+
+    version: str
+    mlflow_run_id: str
+    dagster_run_id: str | None
+    data_version: str | None
+    classes: list[str]
+    loaded_at: datetime
+    registry_looked_at: datetime | None
+    registry_problem: str | None
+
+
+def create_app() -> FastAPI:
+    """Make the service from the environment; uvicorn's workers call this."""
+    settings = Settings()
+    resources = build_resources(settings)
+    return build_app(
+        settings,
+        ChampionFollower(resources["tracking"], settings.serve_follow_seconds),
+        PredictionLog(
+            settings.prediction_log_dir, seconds=settings.serve_log_seconds, max_bytes=settings.serve_log_bytes
+        ),
+    )
+
+
+def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLog) -> FastAPI:
+    """Make the service.
+
+    Args:
+        settings: Limits and the token.
+        champions: What it serves; the service starts and stops it.
+        log: Takes each prediction before it is answered; the service closes it.
+    """
+    metrics = Metrics(several_workers=settings.serve_workers > 1)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        seal_abandoned(settings.prediction_log_dir)
+        # a worker takes connections after this: with the first look behind it, no request meets it without a model
+        await run_in_threadpool(champions.look)
+        champions.start()
+        try:
+            yield
+        finally:
+            champions.stop()
+            log.close()
+
+    app = FastAPI(
+        title="Project tagger",
+        version="1",
+        description="Tags of machine-learning projects, by the model that the alias `champion` points to.",
+        lifespan=lifespan,
+    )
+    # the last one added is the outermost
+    app.add_middleware(BodyLimit, max_bytes=settings.serve_max_bytes)
+    app.add_middleware(Measured, metrics=metrics)
+    _answer_errors(app)
+    allowed = [Depends(_token_check(settings.serve_token))]
+
+    def serving() -> Champion:
+        champion = champions.current
+        if champion is None:
+            raise HTTPException(503, f"No model can be served yet: {champions.problem}.")
+        return champion
+
+    def keep(records: Sequence[dict[str, Any]]) -> None:
+        try:
+            log.append(records)
+        except LogError as error:
+            # an answer that nobody could watch or correct later is not given
+            metrics.log_errors.inc()
+            _log.error("%s", error)
+            raise HTTPException(
+                503, "The prediction could not be logged, so it is not given: try again later."
+            ) from None
+
+    @app.post("/predict", dependencies=allowed)
+    def predict(asked: PredictRequest, champion: Annotated[Champion, Depends(serving)]) -> PredictResponse:
+        """Predict the tag of one text, or of many."""
+        texts = asked.pairs()
+        _check_texts(texts, settings)
+        request_id, at = uuid.uuid4().hex, datetime.now(UTC)
+        version, found = champion.registered.version, []
+        for number, each in enumerate(champion.probabilities(texts)):
+            best = max(range(len(each)), key=each.__getitem__)
+            found.append(
+                Prediction(
+                    id=f"{request_id}.{number}",
+                    tag=champion.classes[best],
+                    probability=each[best],
+                    probabilities=dict(zip(champion.classes, each, strict=True)),
+                )
+            )
+        keep(
+            [
+                {
+                    "kind": "prediction",
+                    "at": at.isoformat(timespec="microseconds"),
+                    "title": title,
+                    "description": description,
+                    "model_version": version,
+                    **prediction.model_dump(),
+                }
+                for (title, description), prediction in zip(texts, found, strict=True)
+            ]
+        )
+        for prediction in found:
+            metrics.predictions.labels(prediction.tag, version).inc()
+        return PredictResponse(request_id=request_id, model_version=version, predictions=found)
+
+    @app.post("/feedback", dependencies=allowed)
+    def feedback(asked: FeedbackRequest) -> FeedbackResponse:
+        """Take the true tags of texts that were predicted; they are matched by `id` when the log is taken in."""
+        if len(asked.labels) > settings.serve_max_texts:
+            raise HTTPException(422, f"labels: send at most {settings.serve_max_texts} in a request.")
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        keep([{"kind": "feedback", "at": at, **label.model_dump()} for label in asked.labels])
+        metrics.feedback.inc(len(asked.labels))
+        return FeedbackResponse(accepted=len(asked.labels))
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    def readyz(champion: Annotated[Champion, Depends(serving)]) -> dict[str, str]:
+        """Whether a model is loaded."""
+        return {"status": "ready", "model_version": champion.registered.version}
+
+    @app.get("/model", dependencies=allowed)
+    def model(champion: Annotated[Champion, Depends(serving)]) -> ModelResponse:
+        """What is served."""
+        registered = champion.registered
+        return ModelResponse(
+            version=registered.version,
+            mlflow_run_id=registered.run_id,
+            dagster_run_id=registered.tags.get("dagster_run_id"),
+            data_version=registered.tags.get("data_version"),
+            classes=list(champion.classes),
+            loaded_at=champion.loaded_at,
+            registry_looked_at=champions.looked_at,
+            registry_problem=champions.problem,
+        )
+
+    @app.get("/metrics", dependencies=allowed, response_class=Response)
+    def prometheus() -> Response:
+        """Figures for Prometheus."""
+        champion = champions.current
+        metrics.model_version.set(int(champion.registered.version) if champion else 0)
+        metrics.registry_ok.set(champions.problem is None)
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return app
+
+
+def _check_texts(texts: Sequence[tuple[str, str]], settings: Settings) -> None:
+    if len(texts) > settings.serve_max_texts:
+        raise HTTPException(422, f"texts: {len(texts)} are too many; send at most {settings.serve_max_texts}.")
+    for number, text in enumerate(texts):
+        length = sum(map(len, text))
+        if length > settings.serve_max_chars:
+            raise HTTPException(
+                422,
+                f"texts[{number}]: title and description have {length} characters; send at most "
+                f"{settings.serve_max_chars}.",
+            )
+
+
+def _token_check(token: SecretStr | None) -> Callable[..., None]:
+    scheme = HTTPBearer(auto_error=False, description="The value of MLOPS_SERVE_TOKEN, if it is set.")
+
+    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+        if token is None:
+            return
+        secret = token.get_secret_value().encode()
+        if given is None or not secrets.compare_digest(given.credentials.encode(), secret):
+            raise HTTPException(
+                401, "Send the header `Authorization: Bearer TOKEN`.", headers={"WWW-Authenticate": "Bearer"}
+            )
+
+    return check
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Every error is `{"detail": "a sentence"}`."""
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        problems = error.errors()
+        if problems[0]["type"] == "json_invalid":
+            return JSONResponse({"detail": f"The body is no JSON: {problems[0]['ctx']['error']}."}, 422)
+        told = [f"{_place(each['loc'])}{each['msg'].removeprefix('Value error, ')}" for each in problems[:5]]
+        return JSONResponse({"detail": f"{'; '.join(told)}."}, 422)
+
+
+def _place(location: Sequence[Any]) -> str:
+    """Write ("body", "texts", 3, "title") as `texts[3].title: `."""
+    names = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in location[1:])
+    return f"{names.removeprefix('.')}: " if names else ""

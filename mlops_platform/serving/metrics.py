@@ -1,0 +1,88 @@
+"""What Prometheus reads: requests, predictions, and how the service stands to the registry and to its log."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Metrics:
+    """The figures of one worker; with several, a scrape adds them up over all (prometheus-client's files)."""
+
+    def __init__(self, *, several_workers: bool) -> None:
+        """Make them.
+
+        Args:
+            several_workers: Figures are shared through PROMETHEUS_MULTIPROC_DIR, which is set before this module
+                is imported.
+        """
+        self._several = several_workers
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "mlops_requests", "HTTP requests.", ("method", "path", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "mlops_request_seconds", "Seconds to answer.", ("path",), buckets=_SECONDS, registry=self.registry
+        )
+        self.predictions = Counter(
+            "mlops_predictions", "Texts predicted.", ("tag", "model_version"), registry=self.registry
+        )
+        self.feedback = Counter("mlops_feedback", "Labels that came back.", registry=self.registry)
+        self.log_errors = Counter("mlops_log_errors", "Requests that could not be logged.", registry=self.registry)
+        # `mostrecent` matters to several workers only: the newest value is the service's
+        self.model_version = Gauge(
+            "mlops_model_version",
+            "Version that is served.",
+            registry=self.registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.registry_ok = Gauge(
+            "mlops_registry_ok",
+            "Whether the registry answered the last look.",
+            registry=self.registry,
+            multiprocess_mode="mostrecent",
+        )
+
+    def text(self) -> bytes:
+        """The figures in Prometheus' text format."""
+        if not self._several:
+            return generate_latest(self.registry)
+        every = CollectorRegistry()
+        MultiProcessCollector(every)
+        return generate_latest(every)
+
+
+class Measured:
+    """ASGI middleware that counts requests and their seconds by route."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status = time.perf_counter(), 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            # routes only: a path that somebody makes up must not become a series
+            path = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(scope["method"], path, str(status)).inc()
+            self._metrics.seconds.labels(path).observe(time.perf_counter() - begun)

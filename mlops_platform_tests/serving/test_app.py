@@ -1,0 +1,188 @@
+"""What the service answers, and what it says of requests that it won't."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from mlops_platform.serving.app import build_app
+from mlops_platform.serving.champion import ChampionFollower
+from mlops_platform.serving.prediction_log import PredictionLog
+from mlops_platform_tests.serving.conftest import TEXTS, Service
+
+
+def test_one_text_and_many(service: Service) -> None:
+    title = TEXTS["mlops"]
+    one = service.client.post("/predict", json={"title": title, "description": "number 2"})
+    assert one.status_code == 200
+    (first,) = one.json()["predictions"]
+    assert first["tag"] == "mlops"
+    assert first["probability"] == max(first["probabilities"].values())
+    assert sum(first["probabilities"].values()) == pytest.approx(1)
+    assert set(first["probabilities"]) == set(TEXTS)
+    assert one.json()["model_version"] == "1"
+    many = service.client.post("/predict", json={"texts": [{"title": text} for text in TEXTS.values()]}).json()
+    assert [each["tag"] for each in many["predictions"]] == list(TEXTS)
+    assert [each["id"] for each in many["predictions"]] == [f"{many['request_id']}.{n}" for n in range(3)]
+
+
+def test_every_prediction_and_label_is_in_the_log(service: Service) -> None:
+    answer = service.client.post("/predict", json={"title": "a", "description": "b ü"}).json()
+    told = service.client.post("/feedback", json={"labels": [{"id": f"{answer['request_id']}.0", "tag": " mlops "}]})
+    assert (told.status_code, told.json()) == (200, {"accepted": 1})
+    prediction, label = service.logged()
+    assert prediction.pop("at") < label.pop("at")
+    assert prediction == {
+        "kind": "prediction",
+        "title": "a",
+        "description": "b ü",
+        "model_version": "1",
+        **answer["predictions"][0],
+    }
+    assert label == {"kind": "feedback", "id": answer["predictions"][0]["id"], "tag": "mlops"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ("no json", 422, "The body is no JSON: Expecting value."),
+        ("{}", 422, "give either `texts`, or `title` and `description`."),
+        ('{"title": "a", "texts": [{"title": "b"}]}', 422, "give either `texts`, or `title` and `description`."),
+        ('{"texts": []}', 422, "texts: List should have at least 1 item after validation, not 0."),
+        ('{"texts": [{"title": "a"}, {"title": " "}]}', 422, "texts[1]: give a title or a description."),
+        ('{"title": "", "description": "\\n"}', 422, "give a title or a description."),
+        ('{"texts": [{"title": 7}]}', 422, "texts[0].title: Input should be a valid string."),
+        ('{"text": "a"}', 422, "text: Extra inputs are not permitted."),
+        ('{"title": "\\ud800"}', 422, "title: character 0 is half of a pair (a surrogate): send whole characters."),
+        (json.dumps({"texts": [{"title": "a"}] * 6}), 422, "texts: 6 are too many; send at most 5."),
+        (
+            json.dumps({"texts": [{"title": "a"}, {"title": "a" * 150, "description": "b" * 51}]}),
+            422,
+            "texts[1]: title and description have 201 characters; send at most 200.",
+        ),
+        ("a" * 5_001, 413, "The body is larger than 5,000 bytes: send fewer texts in a request."),
+    ],
+)
+def test_a_request_that_does_not_fit_is_told_what_to_change(
+    service: Service, body: str, status: int, said: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = service.client.post("/predict", content=body, headers=headers)
+    assert (answer.status_code, answer.json()) == (status, {"detail": said})
+    # a body whose length is not declared
+    parts = (body[at : at + 1000].encode() for at in range(0, len(body), 1000))
+    assert service.client.post("/predict", content=parts, headers=headers).status_code == status
+    assert service.logged() == []
+
+
+def test_labels_that_do_not_fit(service: Service) -> None:
+    good = {"id": "0" * 32 + ".0", "tag": "mlops"}
+    for labels, said in (
+        ([{**good, "id": "x"}], "labels[0].id: String should match pattern"),
+        ([{**good, "tag": " "}], "labels[0].tag: String should have at least 1 character"),
+        ([good] * 6, "labels: send at most 5 in a request."),
+        ([], "labels: List should have at least 1 item"),
+    ):
+        answer = service.client.post("/feedback", json={"labels": labels})
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["detail"].startswith(said)
+
+
+def test_what_is_served_and_its_figures(service: Service) -> None:
+    told = service.client.get("/model").json()
+    assert {key: told[key] for key in ("version", "dagster_run_id", "data_version", "registry_problem")} == {
+        "version": "1",
+        "dagster_run_id": "r1",
+        "data_version": "d1",
+        "registry_problem": None,
+    }
+    assert told["classes"] == sorted(TEXTS)
+    assert service.client.get("/healthz").json() == {"status": "ok"}
+    assert service.client.get("/readyz").json() == {"status": "ready", "model_version": "1"}
+    service.client.post("/predict", json={"texts": [{"title": TEXTS["mlops"]}] * 3})
+    service.client.get("/made/up")
+    figures = service.client.get("/metrics").text
+    assert 'mlops_predictions_total{model_version="1",tag="mlops"} 3.0' in figures
+    assert 'mlops_requests_total{method="POST",path="/predict",status="200"} 1.0' in figures
+    assert 'mlops_requests_total{method="GET",path="other",status="404"} 1.0' in figures
+    assert "mlops_model_version 1.0" in figures
+    assert "made/up" not in figures
+    described = service.client.get("/openapi.json").json()
+    assert {"/predict", "/feedback", "/healthz", "/readyz", "/model", "/metrics"} == set(described["paths"])
+
+
+@pytest.mark.parametrize("service", [{"serve_token": "secret"}], indirect=True)
+def test_with_a_token_who_has_none_is_refused(service: Service) -> None:
+    asked: dict[str, Any] = {"json": {"title": "a"}}
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic c2VjcmV0"}):
+        answer = service.client.post("/predict", headers=headers, **asked)
+        assert answer.status_code == 401
+        assert answer.json() == {"detail": "Send the header `Authorization: Bearer TOKEN`."}
+    for path in ("/model", "/metrics"):
+        assert service.client.get(path).status_code == 401
+    assert service.client.get("/readyz").status_code == 200
+    good = {"Authorization": "Bearer secret"}
+    assert service.client.post("/predict", headers=good, **asked).status_code == 200
+
+
+def test_what_cannot_be_logged_is_not_answered(service: Service) -> None:
+    folder = service.settings.prediction_log_dir
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.touch()
+    answer = service.client.post("/predict", json={"title": "a"})
+    assert answer.status_code == 503
+    assert "could not be logged" in answer.json()["detail"]
+    assert "mlops_log_errors_total 1.0" in service.client.get("/metrics").text
+    folder.unlink()
+    assert service.client.post("/predict", json={"title": "a"}).status_code == 200
+
+
+def test_a_promotion_and_a_rollback_are_followed(service: Service) -> None:
+    def version() -> Any:
+        return service.client.post("/predict", json={"title": "a"}).json()["model_version"]
+
+    tracking = service.registry.tracking
+    try:
+        tracking.set_alias("champion", "2", {})
+        assert version() == "1"
+        service.followed.look()
+        assert version() == "2"
+        tracking.set_alias("champion", "1", {})
+        service.followed.look()
+        assert version() == "1"
+    finally:
+        tracking.set_alias("champion", "1", {})
+    assert service.registry.loaded == ["1", "2"]  # the last one was kept
+
+
+def test_the_last_good_model_serves_on(service: Service) -> None:
+    service.registry.down = True
+    service.followed.look()
+    assert service.client.post("/predict", json={"title": "a"}).status_code == 200
+    told = service.client.get("/model").json()
+    assert (told["version"], told["registry_problem"]) == ("1", "The registry is down for the test.")
+    assert "mlops_registry_ok 0.0" in service.client.get("/metrics").text
+    service.registry.down, service.registry.broken = False, True
+    try:
+        service.registry.tracking.set_alias("champion", "2", {})
+        service.followed.look()
+    finally:
+        service.registry.tracking.set_alias("champion", "1", {})
+    told = service.client.get("/model").json()
+    assert (told["version"], told["registry_problem"]) == ("1", "The files are gone for the test.")
+    service.followed.look()
+    assert service.client.get("/model").json()["registry_problem"] is None
+
+
+def test_before_a_model_is_there_it_says_so(service: Service) -> None:
+    service.registry.down = True
+    log = PredictionLog(service.settings.home / "log", seconds=60, max_bytes=1000)
+    early = ChampionFollower(service.registry, 3600)
+    with TestClient(build_app(service.settings, early, log)) as client:
+        for answer in (client.get("/readyz"), client.post("/predict", json={"title": "a"})):
+            assert answer.status_code == 503
+            assert answer.json()["detail"].startswith("No model can be served yet: The registry is down")
+        assert client.get("/healthz").status_code == 200
