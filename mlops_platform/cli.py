@@ -131,6 +131,43 @@ def serve_command(
     serve(Settings(**{name: value for name, value in given.items() if value is not None}))
 
 
+@app.command("promote")
+def promote_command(
+    version: Annotated[str, typer.Argument(help="Version of the registered model.")],
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    force: Annotated[str, typer.Option(metavar="REASON", help="Promote what the gates refuse, and say why.")] = "",
+) -> None:
+    """Make a version the champion, if the gates let it pass."""
+    from mlops_platform.commands.deployments import promote
+
+    print(promote(Settings(), version, reason=reason, force=force))
+
+
+@app.command("rollback")
+def rollback_command(reason: Annotated[str, typer.Option(help="Why, for the history.")] = "") -> None:
+    """Return to the champion before the present one."""
+    from mlops_platform.commands.deployments import rollback
+
+    print(rollback(Settings(), reason=reason))
+
+
+@app.command("history")
+def history_command(
+    of: Annotated[
+        str | None, typer.Argument(help="A version, or the beginning of a data version or Dagster run.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show the versions of the model with their data and runs, and each move of the champion."""
+    from mlops_platform.commands.deployments import collect_history, print_history
+
+    found = collect_history(Settings(), of)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        print_history(found)
+
+
 def _read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}

@@ -6,6 +6,7 @@ import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.ml import gates
+from mlops_platform.resources import deployments
 from mlops_platform.resources.tracking import CHAMPION, MODEL_NAME, MlflowTracking
 
 
@@ -43,11 +44,21 @@ def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
                 min_f1=min_f1,
                 comparison=comparison,
             )
+            if decision.action == "promote":
+                left = deployments.withdrawn(deployments.history(tracking)).get(candidate.version)
+                if left is not None:
+                    # else the next run would undo what a person, or monitoring, has just done
+                    decision = gates.Decision("keep", gates.after_rollback(candidate.version, left.at, left.reason))
             context.log.info(decision.reason)
             if decision.action == "promote":
-                reason = {"promoted_because": decision.reason, "promoted_by_dagster_run": context.run_id}
-                tracking.set_alias(CHAMPION, candidate.version, reason)
-                champion = candidate
+                deployments.promote(
+                    tracking,
+                    candidate.version,
+                    by="dagster",
+                    reason=decision.reason,
+                    dagster_run_id=context.run_id,
+                )
+                champion = tracking.version(candidate.version)
         value = {
             "version": champion.version if champion else None,
             "candidate": candidate.version,

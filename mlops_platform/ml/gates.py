@@ -91,3 +91,17 @@ def decide(
     if comparison["high"] < 0:
         return Decision("keep", f"Champion {champion} stays: version {candidate} loses significantly, {figures}.")
     return Decision("promote", f"Version {candidate} is promoted: {why}; no significant loss, {figures}.")
+
+
+def after_rollback(version: str, at: str, reason: str) -> str:
+    """The sentence for a candidate that passes but was rolled back from.
+
+    Args:
+        version: The candidate.
+        at: When it was rolled back (ISO 8601).
+        reason: Why.
+    """
+    return (
+        f"Version {version} is not promoted by itself: it was rolled back on {at[:10]} ({reason.rstrip('.')}); "
+        f"`mlops promote {version}` promotes it all the same."
+    )

@@ -319,6 +319,31 @@ class MlflowTracking(dg.ConfigurableResource):
             client.set_model_version_tag(MODEL_NAME, version, key, value)
         client.set_registered_model_alias(MODEL_NAME, alias, version)
 
+    def versions(self) -> list[RegisteredVersion]:
+        """All versions of the model, oldest first."""
+        found = self._client().search_model_versions(f"name = '{MODEL_NAME}'")
+        return sorted(map(_plain, found), key=lambda each: int(each.version))
+
+    def model_tags(self) -> dict[str, str]:
+        """The tags of the registered model itself; none where nothing is registered yet."""
+        client = self._client()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return dict(client.get_registered_model(MODEL_NAME).tags)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise ModelError(f"The model registry did not answer: {error.message}") from None
+
+    def set_model_tag(self, key: str, value: str | None) -> None:
+        """Set a tag of the registered model; None removes it."""
+        client = self._client()
+        if value is None:
+            client.delete_registered_model_tag(MODEL_NAME, key)
+        else:
+            client.set_registered_model_tag(MODEL_NAME, key, value)
+
     def metrics(self, run_id: str) -> dict[str, float]:
         """All figures of a run."""
         return dict(self._client().get_run(run_id).data.metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlops_platform.resources import deployments
 from mlops_platform.resources.tracking import CHAMPION, RegisteredVersion
 from mlops_platform_tests.training_graph import LATTER, SMALL, WORSE, Run, TrainingHome
 
@@ -50,6 +51,20 @@ def test_a_candidate_without_significant_loss_is_promoted_with_its_reason(traine
     shown = ran.metadata("champion_model")
     assert shown["registered_model"].endswith("/versions/2")
     assert shown["mlflow_run"].endswith(champion.run_id)
+
+
+def test_what_was_rolled_back_from_is_not_promoted_by_itself_again(trained: TrainingHome) -> None:
+    _candidate(trained, SMALL)
+    deployments.rollback(trained.tracking, by="ada", reason="It says other to everything.")
+    assert trained.run(*LATTER).success
+    value = trained.value("champion_model")
+    assert (value["action"], value["version"], value["candidate"]) == ("keep", "1", "2")
+    assert "rolled back on" in value["reason"]
+    assert "It says other to everything" in value["reason"]
+    assert _champion(trained).version == "1"
+    deployments.promote(trained.tracking, "2", by="ada", reason="It was the data.")
+    assert trained.run(*LATTER).success
+    assert _champion(trained).version == "2"
 
 
 def test_a_candidate_under_the_bar_is_refused_and_the_alias_stays(trained: TrainingHome) -> None:
