@@ -10,6 +10,7 @@ from mlops_platform.assets.dataset import build_dataset_asset
 from mlops_platform.assets.dbt_cloud import build_dbt_cloud_assets
 from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
+from mlops_platform.assets.inference import build_predictions_asset
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.assets.training import trained_model
 from mlops_platform.assets.transform import build_transform_assets
@@ -19,6 +20,8 @@ from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
 from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
+from mlops_platform.resources.notify import Notifier
+from mlops_platform.sensors.alerts import build_alert_sensor
 from mlops_platform.sensors.partitions import build_partition_sensor
 from mlops_platform.sensors.triggers import build_source_sensor
 from mlops_platform.settings import Settings
@@ -36,6 +39,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     settings = settings or Settings()
     project = dbt_project(settings)
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
+    sensors.append(build_alert_sensor(Notifier(settings.alerts), settings.alert_after))
     if settings.source_loader == "airbyte":
         raw = build_airbyte_assets(settings.airbyte_projects_connection, settings.airbyte_tags_connection)
     else:
@@ -50,6 +54,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
             trained_model,
             model_evaluation,
             build_deployment_asset(settings.min_f1),
+            build_predictions_asset(settings.first_day, settings.prediction_log_dir),
         ],
         asset_checks=[
             *build_ingest_checks(settings.max_reject_share),

@@ -6,6 +6,7 @@ file in the current folder is read too. Nothing here makes a folder or opens a c
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -56,6 +57,17 @@ class Settings(BaseSettings):
     ui_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI on 127.0.0.1.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
     docs_port: int = Field(3080, ge=1, le=65535, description="Port of the Data Docs on 127.0.0.1.")
+
+    # monitoring
+    first_day: datetime.date = Field(
+        datetime.date(2020, 1, 1), description="First daily partition (UTC) of predictions and monitoring."
+    )
+    alerts: SecretStr = Field(
+        SecretStr(""),
+        description="Where alerts go besides the log: addresses of apprise parted by blanks, such as slack://... for "
+        "all, or team:ml=mailto://... for one owner.",
+    )
+    alert_after: int = Field(1, ge=1, description="Failures in a row after which an open problem is told.")
 
     # the service
     serve_host: str = Field("127.0.0.1", description="Address that the prediction service listens on.")

@@ -95,6 +95,22 @@ class DuckDBWarehouse(Warehouse):
         with self._on_table(landing) as connection:
             return load_table(connection, table, landing, columns, source)
 
+    def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
+        """Replaces some of a table's rows by those of a Parquet file, in one transaction."""
+        rows = f"read_parquet({literal(str(file))})"
+        with self._working() as connection:
+            connection.execute("BEGIN")
+            try:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(table)} AS FROM {rows} LIMIT 0")
+                same = "".join(f" AND {quote(column)} = ?" for column in where)
+                connection.execute(f"DELETE FROM {quote(table)} WHERE true{same}", list(where.values()))  # noqa: S608
+                ((count,),) = connection.execute(f"INSERT INTO {quote(table)} BY NAME FROM {rows}").fetchall()
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+        return int(count)
+
     def clear_rejects(self, table: str) -> None:
         """Removes a table's entries from `rejects`, which is made when missing."""
         with self._working() as connection:

@@ -1,0 +1,250 @@
+"""The champion at work: a row for each text that was predicted, by day, from the warehouse and from the service's log.
+
+A text belongs to the day on which it arrived: `created_on` of a project, the time of a request. A day made again by
+the same version replaces its rows; another version's rows stay beside them.
+"""
+
+import datetime as dt
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.errors import ModelError, WarehouseError
+from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
+from mlops_platform.resources.warehouse_base import Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from sklearn.pipeline import Pipeline
+
+PREDICTIONS, FEEDBACK = "predictions", "feedback"
+BATCH, SERVICE = "batch", "service"
+_BATCH_ROWS = 4096  # a batch and its probabilities are all that is in memory
+_MAX_LAG = dt.timedelta(days=1)  # between the start of a segment and its last record
+
+
+def daily(first_day: dt.date) -> dg.DailyPartitionsDefinition:
+    """The days of the monitoring assets, today included.
+
+    Args:
+        first_day: The first of them (UTC).
+    """
+    return dg.DailyPartitionsDefinition(start_date=first_day.isoformat(), timezone="UTC", end_offset=1)
+
+
+def build_predictions_asset(first_day: dt.date, log_dir: Path) -> dg.AssetsDefinition:
+    """Make the `predictions` asset.
+
+    Args:
+        first_day: First daily partition.
+        log_dir: Where the service keeps its log.
+    """
+
+    @dg.asset(
+        name=PREDICTIONS,
+        group_name="serving",
+        owners=["team:ml"],
+        kinds={"scikitlearn"},
+        deps=["unlabeled_projects", "champion_model"],
+        partitions_def=daily(first_day),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool="warehouse",
+        description=(
+            "What the champion says of the unlabeled projects of a day, and what the service has answered on it. "
+            "Unique by id, model version and day; a day that is made again replaces its own rows."
+        ),
+    )
+    def predictions(
+        context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking
+    ) -> dg.MaterializeResult:
+        from mlops_platform.serving.prediction_log import seal_abandoned
+
+        with sentences(), tempfile.TemporaryDirectory(prefix="mlops-predictions-") as name:
+            window = context.partition_time_window
+            first, after = window.start.date(), window.end.date()
+            if not warehouse.has_table("unlabeled_projects"):
+                raise WarehouseError("The warehouse has no table unlabeled_projects: materialize it first.")
+            seal_abandoned(log_dir)
+            folder = Path(name)
+            with warehouse.connect():
+                counts = _score(warehouse, tracking, folder, first, after)
+                counts |= _take_in(warehouse, folder, log_dir, first, after)
+        return dg.MaterializeResult(metadata={"days": (after - first).days, **counts})
+
+    return predictions
+
+
+def _score(
+    warehouse: Warehouse, tracking: MlflowTracking, folder: Path, first: dt.date, after: dt.date
+) -> dict[str, Any]:
+    """Score the unlabeled projects of some days by the champion, day by day."""
+    champion = tracking.by_alias(CHAMPION)
+    if champion is None:
+        raise ModelError("There is no champion to predict with: materialize champion_model first.")
+    days = _days_of(warehouse, first, after, champion.version)
+    rows = 0
+    if days:
+        model = tracking.load(champion.version)
+        for day in days:
+            source, target = folder / "texts.parquet", folder / "predictions.parquet"
+            warehouse.export_parquet(_texts_sql(day), source)
+            write_rows(target, _scored(model, champion.version, day, source))
+            where = {"source": BATCH, "day": day, "model_version": champion.version}
+            rows += warehouse.replace_rows(PREDICTIONS, target, where)
+    return {"model_version": champion.version, "scored_projects": rows}
+
+
+def _days_of(warehouse: Warehouse, first: dt.date, after: dt.date, version: str) -> list[dt.date]:
+    """The days that have projects, or that had some when they were scored last."""
+    found = warehouse.fetch_rows(
+        "SELECT DISTINCT CAST(created_on AS DATE) FROM unlabeled_projects WHERE created_on >= ? AND created_on < ?",
+        [_midnight(first), _midnight(after)],
+    )
+    if warehouse.has_table(PREDICTIONS):
+        found += warehouse.fetch_rows(
+            f"SELECT DISTINCT day FROM {PREDICTIONS} "  # noqa: S608
+            "WHERE source = ? AND model_version = ? AND day >= ? AND day < ?",
+            [BATCH, version, first, after],
+        )
+    return sorted({day for (day,) in found})
+
+
+def _texts_sql(day: dt.date) -> str:
+    return (
+        "SELECT id, title, description FROM unlabeled_projects "  # noqa: S608 - a date
+        f"WHERE CAST(created_on AS DATE) = DATE '{day.isoformat()}' ORDER BY id"
+    )
+
+
+def _scored(model: "Pipeline", version: str, day: dt.date, source: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    from mlops_platform.ml import model as models
+
+    classes = [str(each) for each in model.classes_]
+    at = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+    with pq.ParquetFile(source) as file:
+        for batch in file.iter_batches(_BATCH_ROWS):
+            columns = batch.to_pydict()
+            if not columns["id"]:
+                continue
+            probabilities = model.predict_proba(models.frame(columns["title"], columns["description"]))
+            for key, title, description, each in zip(*columns.values(), probabilities.tolist(), strict=True):
+                best = max(range(len(classes)), key=each.__getitem__)
+                yield {
+                    "id": str(key),
+                    "source": BATCH,
+                    "day": day,
+                    "predicted_at": at,
+                    "title": title,
+                    "description": description,
+                    "tag": classes[best],
+                    "probability": each[best],
+                    "probabilities": json.dumps(dict(zip(classes, each, strict=True))),
+                    "model_version": version,
+                }
+
+
+def _take_in(warehouse: Warehouse, folder: Path, log_dir: Path, first: dt.date, after: dt.date) -> dict[str, Any]:
+    """Bring what the service has logged on some days into the warehouse, day by day."""
+    counts = {"served_predictions": 0, "feedback_labels": 0}
+    for day in _logged_days(log_dir, first, after):
+        file = folder / "served.parquet"
+        write_rows(file, (_served(record, day) for record in _logged(log_dir, day, "prediction")))
+        counts["served_predictions"] += warehouse.replace_rows(PREDICTIONS, file, {"source": SERVICE, "day": day})
+        write_rows(file, (_label(record, day) for record in _logged(log_dir, day, "feedback")), feedback=True)
+        counts["feedback_labels"] += warehouse.replace_rows(FEEDBACK, file, {"day": day})
+    return counts
+
+
+def _logged_days(log_dir: Path, first: dt.date, after: dt.date) -> list[dt.date]:
+    from mlops_platform.serving.prediction_log import segments, started
+
+    begun = {started(segment).date() for segment in segments(log_dir)}
+    found = {day + dt.timedelta(days=late) for day in begun for late in (0, 1)}
+    return sorted(day for day in found if first <= day < after)
+
+
+def _logged(log_dir: Path, day: dt.date, kind: str) -> Iterator[dict[str, Any]]:
+    from mlops_platform.serving.prediction_log import records, segments, started
+
+    prefix = day.isoformat()
+    for segment in segments(log_dir):
+        if not day - _MAX_LAG <= started(segment).date() <= day:
+            continue
+        for record in records(segment):
+            if record["kind"] == kind and record["at"].startswith(prefix):
+                yield record
+
+
+def _served(record: dict[str, Any], day: dt.date) -> dict[str, Any]:
+    return {
+        "id": record["id"],
+        "source": SERVICE,
+        "day": day,
+        "predicted_at": _naive(record["at"]),
+        "title": record["title"],
+        "description": record["description"],
+        "tag": record["tag"],
+        "probability": record["probability"],
+        "probabilities": json.dumps(record["probabilities"]),
+        "model_version": record["model_version"],
+    }
+
+
+def _label(record: dict[str, Any], day: dt.date) -> dict[str, Any]:
+    return {"id": record["id"], "day": day, "tag": record["tag"], "at": _naive(record["at"])}
+
+
+def write_rows(file: Path, rows: Iterable[dict[str, Any]], *, feedback: bool = False) -> None:
+    """Write rows of `predictions`, or of `feedback`, to a Parquet file, batch by batch.
+
+    Args:
+        file: The file; it is replaced.
+        rows: Column to value.
+        feedback: The rows are those of `feedback`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(_FEEDBACK_COLUMNS if feedback else _PREDICTION_COLUMNS)
+    rest = iter(rows)
+    with pq.ParquetWriter(file, schema) as writer:
+        while batch := list(islice(rest, _BATCH_ROWS)):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+
+
+_PREDICTION_COLUMNS = (
+    ("id", "string"),
+    ("source", "string"),
+    ("day", "date32"),
+    ("predicted_at", "timestamp"),
+    ("title", "string"),
+    ("description", "string"),
+    ("tag", "string"),
+    ("probability", "float64"),
+    ("probabilities", "string"),
+    ("model_version", "string"),
+)
+_FEEDBACK_COLUMNS = (("id", "string"), ("day", "date32"), ("tag", "string"), ("at", "timestamp"))
+
+
+def _schema(columns: Sequence[tuple[str, str]]) -> "pa.Schema":
+    import pyarrow as pa
+
+    kinds = {"string": pa.string(), "date32": pa.date32(), "timestamp": pa.timestamp("us"), "float64": pa.float64()}
+    return pa.schema([(name, kinds[kind]) for name, kind in columns])
+
+
+def _midnight(day: dt.date) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time())
+
+
+def _naive(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC).replace(tzinfo=None)

@@ -1,0 +1,133 @@
+"""Real ticks of the sensor `alerts` on a real instance: runs, checks, freshness and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from mlops_platform.errors import PlatformError
+from mlops_platform.resources.notify import Notifier
+from mlops_platform.sensors.alerts import build_alert_sensor
+
+STATE: dict[str, Any] = {}
+
+
+@dg.asset(owners=["team:data"], check_specs=[dg.AssetCheckSpec("fits", asset="raw")])
+def raw() -> Iterator[Any]:
+    if STATE.get("raises"):
+        raise ValueError
+    yield dg.MaterializeResult()
+    yield dg.AssetCheckResult(passed=not STATE.get("bad"), severity=dg.AssetCheckSeverity.WARN, description="3 rows.")
+
+
+@dg.asset(owners=["team:ml"])
+def retraining_decision() -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={"decision": STATE["decision"], "reason": "It drifts."})
+
+
+class Recorder(Notifier):
+    """Keeps what it is given, in place of the network; sending itself is in test_notify."""
+
+    def send(self, owners: Any, title: str, text: str) -> None:
+        assert title == "mlops_platform"
+        if STATE.get("down"):
+            raise PlatformError("An alert could not be sent by json.")
+        STATE.setdefault("sent", []).append((tuple(owners), text))
+
+
+class Watched:
+    """A graph whose sensor ticks when it is told to."""
+
+    def __init__(self, instance: dg.DagsterInstance, threshold: int) -> None:
+        self.instance = instance
+        self.cursor: str | None = None
+        self.sensor = build_alert_sensor(Recorder(SecretStr("")), threshold)
+        self.defs = dg.Definitions(assets=[raw, retraining_decision], sensors=[self.sensor])
+
+    def run(self, asset: Any = raw, **state: Any) -> None:
+        STATE.update({"raises": False, "bad": False} | state)
+        dg.materialize([asset], instance=self.instance, raise_on_error=False)
+
+    def tick(self) -> list[tuple[tuple[str, ...], str]]:
+        """What a tick sends."""
+        STATE["sent"] = []
+        with dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, repository_def=self.defs.get_repository_def()
+        ) as context:
+            data = self.sensor.evaluate_tick(context)
+            assert not data.run_requests
+            self.cursor = data.cursor
+        sent: list[tuple[tuple[str, ...], str]] = STATE["sent"]
+        return sent
+
+
+@pytest.fixture
+def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
+    STATE.clear()
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Watched(instance, getattr(request, "param", 1))
+
+
+def test_a_failed_check_that_fails_no_run_is_told_once_and_when_it_is_over(watched: Watched) -> None:
+    watched.run()
+    assert watched.tick() == []
+    watched.run(bad=True)
+    said = (("team:data",), "Check raw: fits failed (warn). 3 rows.")
+    assert watched.tick() == [said]
+    assert watched.tick() == []
+    watched.run(bad=True)
+    assert watched.tick() == []
+    watched.run()
+    assert watched.tick() == [(said[0], f"Over: {said[1]}")]
+    watched.run(bad=True)
+    assert watched.tick() == [said]
+
+
+def test_failed_runs_are_told_with_their_owners(watched: Watched) -> None:
+    watched.run(raises=True)  # before the first tick: history, not news
+    watched.tick()
+    watched.run(raises=True)
+    ((owners, text),) = watched.tick()
+    assert owners == ("team:data", "team:ml")
+    assert text.endswith("failed.")
+    watched.run(raises=True)
+    assert watched.tick() == []
+    watched.run()
+    ((_, over),) = watched.tick()
+    assert over.startswith("Over: Run ")
+
+
+@pytest.mark.parametrize("watched", [3], indirect=True)
+def test_a_threshold_waits_for_failures_in_a_row(watched: Watched) -> None:
+    watched.tick()
+    for _ in range(2):
+        watched.run(bad=True)
+        assert watched.tick() == []
+        assert watched.tick() == []
+    watched.run(bad=True)
+    assert [text for _, text in watched.tick()] == ["Check raw: fits failed (warn). 3 rows. (3 times in a row)"]
+
+
+def test_what_could_not_be_sent_is_sent_later(watched: Watched) -> None:
+    watched.run(bad=True)
+    STATE["down"] = True
+    assert watched.tick() == []
+    STATE["down"] = False
+    assert len(watched.tick()) == 1
+    assert watched.tick() == []
+
+
+def test_each_kind_of_decision_is_told_once(watched: Watched) -> None:
+    for decision, expected in (
+        ("continue", []),
+        ("improve", ["Decision improve: It drifts."]),
+        ("improve", []),
+        ("inspect", ["Over: Decision improve: It drifts.", "Decision inspect: It drifts."]),
+        ("continue", ["Over: Decision inspect: It drifts."]),
+    ):
+        watched.run(retraining_decision, decision=decision)
+        assert [text for _, text in watched.tick()] == expected
