@@ -230,6 +230,8 @@ class Sync:
             )
         if error.status is None:
             return f"{error}; set MLOPS_AIRBYTE_URL to one such as http://airbyte:8000."
+        if error.status == 404 and self._job is not None:
+            return f"{self._airbyte.name} does not know the sync {self._job} any more ({error}); run it again."
         return (
             f"{self._airbyte.name} refused the sync of connection {self._connection} ({error}); check "
             "MLOPS_AIRBYTE_PROJECTS_CONNECTION and MLOPS_AIRBYTE_TAGS_CONNECTION, and that the connection is active."
