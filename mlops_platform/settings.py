@@ -20,6 +20,15 @@ GX_ROOT_DIR = PROJECT_ROOT / "great_expectations"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+def without_password(address: str) -> str:
+    """Return an address without the user and the password that it may hold."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
+
+
 class Settings(BaseSettings):
     """What a user can set, with the values that need no account."""
 
@@ -165,8 +174,8 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_url(self) -> str:
-        """Where people reach the MLflow UI: the server, or what `mlops ui` serves."""
-        return self.mlflow_uri or f"http://127.0.0.1:{self.mlflow_port}"
+        """Where people reach the MLflow UI: the server, or what `mlops ui` serves; without a password."""
+        return without_password(self.mlflow_uri) if self.mlflow_uri else f"http://127.0.0.1:{self.mlflow_port}"
 
     @property
     def optuna_storage(self) -> str:

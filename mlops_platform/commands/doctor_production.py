@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.commands.doctor import Finding
 from mlops_platform.errors import PlatformError
-from mlops_platform.settings import Settings
+from mlops_platform.settings import Settings, without_password
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -56,8 +56,8 @@ def looks(settings: Settings) -> list[Look]:
         found.append(
             Look(
                 "Airbyte",
-                "MLOPS_AIRBYTE_URL, MLOPS_AIRBYTE_CLIENT_ID, MLOPS_AIRBYTE_CLIENT_SECRET, "
-                "MLOPS_AIRBYTE_PROJECTS_CONNECTION, MLOPS_AIRBYTE_TAGS_CONNECTION",
+                "MLOPS_AIRBYTE_URL, MLOPS_AIRBYTE_WORKSPACE_ID, MLOPS_AIRBYTE_CLIENT_ID, "
+                "MLOPS_AIRBYTE_CLIENT_SECRET, MLOPS_AIRBYTE_PROJECTS_CONNECTION, MLOPS_AIRBYTE_TAGS_CONNECTION",
                 lambda: _airbyte(settings),
             )
         )
@@ -126,6 +126,7 @@ def _airbyte(settings: Settings) -> str:
     secret = settings.airbyte_client_secret.get_secret_value()
     _needed(
         airbyte_url=settings.airbyte_cloud or settings.airbyte_url,
+        airbyte_workspace_id=settings.airbyte_workspace_id,
         airbyte_client_id=settings.airbyte_client_id,
         airbyte_client_secret=secret,
         airbyte_projects_connection=settings.airbyte_projects_connection,
@@ -133,7 +134,8 @@ def _airbyte(settings: Settings) -> str:
     )
     import requests
 
-    base = "https://api.airbyte.com/v1" if settings.airbyte_cloud else f"{settings.airbyte_url}/api/public/v1"
+    own = f"{settings.airbyte_url.rstrip('/')}/api/public/v1"
+    base = "https://api.airbyte.com/v1" if settings.airbyte_cloud else own
     with requests.Session() as session:
         key = {"client_id": settings.airbyte_client_id, "client_secret": secret}
         token = _asked(session, "POST", f"{base}/applications/token", json=key).json()["access_token"]
@@ -157,14 +159,15 @@ def _dbt_cloud(settings: Settings) -> str:
 def _asked(session: Session, method: str, url: str, **arguments: Any) -> Response:
     import requests
 
+    shown = without_password(url)
     try:
         answer = session.request(method, url, timeout=REQUEST_SECONDS, **arguments)
     except requests.RequestException as error:
-        raise PlatformError(f"{url} cannot be reached ({type(error).__name__})") from None
+        raise PlatformError(f"{shown} cannot be reached ({type(error).__name__})") from None
     if answer.status_code in (401, 403):
-        raise PlatformError(f"{url} refuses the credentials (HTTP {answer.status_code})")
+        raise PlatformError(f"{shown} refuses the credentials (HTTP {answer.status_code})")
     if not answer.ok:
-        raise PlatformError(f"{url} answers HTTP {answer.status_code}")
+        raise PlatformError(f"{shown} answers HTTP {answer.status_code}")
     return answer
 
 
@@ -195,7 +198,7 @@ def _mlflow(settings: Settings) -> str:
 
     with requests.Session() as session:
         _asked(session, "GET", f"{settings.mlflow_uri}/health")
-    return str(settings.mlflow_uri)
+    return settings.mlflow_url
 
 
 def smoke(settings: Settings) -> Finding:

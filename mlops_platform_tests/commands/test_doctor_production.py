@@ -81,6 +81,7 @@ def test_what_cannot_be_reached_is_named_and_no_secret_is_printed(tmp_path: Path
         "doctor",
         MLOPS_ENV="production",
         MLOPS_AIRBYTE_URL="http://127.0.0.1:1",
+        MLOPS_AIRBYTE_WORKSPACE_ID="w",
         MLOPS_AIRBYTE_CLIENT_ID="us",
         MLOPS_AIRBYTE_PROJECTS_CONNECTION="a",
         MLOPS_AIRBYTE_TAGS_CONNECTION="b",
@@ -101,6 +102,7 @@ def test_a_connection_that_airbyte_does_not_know_is_named(airbyte: str) -> None:
         return Settings(
             env="production",
             airbyte_url=airbyte,
+            airbyte_workspace_id="w",
             airbyte_client_id="us",
             airbyte_client_secret=SecretStr("them"),
             airbyte_projects_connection="known",
