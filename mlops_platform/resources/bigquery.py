@@ -237,6 +237,28 @@ class BigQueryWarehouse(Warehouse):
             yield BigQuerySource(self)
 
     @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Turns an error that wraps one of BigQuery's into its sentence: SQLAlchemy's, Great Expectations'.
+
+        Raises:
+            WarehouseError: BigQuery's error is among the causes.
+        """
+        from google.api_core.exceptions import GoogleAPICallError
+
+        from mlops_platform.resources.bigquery_client import one_sentence
+
+        try:
+            yield
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, GoogleAPICallError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            with one_sentence(self._place()):
+                raise cause from None
+
+    @contextmanager
     def _working(self) -> Iterator["bigquery.Client"]:
         """A client whose errors come out as one sentence."""
         from mlops_platform.resources.bigquery_client import one_sentence

@@ -66,6 +66,8 @@ def evaluate(
     try:
         asked = gx.ExpectationSuite(name=suite, expectations=expectations)
         result = _validate(asked, source, table, with_ids=with_ids)
+    except PlatformError:
+        raise
     except Exception as error:
         raise PlatformError(
             f"Great Expectations could not check {source.schema}.{table} ({_sentence(error)}): mend the table or the "

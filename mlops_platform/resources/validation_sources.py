@@ -118,8 +118,8 @@ class BigQuerySource(ValidationSource):
 
     @contextmanager
     def engine_arguments(self) -> Iterator[EngineArguments]:
-        """Lends the warehouse's client."""
-        with self._warehouse.connect() as client:
+        """Lends the warehouse's client; what BigQuery refuses comes out as the warehouse says it."""
+        with self._warehouse.connect() as client, self._warehouse.refusals():
             url = f"bigquery://{self._warehouse.project}/{self.schema}?user_supplied_client=true"
             # a few rows come back: not worth a second connection, to the Storage API
             yield EngineArguments(url, {"connect_args": {"client": client, "prefer_bqstorage_client": False}})

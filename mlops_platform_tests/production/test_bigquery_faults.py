@@ -19,7 +19,10 @@ from google.api_core import exceptions
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.bigquery import BigQueryWarehouse
 from mlops_platform.resources.bigquery_client import Place, one_sentence, transient
+from mlops_platform.resources.suites import read_suite
+from mlops_platform.resources.validation import evaluate
 from mlops_platform_tests.production.bigquery_emulator import PROJECT, Emulator
+from mlops_platform_tests.production.misbehaving import Fault, proxy_to
 
 PLACE = Place(PROJECT, "shop", "EU", None, 300)
 ROWS = "SELECT n FROM UNNEST(GENERATE_ARRAY(1, 50)) AS n ORDER BY n"
@@ -130,3 +133,17 @@ def test_a_key_that_is_not_accepted_names_the_settings() -> None:
         one_sentence(PLACE),
     ):
         raise exceptions.Unauthorized("Request had invalid authentication credentials.")
+
+
+def test_a_validation_that_is_refused_names_the_permission_and_asks_once(
+    bigquery: BigQueryWarehouse, bigquery_emulator: Emulator
+) -> None:
+    bigquery.execute("CREATE TABLE tags AS SELECT 1 AS id, 'mlops' AS tag")
+    with proxy_to(bigquery_emulator.url) as proxy:
+        message = "Access Denied: User does not have bigquery.jobs.create permission in project p."
+        proxy.faults.append(Fault("POST .*/queries", 403, "accessDenied", message, times=9))
+        behind = bigquery.model_copy(update={"endpoint": proxy.url})
+        said = r"the permission bigquery\.jobs\.create is missing"
+        with pytest.raises(WarehouseError, match=said), behind.validation_source() as source:
+            evaluate("tags", read_suite("tags"), source, "tags", with_ids=True)
+        assert proxy.count("POST .*/queries") == 1
