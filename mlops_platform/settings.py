@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     freshness_hours: float = Field(
         36.0, gt=0.1, description="Hours after which an asset that was not materialized again is stale."
     )
+    run_retention_days: int = Field(
+        90,
+        ge=1,
+        le=36500,
+        description="Days after which a finished run goes, unless an asset's present state is in it.",
+    )
     ui_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI on 127.0.0.1.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
     docs_port: int = Field(3080, ge=1, le=65535, description="Port of the Data Docs on 127.0.0.1.")
