@@ -36,6 +36,10 @@ class OnceClient(AirbyteClient):
         parameters = {"workspaceIds": self.workspace_id, "connectionId": connection_id, "createdAtStart": created_after}
         return list(self._paginated_request("GET", f"{self.rest_api_base_url}/jobs", parameters))
 
+    def connection(self, connection_id: str) -> Mapping[str, Any]:
+        """Look a connection up."""
+        return self._single_request("GET", f"{self.rest_api_base_url}/connections/{connection_id}")
+
     def _single_request(
         self,
         method: str,

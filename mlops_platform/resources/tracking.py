@@ -76,12 +76,12 @@ class MlflowTracking(dg.ConfigurableResource):
         try:
             # MLflow's own client would try for minutes; what is not reachable now is said now
             answer = requests.get(f"{self.tracking_uri.rstrip('/')}/health", timeout=SERVER_SECONDS)
-            said = f"status {answer.status_code}" if answer.status_code >= 500 else None
+            said = f"status {answer.status_code}" if not answer.ok else None
         except requests.RequestException as error:
             said = type(error).__name__
         if said:
             raise ModelError(
-                f"The MLflow server {_without_password(self.tracking_uri)} does not answer ({said}): start it, or set "
+                f"The MLflow server {without_password(self.tracking_uri)} does not answer ({said}): start it, or set "
                 "MLOPS_MLFLOW_URI to its address."
             )
 
@@ -341,7 +341,8 @@ class MlflowTracking(dg.ConfigurableResource):
             ) from error
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """A server's address as it may be shown."""
     scheme, _, rest = uri.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
