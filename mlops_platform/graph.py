@@ -18,6 +18,7 @@ from mlops_platform.checks.expectations import suite_checks
 from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
+from mlops_platform.packages import require_packages
 from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
 from mlops_platform.sensors.partitions import build_partition_sensor
 from mlops_platform.sensors.triggers import build_source_sensor
@@ -32,8 +33,12 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
 
     Returns:
         Assets, checks, jobs, schedules, sensors and resources, with the policies applied.
+
+    Raises:
+        PlatformError: Packages of production are missing.
     """
     settings = settings or Settings()
+    require_packages(settings)
     project = dbt_project(settings)
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
     if settings.source_loader == "airbyte":
@@ -50,6 +55,8 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         model_evaluation,
         build_deployment_asset(settings.min_f1),
     ]
+    if settings.env == "production":
+        assets = [each.map_asset_specs(_in_bigquery) for each in assets]
     checks = [
         *build_ingest_checks(settings.max_reject_share),
         *(suite_checks(suite, suite) for suite in ("projects", "tags", "labeled_projects")),
@@ -67,3 +74,10 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         executor=build_executor(settings),
     )
     return automation.with_policies(defs, retrain_cron=settings.retrain_cron, freshness_hours=settings.freshness_hours)
+
+
+def _in_bigquery(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """The spec of an asset that says duckdb as its kind, where the warehouse is BigQuery."""
+    if "duckdb" not in spec.kinds:
+        return spec
+    return spec.replace_attributes(kinds=(spec.kinds - {"duckdb"}) | {"bigquery"})

@@ -48,6 +48,10 @@ class OnceClient(AirbyteClient):
         except KeyError as error:
             raise UnavailableError("the answer holds no access token") from error
 
+    def connection(self, connection_id: str) -> Mapping[str, Any]:
+        """Look a connection up."""
+        return self._single_request("GET", f"{self.rest_api_base_url}/connections/{connection_id}")
+
     def _single_request(
         self,
         method: str,

@@ -77,7 +77,7 @@ class MlflowTracking(dg.ConfigurableResource):
         try:
             # MLflow's own client would try for minutes; what is not reachable now is said now
             answer = requests.get(f"{self.tracking_uri.rstrip('/')}/health", timeout=SERVER_SECONDS)
-            said = f"status {answer.status_code}" if answer.status_code >= 500 else None
+            said = f"status {answer.status_code}" if not answer.ok else None
         except requests.RequestException as error:
             said = type(error).__name__
         if said:
