@@ -81,6 +81,7 @@ def test_bytes_are_no_text_and_not_compared_with_the_classes(graphs: tuple[Graph
     assert here.pop("tag_to_be_in_set").passed
     assert here == there
     assert [name for name, each in there.items() if not each.passed] == [BYTES]
+    assert there[BYTES].observed == "BLOB"
 
 
 def test_an_empty_table_breaks_the_rule_about_rows_alone(graphs: tuple[Graph, Graph]) -> None:
