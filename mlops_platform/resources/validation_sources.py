@@ -27,7 +27,7 @@ class ValidationSource(ABC):
 
     schema: str
     # what SQLAlchemy's reflection calls a type, where DuckDB calls it otherwise
-    type_names: Mapping[str, str] = {}
+    type_names: Mapping[str, str]
 
     @abstractmethod
     def columns(self, table: str) -> set[str]:
@@ -56,6 +56,8 @@ class ValidationSource(ABC):
 
 class DuckDBSource(ValidationSource):
     """A schema of an open DuckDB connection, which stays its owner's."""
+
+    type_names: Mapping[str, str] = {"LargeBinary": "BLOB"}
 
     def __init__(self, connection: "duckdb.DuckDBPyConnection", schema: str) -> None:
         self._connection, self.schema = connection, schema
@@ -105,6 +107,7 @@ class BigQuerySource(ValidationSource):
         "Boolean": "BOOLEAN",
         "Date": "DATE",
         "DATETIME": "TIMESTAMP",
+        "BINARY": "BLOB",
     }
 
     def __init__(self, warehouse: "BigQueryWarehouse") -> None:
