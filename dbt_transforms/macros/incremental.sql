@@ -54,7 +54,7 @@
     {%- if since is none -%}
         {{ return({'days': none, 'until': until}) }}
     {%- endif -%}
-    {%- for row in found if row.modified | int > since | int -%}
+    {%- for row in found if row.modified is none or row.modified | int > since | int -%}
         {%- if row.partition_id == '__NULL__' -%}
             {%- do days.append('null') -%}
         {%- elif modules.re.fullmatch('[0-9]{8}([0-9]{2})?', row.partition_id or '') -%}

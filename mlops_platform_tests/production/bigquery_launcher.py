@@ -2,12 +2,13 @@
 
 - BigQuery's answer about a CREATE TABLE AS SELECT names the table that was made as the job's destination;
   local-bigquery 0.4.0 leaves it out, and dbt-bigquery reads it. Tests that run dbt on the emulator lean on this.
-- INFORMATION_SCHEMA.PARTITIONS has no last_modified_time there. Here it is the table's, as it was when a look at the
-  view first found the partition with its present rows: never earlier than the change, and later where nobody looked.
+- INFORMATION_SCHEMA.PARTITIONS has no last_modified_time there. Here it is the time at which a look at the view
+  first found the partition with its present rows: never earlier than the change, and later where nobody looked.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from local_bigquery.api import jobs  # type: ignore[import-not-found]
@@ -64,7 +65,7 @@ def _times(table: Any) -> dict[str, str]:
     for name, digest in digests:
         key = (*identity, str(table.creationTime), name)
         if key not in _SEEN or _SEEN[key][0] != digest:
-            _SEEN[key] = (digest, str(table.lastModifiedTime or 0))
+            _SEEN[key] = (digest, str(int(time.time() * 1000)))  # the table's own time stays as it is with DML
         times[name] = _SEEN[key][1]
     return times
 
