@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from mlops_platform import automation, jobs
+from mlops_platform import automation, jobs, retention
 from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.assets.dataset import build_dataset_asset
 from mlops_platform.assets.dbt_cloud import build_dbt_cloud_assets
@@ -19,6 +19,7 @@ from mlops_platform.checks.expectations import suite_checks
 from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
+from mlops_platform.packages import require_packages
 from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
 from mlops_platform.resources.notify import Notifier
 from mlops_platform.sensors.alerts import build_alert_sensor
@@ -34,9 +35,13 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         settings: What to build it from; by default the environment.
 
     Returns:
-        Assets, checks, jobs, schedule, sensors and resources, with the policies applied.
+        Assets, checks, jobs, schedules, sensors and resources, with the policies applied.
+
+    Raises:
+        PlatformError: Packages of production are missing.
     """
     settings = settings or Settings()
+    require_packages(settings)
     project = dbt_project(settings)
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
     sensors.append(build_alert_sensor(Notifier(settings.alerts), settings.alert_after))
@@ -45,27 +50,39 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     else:
         raw = build_ingest_assets(settings.projects_uri, settings.tags_uri, settings.fetch_timeout)
         sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri))
+    assets = [
+        *raw,
+        build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
+        build_dataset_asset(settings.test_share),
+        build_tuning_asset(settings.num_trials, settings.tuning_workers),
+        trained_model,
+        model_evaluation,
+        build_deployment_asset(settings.min_f1),
+        build_predictions_asset(settings.first_day, settings.prediction_log_dir),
+    ]
+    if settings.env == "production":
+        assets = [each.map_asset_specs(_in_bigquery) for each in assets]
+    checks = [
+        *build_ingest_checks(settings.max_reject_share),
+        *(suite_checks(suite, suite) for suite in ("projects", "tags", "labeled_projects")),
+        suite_checks("labeled_projects", "validated_dataset", snapshot=True),
+        *build_model_checks(settings.min_f1),
+    ]
+    check_keys = [key for each in (*assets, *checks) for key in each.check_keys]
     defs = dg.Definitions(
-        assets=[
-            *raw,
-            build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
-            build_dataset_asset(settings.test_share),
-            build_tuning_asset(settings.num_trials, settings.tuning_workers),
-            trained_model,
-            model_evaluation,
-            build_deployment_asset(settings.min_f1),
-            build_predictions_asset(settings.first_day, settings.prediction_log_dir),
-        ],
-        asset_checks=[
-            *build_ingest_checks(settings.max_reject_share),
-            *(suite_checks(suite, suite) for suite in ("projects", "tags", "labeled_projects")),
-            suite_checks("labeled_projects", "validated_dataset", snapshot=True),
-            *build_model_checks(settings.min_f1),
-        ],
-        jobs=jobs.build_jobs(),
-        schedules=[jobs.build_schedule(settings.daily_cron)],
+        assets=assets,
+        asset_checks=checks,
+        jobs=[*jobs.build_jobs(), retention.build_retention_job(settings.run_retention_days, check_keys)],
+        schedules=[jobs.build_schedule(settings.daily_cron), retention.build_retention_schedule()],
         sensors=sensors,
         resources={**build_resources(settings), "dbt": dbt_resource(settings, project)},
         executor=build_executor(settings),
     )
     return automation.with_policies(defs, retrain_cron=settings.retrain_cron, freshness_hours=settings.freshness_hours)
+
+
+def _in_bigquery(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """The spec of an asset that says duckdb as its kind, where the warehouse is BigQuery."""
+    if "duckdb" not in spec.kinds:
+        return spec
+    return spec.replace_attributes(kinds=(spec.kinds - {"duckdb"}) | {"bigquery"})

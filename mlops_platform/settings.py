@@ -21,6 +21,15 @@ GX_ROOT_DIR = PROJECT_ROOT / "great_expectations"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+def without_password(address: str) -> str:
+    """Return an address without the user and the password that it may hold."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
+
+
 class Settings(BaseSettings):
     """What a user can set, with the values that need no account."""
 
@@ -53,6 +62,12 @@ class Settings(BaseSettings):
     daily_cron: str = Field("0 6 * * *", description="Cron (UTC) of the daily end_to_end schedule.")
     freshness_hours: float = Field(
         36.0, gt=0.1, description="Hours after which an asset that was not materialized again is stale."
+    )
+    run_retention_days: int = Field(
+        90,
+        ge=1,
+        le=36500,
+        description="Days after which a finished run goes, unless an asset's present state is in it.",
     )
     ui_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI on 127.0.0.1.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
@@ -125,8 +140,8 @@ class Settings(BaseSettings):
     dbt_cloud_environment_id: int = Field(0, ge=0, description="dbt Cloud environment.")
     dbt_cloud_token: SecretStr = Field(SecretStr(""), description="dbt Cloud API token.")
     dbt_cloud_timeout: float = Field(3600.0, gt=0, description="Seconds after which a run in dbt Cloud is cancelled.")
-    dbt_incremental: bool = Field(
-        False, description="On BigQuery, merge what changed into dbt's tables instead of building them whole."
+    dbt_merge_above_mb: int = Field(
+        1024, ge=0, description="MiB of data from which on dbt merges changed days on BigQuery; 0 always does."
     )
     partition_sensor: Literal["run", "observe"] = Field(
         "run", description="What changed partitions of the raw tables do: start a run, or report new data versions."
@@ -200,8 +215,8 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_url(self) -> str:
-        """Where people reach the MLflow UI: the server, or what `mlops ui` serves."""
-        return self.mlflow_uri or f"http://127.0.0.1:{self.mlflow_port}"
+        """Where people reach the MLflow UI: the server, or what `mlops ui` serves; without a password."""
+        return without_password(self.mlflow_uri) if self.mlflow_uri else f"http://127.0.0.1:{self.mlflow_port}"
 
     @property
     def optuna_storage(self) -> str:

@@ -71,6 +71,20 @@ def test_every_asset_is_described_owned_and_kept_fresh(defs: dg.Definitions) -> 
         assert node.freshness_policy is not None, key
 
 
+@pytest.mark.parametrize(("loader", "runner"), [("csv", "core"), ("airbyte", "cloud")])
+def test_production_differs_in_kinds_only(defs: dg.Definitions, tmp_path: Path, loader: Any, runner: Any) -> None:
+    settings = Settings(env="production", home=tmp_path, bigquery_project="p", loader=loader, dbt_runner=runner)
+    production = build_definitions(settings)
+    assert _describe(production)["assets"] == _describe(defs)["assets"]
+    here, there = (each.resolve_asset_graph() for each in (defs, production))
+    for key in here.materializable_asset_keys:
+        expected = {{"duckdb": "bigquery", "csv": loader}.get(kind, kind) for kind in here.get(key).kinds}
+        if runner == "cloud":
+            expected = {"dbtcloud" if kind == "dbt" else kind for kind in expected}
+        assert there.get(key).kinds == expected, key
+        assert there.get(key).pools == here.get(key).pools, key
+
+
 def test_loading_the_definitions_imports_nothing_heavy() -> None:
     code = (
         "import sys, mlops_platform.definitions\n"

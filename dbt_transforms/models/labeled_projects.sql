@@ -1,3 +1,4 @@
+{% call(on_changed_days) merged(['created_on', 'tag']) %}
 select
     projects.id,
     projects.created_on,
@@ -9,4 +10,5 @@ inner join {{ source('raw', 'tags') }} as tags
     on projects.id = tags.id
 where
     tags.tag is not null
-    {{- pruned('projects.created_on') }}
+    {{ on_changed_days }}
+{% endcall %}

@@ -1,3 +1,4 @@
+{% call(on_changed_days) merged(['created_on']) %}
 select
     projects.id,
     projects.created_on,
@@ -12,4 +13,5 @@ where
             tags.id = projects.id
             and tags.tag is not null
     )
-    {{- pruned('projects.created_on') }}
+    {{ on_changed_days }}
+{% endcall %}

@@ -30,7 +30,7 @@ def build_airbyte_assets(projects_connection: str, tags_connection: str) -> list
 
 
 def _airbyte_asset(table: str, connection_id: str) -> dg.AssetsDefinition:
-    @dg.asset(**declaration(table), kinds={"airbyte"})
+    @dg.asset(**declaration(table), kinds={"airbyte", "duckdb"})
     def ingest(
         context: dg.AssetExecutionContext, airbyte: dg.ResourceParam[Airbyte], warehouse: Warehouse
     ) -> dg.MaterializeResult:

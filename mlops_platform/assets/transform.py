@@ -4,7 +4,6 @@ What belongs here: how a dbt node becomes an asset or a check, and how a dbt res
 How dbt is called is in `resources/dbt.py`; the SQL is in `dbt_transforms/`.
 """
 
-import datetime as dt
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,25 +20,9 @@ _UNIQUE_ID = "dagster_dbt/unique_id"  # dagster-dbt notes on each spec and check
 
 
 class TransformConfig(dg.Config):
-    """How a run builds incremental tables; where tables are built whole, it changes nothing."""
+    """How a run builds tables that are merged; where they are built whole anyway, it changes nothing."""
 
-    full_refresh: bool = Field(default=False, description="Build incremental tables whole.")
-    since: str | None = Field(
-        default=None, description="Leave what is before this day (UTC, as 2024-01-31) as it is in incremental tables."
-    )
-
-    def day(self) -> str | None:
-        """Return `since`, which goes into SQL.
-
-        Raises:
-            TransformError: It is no date.
-        """
-        try:
-            return dt.date.fromisoformat(self.since).isoformat() if self.since else None
-        except ValueError:
-            raise TransformError(
-                f"since is {self.since!r}, which is no date: give it in the run's config as 2024-01-31."
-            ) from None
+    full_refresh: bool = Field(default=False, description="Build merged tables whole.")
 
 
 class TransformTranslator(DagsterDbtTranslator):
@@ -107,7 +90,7 @@ def build_transform_assets(
         with warehouse.connect():
             _require_sources(manifest, warehouse)
             select = [".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in keys]
-            build = dbt.build(select, full_refresh=config.full_refresh, since=config.day())
+            build = dbt.build(select, full_refresh=config.full_refresh)
             if build.log:
                 context.log.info(build.log)
             for node in build.nodes:

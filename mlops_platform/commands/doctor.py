@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.packages import REMEDY, missing_packages
 from mlops_platform.settings import DBT_PROJECT_DIR, GX_ROOT_DIR, Settings
 
 PACKAGES = (
@@ -23,7 +24,6 @@ PACKAGES = (
     "optuna",
     "scikit-learn",
 )
-PRODUCTION_PACKAGES = ("dagster-airbyte", "dagster-gcp", "dagster-postgres", "dbt-bigquery", "sqlalchemy-bigquery")
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,15 @@ def _python(_: Settings) -> Finding:
 def _packages(settings: Settings) -> Finding:
     found, missing = [], []
     production = settings.env == "production"
-    for name in (*PACKAGES, *(PRODUCTION_PACKAGES if production else ())):
+    for name in PACKAGES:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
+    if production:
+        missing += missing_packages()
     if missing:
-        remedy = "pip install '.[production]'" if production else "make run"
+        remedy = REMEDY if production else "make run"
         return Finding("packages", "missing", f"{', '.join(missing)}: run `{remedy}` to set up again")
     return Finding("packages", "ok", ", ".join(found))
 

@@ -8,19 +8,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from mlops_platform.commands.doctor import Finding
 from mlops_platform.errors import PlatformError
-from mlops_platform.settings import Settings
-
-if TYPE_CHECKING:
-    from requests import Response, Session
+from mlops_platform.settings import Settings, without_password
 
 LIMIT_SECONDS = 8.0
-REQUEST_SECONDS = 5.0
+REQUEST_SECONDS = 5
 SCRATCH = "mlops_doctor_scratch"
 
 
@@ -56,8 +52,8 @@ def looks(settings: Settings) -> list[Look]:
         found.append(
             Look(
                 "Airbyte",
-                "MLOPS_AIRBYTE_URL, MLOPS_AIRBYTE_CLIENT_ID, MLOPS_AIRBYTE_CLIENT_SECRET, "
-                "MLOPS_AIRBYTE_PROJECTS_CONNECTION, MLOPS_AIRBYTE_TAGS_CONNECTION",
+                "MLOPS_AIRBYTE_URL, MLOPS_AIRBYTE_WORKSPACE_ID, MLOPS_AIRBYTE_CLIENT_ID, "
+                "MLOPS_AIRBYTE_CLIENT_SECRET, MLOPS_AIRBYTE_PROJECTS_CONNECTION, MLOPS_AIRBYTE_TAGS_CONNECTION",
                 lambda: _airbyte(settings),
             )
         )
@@ -86,6 +82,8 @@ def answers(asked: Sequence[Look], limit: float = LIMIT_SECONDS) -> list[Finding
             given[look.name] = Finding(look.name, "ok", look.ask())
         except _NotSetError as error:
             given[look.name] = Finding(look.name, "missing", str(error))
+        except ModuleNotFoundError as error:
+            given[look.name] = Finding(look.name, "missing", f"not looked at: {error.name} is not installed")
         except Exception as error:  # whatever a client library throws: the service is not usable
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             given[look.name] = Finding(look.name, "missing", f"{said} ({look.settings})")
@@ -123,24 +121,19 @@ def _bigquery(settings: Settings) -> str:
 
 
 def _airbyte(settings: Settings) -> str:
-    secret = settings.airbyte_client_secret.get_secret_value()
     _needed(
         airbyte_url=settings.airbyte_cloud or settings.airbyte_url,
+        airbyte_workspace_id=settings.airbyte_workspace_id,
         airbyte_client_id=settings.airbyte_client_id,
-        airbyte_client_secret=secret,
+        airbyte_client_secret=settings.airbyte_client_secret.get_secret_value(),
         airbyte_projects_connection=settings.airbyte_projects_connection,
         airbyte_tags_connection=settings.airbyte_tags_connection,
     )
-    import requests
+    from mlops_platform.resources.airbyte import Airbyte
 
-    base = "https://api.airbyte.com/v1" if settings.airbyte_cloud else f"{settings.airbyte_url}/api/public/v1"
-    with requests.Session() as session:
-        key = {"client_id": settings.airbyte_client_id, "client_secret": secret}
-        token = _asked(session, "POST", f"{base}/applications/token", json=key).json()["access_token"]
-        session.headers["Authorization"] = f"Bearer {token}"
-        for connection in (settings.airbyte_projects_connection, settings.airbyte_tags_connection):
-            _asked(session, "GET", f"{base}/connections/{connection}")
-    return f"{base}, both connections are there"
+    airbyte = replace(Airbyte.of(settings), request_timeout=REQUEST_SECONDS)
+    airbyte.require((settings.airbyte_projects_connection, settings.airbyte_tags_connection))
+    return f"{airbyte.name}, both connections are there"
 
 
 def _dbt_cloud(settings: Settings) -> str:
@@ -149,53 +142,31 @@ def _dbt_cloud(settings: Settings) -> str:
     import requests
 
     url = f"{settings.dbt_cloud_url}/api/v2/accounts/{settings.dbt_cloud_account_id}/"
-    with requests.Session() as session:
-        _asked(session, "GET", url, headers={"Authorization": f"Token {token}"})
-    return url
-
-
-def _asked(session: Session, method: str, url: str, **arguments: Any) -> Response:
-    import requests
-
     try:
-        answer = session.request(method, url, timeout=REQUEST_SECONDS, **arguments)
+        answer = requests.get(url, timeout=REQUEST_SECONDS, headers={"Authorization": f"Token {token}"})
     except requests.RequestException as error:
-        raise PlatformError(f"{url} cannot be reached ({type(error).__name__})") from None
+        raise PlatformError(f"{without_password(url)} cannot be reached ({type(error).__name__})") from None
     if answer.status_code in (401, 403):
-        raise PlatformError(f"{url} refuses the credentials (HTTP {answer.status_code})")
+        raise PlatformError(f"{without_password(url)} refuses the credentials (HTTP {answer.status_code})")
     if not answer.ok:
-        raise PlatformError(f"{url} answers HTTP {answer.status_code}")
-    return answer
+        raise PlatformError(f"{without_password(url)} answers HTTP {answer.status_code}")
+    return url
 
 
 def _postgres(settings: Settings) -> str:
     _needed(postgres_url=settings.postgres_url)
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
+    from mlops_platform.resources.postgres import require_postgres, shown
 
-    from mlops_platform.resources.postgres import parsed
-
-    url = parsed(settings.optuna_storage)
-    place = f"{url.host}:{url.port or 5432}/{url.database}"
-    engine = create_engine(url, connect_args={"connect_timeout": int(REQUEST_SECONDS)})
-    try:
-        with engine.connect() as connection:
-            return f"{place}, version {connection.execute(text('show server_version')).scalar_one()}"
-    except SQLAlchemyError as error:
-        # the driver's own message repeats neither the URL nor the password
-        said = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise PlatformError(f"{place} does not let us in: {said}") from None
-    finally:
-        engine.dispose()
+    require_postgres(settings.optuna_storage, seconds=REQUEST_SECONDS)
+    return shown(settings.optuna_storage)
 
 
 def _mlflow(settings: Settings) -> str:
     _needed(mlflow_uri=settings.mlflow_uri)
-    import requests
+    from mlops_platform.resources.assembly import build_resources
 
-    with requests.Session() as session:
-        _asked(session, "GET", f"{settings.mlflow_uri}/health")
-    return str(settings.mlflow_uri)
+    build_resources(settings)["tracking"].require_server()
+    return settings.mlflow_url
 
 
 def smoke(settings: Settings) -> Finding:
@@ -219,6 +190,7 @@ def smoke(settings: Settings) -> Finding:
                 version = warehouse.content_version(SCRATCH)
             finally:
                 warehouse.execute(f"DROP TABLE IF EXISTS {SCRATCH}")
+                warehouse.clear_rejects(SCRATCH)
     except PlatformError as error:
         return Finding("smoke", "missing", str(error))
     if (loaded.rows, read, version) != (2, 2, loaded.version):

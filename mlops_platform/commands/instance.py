@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.packages import require_packages
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         The instance.
 
     Raises:
-        PlatformError: Postgres can't be reached.
+        PlatformError: Packages of production are missing, or Postgres can't be reached.
     """
+    require_packages(settings)
     prepare_home(settings)
     import dagster as dg
 

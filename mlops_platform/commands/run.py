@@ -1,4 +1,4 @@
-"""`mlops run`: execute a job in this process, show progress, end with a summary."""
+"""`mlops run`: execute a job here and now, show progress, end with a summary."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dagster._core.events.log import EventLogEntry
     from rich.console import Console
 
+INTERRUPTED = "DagsterExecutionInterruptedError"
+
 
 @dataclass
 class Progress:
@@ -33,35 +35,41 @@ class Progress:
     check_steps: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
     interrupted: bool = False
-    _in_step: list[str] = field(default_factory=list)
-    _made: bool = False
+    _outcomes: dict[str, list[str]] = field(default_factory=dict)
+    _made: set[str] = field(default_factory=set)
 
-    def on_event(self, entry: EventLogEntry, _cursor: str | None = None) -> None:
-        """Take in one event of the run."""
+    def on_entry(self, entry: EventLogEntry, _cursor: str | None = None) -> None:
+        """Take in one entry of the run's log, which may be no event."""
+        if entry.dagster_event is not None:
+            self.on_event(entry.dagster_event)
+
+    def on_event(self, event: DagsterEvent) -> None:
+        """Take in one event of the run; steps may run side by side."""
         import dagster as dg
 
-        event = entry.dagster_event
-        if event is None:
-            return
         if event.event_type is dg.DagsterEventType.STEP_START:
-            self._in_step, self._made = [], False
             self.begun.add(str(event.step_key))
             if self.console.is_terminal:
                 self.console.print(f"  … {event.step_key}", end="\r", style="dim")
         elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
-            self._made = True
+            self._made.add(str(event.step_key))
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             self._on_check(event)
         elif event.event_type is dg.DagsterEventType.STEP_SUCCESS:
             self._on_success(event)
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE:
+            self.begun.add(str(event.step_key))  # its process may have died before it could say so
             error = event.step_failure_data.error
-            self.interrupted |= error is not None and error.cls_name == "DagsterExecutionInterruptedError"
+            self.interrupted |= error is not None and error.cls_name == INTERRUPTED
             said = sentence_of(event)
             # a step that its blocking checks failed has told them already
             if "DagsterAssetCheckFailedError" not in said:
                 self.errors.append(said)
             self.console.print(f"  [red]✗[/] {event.step_key:<42}", highlight=False)
+        elif event.event_type is dg.DagsterEventType.RUN_FAILURE:
+            # between two steps, or with the steps in processes that were ended without a word
+            error = event.job_failure_data.error
+            self.interrupted |= error is not None and error.cls_name == INTERRUPTED
 
     def on_end(self, planned: Iterable[str]) -> None:
         """Name the planned steps that a failure upstream has held back; Dagster has no event for them.
@@ -80,26 +88,27 @@ class Progress:
 
     def _on_check(self, event: DagsterEvent) -> None:
         evaluation = event.asset_check_evaluation_data
+        outcomes = self._outcomes.setdefault(str(event.step_key), [])
         if evaluation.passed:
             self.passed += 1
-            self._in_step.append("passed")
+            outcomes.append("passed")
             return
         name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
         level = evaluation.severity.value.lower()
         why = f" - {evaluation.description}" if evaluation.description else ""
         self.failed.append(f"{name} ({level}){why}")
-        self._in_step.append("failed")
+        outcomes.append("failed")
 
     def _on_success(self, event: DagsterEvent) -> None:
         seconds = event.step_success_data.duration_ms / 1000
         step = str(event.step_key)
         self.seconds[step] = seconds
-        checks = ""
-        if self._in_step:
-            bad = self._in_step.count("failed")
-            if not self._made:
+        checks, outcomes = "", self._outcomes.get(step, [])
+        if outcomes:
+            bad = outcomes.count("failed")
+            if step not in self._made:
                 self.check_steps.add(step)
-            checks = f"{counted(self._in_step.count('passed'), 'check')} passed"
+            checks = f"{counted(outcomes.count('passed'), 'check')} passed"
             checks += f", [yellow]{bad} failed[/]" if bad else ""
         self.console.print(f"  [green]✓[/] {step:<42} {seconds:6.1f} s  {checks}", highlight=False)
 
@@ -122,6 +131,8 @@ def sentence_of(event: DagsterEvent) -> str:
     if data.user_failure_data is not None and data.user_failure_data.description:
         return f"{event.step_key}: {data.user_failure_data.description}"
     error = data.error
+    if error is not None and error.cls_name == "ChildProcessCrashException":
+        return f"{event.step_key}: its process died; the system may have killed it for want of memory."
     while error is not None and error.cause is not None:
         error = error.cause
     message = (error.message if error is not None else "it failed without a message").strip()
@@ -129,7 +140,7 @@ def sentence_of(event: DagsterEvent) -> str:
 
 
 def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: bool = False) -> None:
-    """Execute a job of the graph in this process.
+    """Execute a job of the graph, with its steps where the executor of the settings puts them.
 
     Args:
         settings: What to run on.
@@ -138,8 +149,13 @@ def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: b
         debug: Leave what libraries print on the terminal; else it goes to `logs/run.log` in the home.
 
     Raises:
-        PlatformError: The run failed, the job is unknown, the config does not fit, or another run is at work.
+        PlatformError: The run failed, the job is unknown, the config does not fit, another run is at work, or the
+            executor is Kubernetes.
     """
+    if settings.executor == "k8s":
+        raise PlatformError(
+            "MLOPS_EXECUTOR=k8s is for runs that Dagster launches: use its UI or `dagster job launch`, or unset it."
+        )
     log = None if debug else settings.home / "logs" / "run.log"
     with exclusive(settings), open_instance(settings) as instance, terminal_apart(log) as terminal:
         from rich.console import Console
@@ -155,25 +171,28 @@ def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: b
 
         definition = _job(build_definitions(settings), job)
         progress, run_id = Progress(console), str(uuid.uuid4())
-        instance.add_event_listener(run_id, progress.on_event)
+        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config}
+        tags = {RUN_TAG: "run"}
         console.print(f"Running {job} ({settings.home})", highlight=False)
         try:
-            result = definition.execute_in_process(
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config},
-                instance=instance,
-                run_id=run_id,
-                raise_on_error=False,
-                tags={RUN_TAG: "run"},
-            )
+            if settings.executor == "in_process":
+                instance.add_event_listener(run_id, progress.on_entry)
+                success = definition.execute_in_process(
+                    run_config=quiet, instance=instance, run_id=run_id, raise_on_error=False, tags=tags
+                ).success
+            else:
+                from mlops_platform.commands.run_apart import execute_apart
+
+                success = execute_apart(instance, job, run_id, quiet, tags, progress.on_event)
         except Exception as error:
             raise _as_sentence(error) from error
         progress.on_end(_planned(instance, run_id))
         from mlops_platform.commands.summary import print_summary
 
-        print_summary(console, settings, progress, success=result.success)
+        print_summary(console, settings, progress, success=success)
     if progress.interrupted:
         raise KeyboardInterrupt
-    if not result.success:
+    if not success:
         raise PlatformError(f"The run failed: {'; '.join(progress.problems) or f'see {log}'}")
 
 

@@ -5,13 +5,14 @@ The course of a sync is in ``airbyte_sync``. What it leaves in the warehouse bel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from mlops_platform.errors import AirbyteError
-from mlops_platform.resources.airbyte_sync import Sync
+from mlops_platform.resources.airbyte_sync import RefusedError, Sync, UnavailableError
 from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,12 +135,51 @@ class Airbyte:
             )
         )
 
+    def require(self, connection_ids: Sequence[str]) -> None:
+        """Sees that Airbyte answers, takes the credentials and knows the connections; asks once.
+
+        Args:
+            connection_ids: The connections.
+
+        Raises:
+            AirbyteError: If a setting is missing, or it doesn't.
+        """
+        client = self.client()
+        for connection_id in connection_ids:
+            try:
+                client.connection(connection_id)
+            except RefusedError as error:
+                raise AirbyteError(self.refusal(connection_id, error)) from error
+            except UnavailableError as error:
+                raise AirbyteError(f"{self.name} is away ({error}).") from error
+
+    def refusal(self, connection_id: str, error: RefusedError) -> str:
+        """The sentence for a request that Airbyte refused.
+
+        Args:
+            connection_id: The connection that it was about.
+            error: What Airbyte said.
+        """
+        if error.status in (401, 403):
+            return (
+                f"{self.name} refused the credentials ({error}); check MLOPS_AIRBYTE_CLIENT_ID, "
+                "MLOPS_AIRBYTE_CLIENT_SECRET and MLOPS_AIRBYTE_WORKSPACE_ID."
+            )
+        if error.status is None:
+            return f"{error}; set MLOPS_AIRBYTE_URL to one such as http://airbyte:8000."
+        return (
+            f"{self.name} refused connection {connection_id} ({error}); check "
+            "MLOPS_AIRBYTE_PROJECTS_CONNECTION and MLOPS_AIRBYTE_TAGS_CONNECTION, and that the connection is active."
+        )
+
     @property
     def name(self) -> str:
         """What to call it in a sentence."""
         return "Airbyte Cloud" if self.cloud else f"Airbyte at {self.url}"
 
     def job_url(self, connection_id: str, job_id: int) -> str:
-        """The page of a job in Airbyte's UI: the connection's timeline."""
+        """The page of a job in Airbyte's UI: the connection's timeline, which opens the job's log."""
         base = CLOUD_UI if self.cloud else self.url.rstrip("/")
-        return f"{base}/workspaces/{self.workspace_id}/connections/{connection_id}/timeline?jobId={job_id}"
+        return (
+            f"{base}/workspaces/{self.workspace_id}/connections/{connection_id}/timeline?openLogs=true&jobId={job_id}"
+        )

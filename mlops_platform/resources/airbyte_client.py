@@ -6,7 +6,7 @@ three. When to try again is decided by ``airbyte_sync``. Imported inside functio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import requests
@@ -35,6 +35,22 @@ class OnceClient(AirbyteClient):
         """
         parameters = {"workspaceIds": self.workspace_id, "connectionId": connection_id, "createdAtStart": created_after}
         return list(self._paginated_request("GET", f"{self.rest_api_base_url}/jobs", parameters))
+
+    def _paginated_request(self, *args: Any, **kwargs: Any) -> Sequence[Mapping[str, Any]]:
+        try:
+            return super()._paginated_request(*args, **kwargs)
+        except TypeError as error:  # `data` is null, or no list
+            raise UnavailableError("the answer lists no jobs") from error
+
+    def _refresh_access_token(self) -> None:
+        try:
+            super()._refresh_access_token()
+        except KeyError as error:
+            raise UnavailableError("the answer holds no access token") from error
+
+    def connection(self, connection_id: str) -> Mapping[str, Any]:
+        """Look a connection up."""
+        return self._single_request("GET", f"{self.rest_api_base_url}/connections/{connection_id}")
 
     def _single_request(
         self,
@@ -84,7 +100,9 @@ def _detail(answer: requests.Response) -> str:
         content = answer.json()
     except ValueError:
         return ""
-    found = [content[key] for key in ("title", "detail", "message") if content.get(key)] if content else []
+    if not isinstance(content, dict):
+        return ""
+    found = [content[key] for key in ("title", "detail", "message") if content.get(key)]
     return f" ({': '.join(str(text) for text in found)[:300]})" if found else ""
 
 

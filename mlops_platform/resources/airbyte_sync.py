@@ -78,7 +78,11 @@ class Sync:
             self._job = self._running_job() or self._start()
             return self._see_through(self._job)
         except RefusedError as error:
-            raise AirbyteError(self._refusal(error)) from error
+            if error.status == 404 and self._job is not None:
+                raise AirbyteError(
+                    f"{self._airbyte.name} does not know the sync {self._job} any more ({error}); run it again."
+                ) from error
+            raise AirbyteError(self._airbyte.refusal(self._connection, error)) from error
         finally:
             if not self._over:
                 self._cancel()
@@ -221,16 +225,3 @@ class Sync:
 
     def _url(self, job: int) -> str:
         return self._airbyte.job_url(self._connection, job)
-
-    def _refusal(self, error: RefusedError) -> str:
-        if error.status in (401, 403):
-            return (
-                f"{self._airbyte.name} refused the credentials ({error}); check MLOPS_AIRBYTE_CLIENT_ID, "
-                "MLOPS_AIRBYTE_CLIENT_SECRET and MLOPS_AIRBYTE_WORKSPACE_ID."
-            )
-        if error.status is None:
-            return f"{error}; set MLOPS_AIRBYTE_URL to one such as http://airbyte:8000."
-        return (
-            f"{self._airbyte.name} refused the sync of connection {self._connection} ({error}); check "
-            "MLOPS_AIRBYTE_PROJECTS_CONNECTION and MLOPS_AIRBYTE_TAGS_CONNECTION, and that the connection is active."
-        )

@@ -31,7 +31,7 @@ def dbt_project(settings: Settings) -> PreparedProject:
 
 
 def _choices(settings: Settings) -> dict[str, str]:
-    return {"incremental": "true"} if settings.dbt_incremental else {}
+    return {"merge_above_mb": str(settings.dbt_merge_above_mb)}
 
 
 def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:

@@ -9,11 +9,12 @@ import datetime
 import tempfile
 import threading
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, SecretStr
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.cloud import bigquery
     from google.cloud.bigquery.table import RowIterator
+    from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 
     from mlops_platform.resources.bigquery_client import Place
+
+T = TypeVar("T")
 
 PARTITIONED_BY, CLUSTERED_BY, REJECTS = "created_on", "id", "rejects"
 _HTTP_SECONDS = 60.0
@@ -203,25 +207,12 @@ class BigQueryWarehouse(Warehouse):
         Returns:
             Number of rows.
         """
-        import duckdb
-        import pyarrow as pa
-
-        with written_whole(path) as partial, self._working() as client, self._reader() as reader:
-            rows = self._run(client, query)
-            schema = _arrow_schema(rows)
-            batches = (_without_zones(each, schema) for each in rows.to_arrow_iterable(bqstorage_client=reader))
-            with duckdb.connect() as connection:
-                connection.register("fetched", pa.RecordBatchReader.from_batches(schema, batches))
-                (count,) = connection.execute(
-                    f"COPY (FROM fetched) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
-                ).fetchall()[0]
-        return int(count)
+        with written_whole(path) as partial:
+            return self._read(query, None, lambda rows, reader: _write_parquet(rows, reader, partial))
 
     def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
         """Returns a query's rows as an Arrow table, read through the Storage API."""
-        with self._working() as client, self._reader() as reader:
-            rows = self._run(client, query, params)
-            return rows.to_arrow(bqstorage_client=reader, create_bqstorage_client=False).cast(_arrow_schema(rows))
+        return self._read(query, params, _arrow_table)
 
     def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Returns a query's rows as tuples; for few rows."""
@@ -244,6 +235,28 @@ class BigQueryWarehouse(Warehouse):
         """Lends the tables to a validation that happens where they are."""
         with self._working():
             yield BigQuerySource(self)
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Turns an error that wraps one of BigQuery's into its sentence: SQLAlchemy's, Great Expectations'.
+
+        Raises:
+            WarehouseError: BigQuery's error is among the causes.
+        """
+        from google.api_core.exceptions import GoogleAPICallError
+
+        from mlops_platform.resources.bigquery_client import one_sentence
+
+        try:
+            yield
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, GoogleAPICallError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            with one_sentence(self._place()):
+                raise cause from None
 
     @contextmanager
     def _working(self) -> Iterator["bigquery.Client"]:
@@ -285,6 +298,23 @@ class BigQueryWarehouse(Warehouse):
                 return job.result(retry=self._retry(), job_retry=None, timeout=self.timeout + _HTTP_SECONDS)
 
         return self._retry()(run)()  # a job that failed has done nothing, and may run anew
+
+    def _read(
+        self, query: str, params: Sequence[object] | None, take: Callable[["RowIterator", "BigQueryReadClient"], T]
+    ) -> T:
+        """Runs a query and takes its rows through the Storage API, again from its result if that breaks."""
+        with self._working() as client, self._reader() as reader:
+            rows = self._run(client, query, params)
+
+            def again() -> "RowIterator":
+                job: Any = client.get_job(
+                    str(rows.job_id), location=rows.location, retry=self._retry(), timeout=_HTTP_SECONDS
+                )
+                return job.result(retry=self._retry())
+
+            readings = chain([rows], iter(again, None))
+            # Google's client tries a session of the Storage API once
+            return self._retry()(lambda: take(next(readings), reader))()
 
     def _upload(
         self, local: DuckDBWarehouse, folder: Path, table: str, columns: Mapping[str, str], rejected: int
@@ -448,6 +478,39 @@ def _arrow_schema(rows: "RowIterator") -> "pa.Schema":
     if strange:
         raise WarehouseError(f"BigQuery's column {strange[0]} has a type that the platform doesn't read: cast it.")
     return pa.schema([(name, kinds[str(kind)]) for name, kind in named])
+
+
+def _arrow_table(rows: "RowIterator", reader: "BigQueryReadClient") -> "pa.Table":
+    return rows.to_arrow(bqstorage_client=reader, create_bqstorage_client=False).cast(_arrow_schema(rows))
+
+
+def _write_parquet(rows: "RowIterator", reader: "BigQueryReadClient", path: Path) -> int:
+    """Writes rows as they come; what breaks while they come is raised as it is, and not as an error of DuckDB's."""
+    import duckdb
+    import pyarrow as pa
+
+    schema = _arrow_schema(rows)
+    broken: list[Exception] = []
+
+    def batches() -> "Iterator[pa.RecordBatch]":
+        try:
+            for each in rows.to_arrow_iterable(bqstorage_client=reader):
+                yield _without_zones(each, schema)
+        except Exception as error:
+            broken.append(error)
+            raise
+
+    with duckdb.connect() as connection:
+        connection.register("fetched", pa.RecordBatchReader.from_batches(schema, batches()))
+        try:
+            (count,) = connection.execute(
+                f"COPY (FROM fetched) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+            ).fetchall()[0]
+        except duckdb.Error:
+            if broken:
+                raise broken[0] from None
+            raise
+    return int(count)
 
 
 def _without_zones(batch: "pa.RecordBatch", schema: "pa.Schema") -> "pa.RecordBatch":

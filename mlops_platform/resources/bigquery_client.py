@@ -40,6 +40,8 @@ _TRANSIENT_REASONS = {
     "jobInternalError",
     "jobRateLimitExceeded",
 }
+# service.thing.verb; a role and an address of Google's look alike
+_PERMISSION = r"(?<![/\w])(?:bigquery|resourcemanager|serviceusage)\.(?!googleapis)[A-Za-z]+\.[A-Za-z]+"
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 30.0
 _HOW_TO_LOG_IN = "set MLOPS_BIGQUERY_KEYFILE or MLOPS_BIGQUERY_CREDENTIALS, or provide Application Default Credentials"
 
@@ -119,6 +121,8 @@ def transient(error: BaseException) -> bool:
         reasons = {str(each.get("reason")) for each in error.errors or () if isinstance(each, dict)}
         if reasons & _TRANSIENT_REASONS:
             return True
+        if reasons and error.response is None:
+            return False  # a job's own error: Google's client makes a 500 of each reason that it doesn't know
         return isinstance(error, exceptions.TooManyRequests | exceptions.ServerError)
     if isinstance(error, requests.exceptions.SSLError):
         return False
@@ -188,13 +192,15 @@ def _sentence(error: Exception, place: Place, *, tried: bool) -> str:
         )
     if tried:
         return f"BigQuery could not serve {place}, and not after several tries either ({said}); run again later."
-    if isinstance(error, auth_exceptions.GoogleAuthError):
+    if isinstance(error, auth_exceptions.GoogleAuthError | exceptions.Unauthorized):
         return f"BigQuery's credentials for {place} are not accepted ({said}); {_HOW_TO_LOG_IN}."
     if isinstance(error, exceptions.Forbidden):
-        permission = re.search(r"\b(?:bigquery|resourcemanager|serviceusage)\.[A-Za-z.]+[A-Za-z]", said)
-        if permission:
+        permission = re.search(_PERMISSION, said)
+        table = re.search(r"permission to query table (\S+?),? ", f"{said} ")
+        if permission or table:
+            missing = permission[0] if permission else f"bigquery.tables.getData on {table[1]}"  # type: ignore[index]
             return (
-                f"BigQuery refused access to {place}: the permission {permission[0]} is missing; grant the service "
+                f"BigQuery refused access to {place}: the permission {missing} is missing; grant the service "
                 "account a role that holds it."
             )
         return f"BigQuery refused access to {place} ({said}); check the service account's roles."

@@ -133,7 +133,7 @@ class Dbt(dg.ConfigurableResource, ABC):
     """What runs dbt for the graph."""
 
     @abstractmethod
-    def build(self, select: Sequence[str], *, full_refresh: bool = False, since: str | None = None) -> BuildResult:
+    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
         """Run `dbt build` for exactly these models and tests, in dbt's order.
 
         A model or test that fails doesn't raise: see the statuses.
@@ -141,7 +141,6 @@ class Dbt(dg.ConfigurableResource, ABC):
         Args:
             select: Fully qualified names of dbt nodes.
             full_refresh: Build incremental models whole.
-            since: Leave out of an incremental build what is before this day (UTC, as 2024-01-31).
 
         Raises:
             TransformError: dbt stopped before it ran anything.
@@ -174,14 +173,13 @@ class DbtRunner(Dbt):
             secrets=secrets or DbtSecrets(),
         )
 
-    def build(self, select: Sequence[str], *, full_refresh: bool = False, since: str | None = None) -> BuildResult:
+    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
         """Run `dbt build` in this process; see `Dbt.build`."""
         from dbt.cli.main import dbtRunner
 
         lines: list[str] = []
         runner = dbtRunner(callbacks=[lambda event: _keep_line(event, lines)])
-        variables = {**self.variables, **({"since": since} if since else {})}
-        options = _options(Path(self.project_dir), Path(self.target_path), self.target, variables)
+        options = _options(Path(self.project_dir), Path(self.target_path), self.target, self.variables)
         # no JSON: the artifacts would tell what the result tells, for 0.3 s
         arguments = ["build", *options, "--no-write-json", "--indirect-selection", "empty"]
         if full_refresh:

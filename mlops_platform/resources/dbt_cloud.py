@@ -29,24 +29,23 @@ class DbtCloudRunner(Dbt):
     """
 
     workspace: dg.ResourceDependency[DbtCloudWorkspace]
-    variables: dict[str, str] = Field(default={}, description="dbt variables for all runs, such as `incremental`.")
+    variables: dict[str, str] = Field(default={}, description="dbt variables for all runs, such as `merge_above_mb`.")
     timeout: float = Field(default=3600.0, gt=0, description="Seconds after which a run is cancelled.")
 
     def __repr_args__(self) -> list[tuple[str, object]]:
         return [("timeout", self.timeout)]  # dagster-dbt's workspace would print its token
 
-    def build(self, select: Sequence[str], *, full_refresh: bool = False, since: str | None = None) -> BuildResult:
+    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
         """Run `dbt build` in dbt Cloud for exactly these models and tests; see `Dbt.build`.
 
         Raises:
             TransformError: dbt Cloud can't be reached, or the run gave no results or was cancelled.
         """
-        variables = {**self.variables, **({"since": since} if since else {})}
         arguments = ["build", "--indirect-selection", "empty", "--select", *select]
         if full_refresh:
             arguments.append("--full-refresh")
-        if variables:
-            arguments += ["--vars", json.dumps(variables, sort_keys=True)]
+        if self.variables:
+            arguments += ["--vars", json.dumps(self.variables, sort_keys=True)]
         with self._sentences():
             handler = DbtCloudJobRunHandler.run(self._job_id(), arguments, self.workspace.get_client())
         run = self._wait(handler)

@@ -21,11 +21,12 @@ def is_postgres(url: str) -> bool:
     return url.startswith("postgres")
 
 
-def parsed(url: str) -> "URL":
+def parsed(url: str, seconds: int = CONNECT_SECONDS) -> "URL":
     """Read an address, with a bound on the wait for its server.
 
     Args:
         url: postgresql+psycopg2://user:password@host:port/database.
+        seconds: The bound, unless the address has its own.
 
     Raises:
         PlatformError: It is no such address.
@@ -43,9 +44,7 @@ def parsed(url: str) -> "URL":
             "MLOPS_POSTGRES_URL is no address of the form postgresql://user:password@host:port/database: mend it, "
             "and write signs such as @ or / in the password as %40 or %2F."
         ) from None
-    return (
-        made if "connect_timeout" in made.query else made.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
-    )
+    return made if "connect_timeout" in made.query else made.update_query_dict({"connect_timeout": str(seconds)})
 
 
 def shown(url: str) -> str:
@@ -53,20 +52,21 @@ def shown(url: str) -> str:
     return parsed(url).set(query={}).render_as_string(hide_password=True) if is_postgres(url) else url
 
 
-def require_postgres(url: str, *, create_schema: str | None = None) -> None:
+def require_postgres(url: str, *, create_schema: str | None = None, seconds: int = CONNECT_SECONDS) -> None:
     """See that the server answers and lets the user in.
 
     Args:
         url: Its address.
         create_schema: A schema that is made where it is missing.
+        seconds: How long to wait for each address of the host.
 
     Raises:
-        PlatformError: It doesn't, after at most about 10 s for each address of the host.
+        PlatformError: It doesn't.
     """
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
-    engine = _engine(url)
+    engine = _engine(url, seconds)
     try:
         with engine.begin() as connection:
             connection.execute(text("select 1"))
@@ -125,11 +125,11 @@ def advisory_lock(url: str, name: str) -> Iterator[None]:
         engine.dispose()
 
 
-def _engine(url: str) -> "Engine":
+def _engine(url: str, seconds: int = CONNECT_SECONDS) -> "Engine":
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
-    return create_engine(parsed(url), poolclass=NullPool)
+    return create_engine(parsed(url, seconds), poolclass=NullPool)
 
 
 def _key(name: str) -> int:

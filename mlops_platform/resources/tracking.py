@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform.errors import ModelError
+from mlops_platform.settings import without_password
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,12 +77,12 @@ class MlflowTracking(dg.ConfigurableResource):
         try:
             # MLflow's own client would try for minutes; what is not reachable now is said now
             answer = requests.get(f"{self.tracking_uri.rstrip('/')}/health", timeout=SERVER_SECONDS)
-            said = f"status {answer.status_code}" if answer.status_code >= 500 else None
+            said = f"status {answer.status_code}" if not answer.ok else None
         except requests.RequestException as error:
             said = type(error).__name__
         if said:
             raise ModelError(
-                f"The MLflow server {_without_password(self.tracking_uri)} does not answer ({said}): start it, or set "
+                f"The MLflow server {without_password(self.tracking_uri)} does not answer ({said}): start it, or set "
                 "MLOPS_MLFLOW_URI to its address."
             )
 
@@ -364,11 +365,6 @@ class MlflowTracking(dg.ConfigurableResource):
                 f"Version {version} of model {MODEL_NAME} cannot be loaded ({type(error).__name__}: "
                 f"{(str(error).splitlines() or ['no message'])[0]}): materialize trained_model again."
             ) from error
-
-
-def _without_password(uri: str) -> str:
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _plain(version: "MlflowModelVersion") -> RegisteredVersion:

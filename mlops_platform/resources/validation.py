@@ -19,6 +19,7 @@ from great_expectations.expectations.registry import get_expectation_impl
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.suites import ID, Expectation, Outcome
+from mlops_platform.resources.validation_engine import add_database
 from mlops_platform.resources.validation_sources import ValidationSource
 
 EXAMPLES = 5
@@ -66,6 +67,8 @@ def evaluate(
     try:
         asked = gx.ExpectationSuite(name=suite, expectations=expectations)
         result = _validate(asked, source, table, with_ids=with_ids)
+    except PlatformError:
+        raise
     except Exception as error:
         raise PlatformError(
             f"Great Expectations could not check {source.schema}.{table} ({_sentence(error)}): mend the table or the "
@@ -101,9 +104,7 @@ def _validate(suite: Any, source: ValidationSource, table: str, *, with_ids: boo
         ),
     )
     with source.engine_arguments() as engine:
-        database = context.data_sources.add_sql(
-            "warehouse", connection_string=engine.url, create_temp_table=False, kwargs=dict(engine.options)
-        )
+        database = add_database(context, engine)
         asset = database.add_table_asset(table, table_name=table, schema_name=source.schema)
         batch = asset.add_batch_definition_whole_table("whole").get_batch()
         return batch.validate(
@@ -160,9 +161,9 @@ def _exception(info: Mapping[str, Any]) -> str | None:
 
 
 def _sentence(problem: object) -> str:
-    """Reduce a message to its first line, without the class of the database's error."""
+    """Reduce a message to its first line, without the class of the database's error and the request it answers."""
     lines = str(problem or "").strip().splitlines() or ["no message"]
-    return _cut(re.sub(r"^\((_?duckdb|google)\.[\w.]+\) ", "", lines[0]))
+    return _cut(re.sub(r"^\((_?duckdb|google)\.[\w.]+\) (\d{3} (GET|POST) \S+: )?", "", lines[0]))
 
 
 def _plain(value: Any) -> Any:

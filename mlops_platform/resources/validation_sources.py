@@ -27,7 +27,7 @@ class ValidationSource(ABC):
 
     schema: str
     # what SQLAlchemy's reflection calls a type, where DuckDB calls it otherwise
-    type_names: Mapping[str, str] = {}
+    type_names: Mapping[str, str]
 
     @abstractmethod
     def columns(self, table: str) -> set[str]:
@@ -56,6 +56,8 @@ class ValidationSource(ABC):
 
 class DuckDBSource(ValidationSource):
     """A schema of an open DuckDB connection, which stays its owner's."""
+
+    type_names: Mapping[str, str] = {"LargeBinary": "BLOB"}
 
     def __init__(self, connection: "duckdb.DuckDBPyConnection", schema: str) -> None:
         self._connection, self.schema = connection, schema
@@ -105,6 +107,7 @@ class BigQuerySource(ValidationSource):
         "Boolean": "BOOLEAN",
         "Date": "DATE",
         "DATETIME": "TIMESTAMP",
+        "BINARY": "BLOB",
     }
 
     def __init__(self, warehouse: "BigQueryWarehouse") -> None:
@@ -118,8 +121,8 @@ class BigQuerySource(ValidationSource):
 
     @contextmanager
     def engine_arguments(self) -> Iterator[EngineArguments]:
-        """Lends the warehouse's client."""
-        with self._warehouse.connect() as client:
+        """Lends the warehouse's client; what BigQuery refuses comes out as the warehouse says it."""
+        with self._warehouse.connect() as client, self._warehouse.refusals():
             url = f"bigquery://{self._warehouse.project}/{self.schema}?user_supplied_client=true"
             # a few rows come back: not worth a second connection, to the Storage API
             yield EngineArguments(url, {"connect_args": {"client": client, "prefer_bqstorage_client": False}})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, Protocol
@@ -71,15 +72,19 @@ def _look(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bo
     absent = [table for table in TABLES if not partitions[table]]
     if absent:  # a run would only fail on it
         return dg.SkipReason(f"The warehouse has no table {' and '.join(absent)}.")
-    before = json.loads(context.cursor) if context.cursor else {"requests": 0, "tables": {}}
-    after: dict[str, Any] = {"requests": before["requests"], "tables": {}}
+    try:
+        requests, known = _remembered(context.cursor)
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error):
+        context.log.warning("The cursor is none of this sensor: the tables are looked at as for the first time.")
+        requests, known = 0, {}
+    after: dict[str, Any] = {"requests": requests, "tables": {}}
     changes: dict[str, Change] = {}
     for table in TABLES:
-        kept = before["tables"].get(table)
-        found = change(Memory(**kept["memory"]) if kept else None, partitions[table])
+        memory, seen = known.get(table, (None, None))
+        found = change(memory, partitions[table])
         loaded = _last_load(context.instance, table)
         after["tables"][table] = {"memory": asdict(Memory.of(partitions[table])), "load": loaded and loaded[0]}
-        if found is not None and not _is_own(loaded, kept and kept["load"], warehouse, table):
+        if found is not None and not _is_own(loaded, seen, warehouse, table):
             changes[table] = found
     if not changes:
         context.update_cursor(json.dumps(after, sort_keys=True))
@@ -96,6 +101,17 @@ def _look(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bo
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=run_key, tags=_tags(changes))], cursor=cursor, asset_events=events
     )
+
+
+def _remembered(cursor: str | None) -> tuple[int, dict[str, tuple[Memory, int | None]]]:
+    """How many runs were asked for, and each table's memory with the load that was seen; whatever it raises is odd."""
+    if not cursor:
+        return 0, {}
+    kept = json.loads(cursor)
+    known = {table: (Memory(**each["memory"]), each["load"]) for table, each in kept["tables"].items()}
+    for memory, _ in known.values():
+        memory.states()  # a damaged one raises here
+    return int(kept["requests"]), known
 
 
 def _is_loading(instance: dg.DagsterInstance, table: str) -> bool:

@@ -14,6 +14,7 @@ from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.expectations import ExpectationsEngine
 from mlops_platform.resources.values import JsonValues
 from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.settings import GX_ROOT_DIR
 from mlops_platform_tests.checks.corruptions import TABLES
 
@@ -46,15 +47,16 @@ class Ran:
 
 
 class Graph:
-    """A table, the checks of its suite and an asset downstream, on a warehouse of their own."""
+    """A table, the checks of its suite and an asset downstream, on a warehouse (by default one of their own)."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, warehouse: Warehouse | None = None) -> None:
         self.home = home
-        self.warehouse = DuckDBWarehouse(path=str(home / "warehouse.duckdb"))
+        self.warehouse = warehouse or DuckDBWarehouse(path=str(home / "warehouse.duckdb"))
         self.datasets = DatasetStore(base_dir=str(home / "datasets"))
+        self.expectations = ExpectationsEngine(docs_dir=str(home / "docs"), docs_url="http://127.0.0.1:3080")
         self.resources = {
             "warehouse": self.warehouse,
-            "expectations": ExpectationsEngine(docs_dir=str(home / "docs"), docs_url="http://127.0.0.1:3080"),
+            "expectations": self.expectations,
             "datasets": self.datasets,
             "io_manager": JsonValues(base_dir=str(home / "values")),
         }

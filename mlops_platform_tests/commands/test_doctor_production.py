@@ -81,6 +81,7 @@ def test_what_cannot_be_reached_is_named_and_no_secret_is_printed(tmp_path: Path
         "doctor",
         MLOPS_ENV="production",
         MLOPS_AIRBYTE_URL="http://127.0.0.1:1",
+        MLOPS_AIRBYTE_WORKSPACE_ID="w",
         MLOPS_AIRBYTE_CLIENT_ID="us",
         MLOPS_AIRBYTE_PROJECTS_CONNECTION="a",
         MLOPS_AIRBYTE_TAGS_CONNECTION="b",
@@ -91,8 +92,10 @@ def test_what_cannot_be_reached_is_named_and_no_secret_is_printed(tmp_path: Path
         **SECRETS,
     )
     assert answer.returncode == 1
-    assert answer.stdout.count("cannot be reached (ConnectionError)") == 3
-    assert "127.0.0.1:1/dagster does not let us in" in answer.stdout
+    assert "Airbyte at http://127.0.0.1:1 is away" in answer.stdout
+    assert "accounts/7/ cannot be reached (ConnectionError)" in answer.stdout
+    assert "The MLflow server http://127.0.0.1:1 does not answer (ConnectionError)" in answer.stdout
+    assert "@127.0.0.1:1/dagster cannot be used" in answer.stdout
     assert "hidden" not in answer.stdout + answer.stderr
 
 
@@ -101,6 +104,7 @@ def test_a_connection_that_airbyte_does_not_know_is_named(airbyte: str) -> None:
         return Settings(
             env="production",
             airbyte_url=airbyte,
+            airbyte_workspace_id="w",
             airbyte_client_id="us",
             airbyte_client_secret=SecretStr("them"),
             airbyte_projects_connection="known",
@@ -108,10 +112,10 @@ def test_a_connection_that_airbyte_does_not_know_is_named(airbyte: str) -> None:
         )
 
     found = _finding("Airbyte", settings("known"))
-    assert (found.state, found.detail) == ("ok", f"{airbyte}/api/public/v1, both connections are there")
+    assert (found.state, found.detail) == ("ok", f"Airbyte at {airbyte}, both connections are there")
     found = _finding("Airbyte", settings("lost"))
     assert found.state == "missing"
-    assert "connections/lost answers HTTP 404" in found.detail
+    assert "refused connection lost" in found.detail
     assert "MLOPS_AIRBYTE_TAGS_CONNECTION" in found.detail
 
 

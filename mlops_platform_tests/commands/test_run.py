@@ -36,7 +36,7 @@ def _watched(*assets: dg.AssetsDefinition | dg.AssetChecksDefinition) -> tuple[P
     )
     run_id = "11111111-2222-3333-4444-555555555555"
     with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_event_listener(run_id, progress.on_event)
+        instance.add_event_listener(run_id, progress.on_entry)
         result = defs.resolve_job_def("all_of_it").execute_in_process(
             instance=instance, run_id=run_id, raise_on_error=False
         )
@@ -110,6 +110,28 @@ def test_a_step_that_makes_its_table_and_checks_it_counts_as_the_table() -> None
     assert set(progress.seconds) == {"table"}
     assert progress.check_steps == set()
     assert "1 check passed" in printed
+
+
+def test_steps_side_by_side_keep_their_own_checks() -> None:
+    @dg.asset
+    def table() -> None:
+        pass
+
+    @dg.asset_check(asset=table)
+    def fine() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    @dg.asset(deps=[table])
+    def another() -> None:
+        pass
+
+    one_by_one, events, printed = _watched(table, another, fine)
+    again = io.StringIO()
+    at_once = Progress(Console(file=again, width=200, force_terminal=False))
+    for event in sorted(events, key=lambda each: each.event_type is dg.DagsterEventType.STEP_SUCCESS):
+        at_once.on_event(event)
+    assert at_once.check_steps == one_by_one.check_steps == {"table_fine"}
+    assert sorted(again.getvalue().splitlines()) == sorted(printed.splitlines())
 
 
 def test_an_unknown_job_is_a_sentence() -> None:

@@ -140,7 +140,7 @@ def test_both_are_loaded_as_the_csv_loader_would_load_them(world: World, tmp_pat
     assert found["dagster/row_count"] == found["airbyte_rows"] == rows == job.rows
     assert found["airbyte_bytes"] == 100 * rows
     assert found["airbyte_job"] == (
-        f"{world.double.url}/workspaces/{WORKSPACE}/connections/{PROJECTS}/timeline?jobId={job.number}"
+        f"{world.double.url}/workspaces/{WORKSPACE}/connections/{PROJECTS}/timeline?openLogs=true&jobId={job.number}"
     )
     assert (found["rejected_rows"], found["airbyte_joined"]) == (0, False)
     assert "| id | created_on | title | description |" in found["preview"]
@@ -170,7 +170,7 @@ def test_the_same_content_synced_again_is_the_same_data_version(world: World) ->
 def test_the_declaration_is_that_of_the_csv_loader() -> None:
     for ours, theirs in zip(build_airbyte_assets("", ""), build_ingest_assets("", "", 1.0), strict=True):
         (a,), (b,) = ours.specs, theirs.specs
-        assert a.kinds == {"airbyte"}
+        assert a.kinds == {"airbyte", "duckdb"}
         assert (a.key, a.group_name, a.owners, a.description) == (b.key, b.group_name, b.owners, b.description)
         assert a.metadata["dagster/column_schema"] == b.metadata["dagster/column_schema"]
         assert ours.op.pool == theirs.op.pool == "warehouse"
@@ -465,7 +465,10 @@ def test_airbyte_cloud_by_its_own_workspace(world: World, monkeypatch: pytest.Mo
 
     cloud = world.airbyte(cloud=True, url="")
     assert cloud.client().rest_api_base_url == "https://api.airbyte.com/v1"
-    assert cloud.job_url("c", 7) == f"https://cloud.airbyte.com/workspaces/{WORKSPACE}/connections/c/timeline?jobId=7"
+    assert (
+        cloud.job_url("c", 7)
+        == f"https://cloud.airbyte.com/workspaces/{WORKSPACE}/connections/c/timeline?openLogs=true&jobId=7"
+    )
     # the address of the cloud is a constant of dagster-airbyte: replaced, the rest of the way is the real one
     monkeypatch.setattr(AirbyteCloudWorkspace, "rest_api_base_url", f"{world.double.url}/v1")
     assert cloud.sync(PROJECTS).rows

@@ -1,7 +1,8 @@
 """dbt's target `bigquery` on the emulator: whole tables, and merges after which a table is what a whole one would be.
 
 The emulator runs SQL in DuckDB and bills nothing: that a merge reads only the partitions it should is not shown here,
-only that it leaves the others alone.
+only that its SQL names their days and that it leaves the others alone. When a partition changed is told by the
+launcher, in place of BigQuery.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,7 +23,8 @@ from mlops_platform.settings import DBT_PROJECT_DIR, Settings
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT, Emulator
 
 RAW = """
-    create table {0}.projects (id int64, created_on timestamp, title string, description string);
+    create table {0}.projects (id int64, created_on timestamp, title string, description string)
+        partition by date(created_on);
     create table {0}.tags (id int64, tag string);
     insert into {0}.projects values
         (1, timestamp '2024-01-01 10:00:00', 'a', 'x'), (2, timestamp '2024-01-02 10:00:00', 'b', 'x'),
@@ -38,6 +41,12 @@ CHANGES = """
     delete from {0}.projects where id = 4;
     insert into {0}.projects values (6, timestamp '2024-01-06 10:00:00', 'f', 'x');
 """
+# what the tables hold, said in another way than the models say it
+WHOLE = {
+    "labeled_projects": "select p.*, t.tag from {0}.projects p join {0}.tags t using (id) where t.tag is not null",
+    "unlabeled_projects": "select * from {0}.projects where id not in (select id from {0}.tags where tag is not null)",
+}
+ROUNDS = 8
 MODELS = ("labeled_projects", "unlabeled_projects")
 
 
@@ -75,6 +84,21 @@ class Course:
         result = runner.build(["mlops_course"], **options)
         return {node.unique_id.split(".")[2]: node.status for node in result.nodes}
 
+    def build_models(self, project: PreparedProject, **options: Any) -> None:
+        """Build the models without their tests, which takes a fraction of the time."""
+        runner = DbtRunner.of(project, bigquery_secrets(self.settings.bigquery_credentials))
+        result = runner.build([f"mlops_course.{model}" for model in MODELS], **options)
+        assert [node.status for node in result.nodes] == ["success"] * 2, result.nodes
+
+    def watermark(self) -> str | None:
+        return self.client.get_table(f"{PROJECT}.{self.dataset}.labeled_projects").labels.get("merged_until")
+
+    def merges(self, model: str) -> list[str]:
+        """The MERGE statements into a model, newest first, as the warehouse ran them."""
+        texts = [getattr(job, "query", "") for job in self.client.list_jobs(all_users=True)]
+        table = f"`{PROJECT}`.`{self.dataset}`.`{model}`"
+        return [text for text in texts if f"merge into {table}" in text]
+
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
         return {model: self.run(f"select * from {{0}}.{model} order by id") for model in MODELS}
 
@@ -105,7 +129,7 @@ def test_whole_tables_and_their_tests(course: Course) -> None:
 
 
 def test_merges_leave_what_a_whole_build_would(course: Course) -> None:
-    merging = course.project(incremental="true")
+    merging = course.project(merge_above_mb="0")
     assert _passed(course.build(merging))
     course.run(CHANGES)
     assert _passed(course.build(merging))
@@ -122,19 +146,74 @@ def test_merges_leave_what_a_whole_build_would(course: Course) -> None:
     assert course.tables() == merged
 
 
-def test_a_day_prunes_and_a_full_refresh_does_not(course: Course) -> None:
-    merging = course.project(incremental="true")
+def test_a_merge_touches_changed_days_alone(course: Course) -> None:
+    merging = course.project(merge_above_mb="0")
     assert _passed(course.build(merging))
+    assert course.watermark() is None
+    assert _passed(course.build(merging))  # the first merge has no watermark, and looks at all days
+    assert course.watermark()
     # marks that only a build that touches the row takes away
     course.run("update {0}.labeled_projects set title = 'mark' where true")
-    course.run("insert into {0}.projects values (7, timestamp '2024-01-03 11:00:00', 'g', 'x')")
-    course.run("update {0}.tags set tag = null where id = 3; insert into {0}.tags values (7, 'mlops')")
-    assert _passed(course.build(merging, since="2024-01-03"))
+    course.run("update {0}.tags set tag = 'mlops' where id = 3")
+    assert _passed(course.build(merging))
     rows = course.tables()["labeled_projects"]
-    assert [(row[0], row[2]) for row in rows] == [(1, "mark"), (2, "mark"), (7, "g")]
-    assert _passed(course.build(merging, since="2024-01-03", full_refresh=True))
-    rows = course.tables()["labeled_projects"]
-    assert [(row[0], row[2]) for row in rows] == [(1, "a"), (2, "b"), (7, "g")]
+    assert [(row[0], row[2], row[4]) for row in rows] == [(1, "mark", "mlops"), (2, "mark", "other"), (3, "c", "mlops")]
+    last = course.merges("labeled_projects")[0]
+    assert last.count("timestamp '2024-01-03 00:00:00+00'") == 2  # in the join, and in what deletes
+    assert "2024-01-02" not in last
+    assert "2024-01-04" not in last
+    assert _passed(course.build(merging))
+    assert "(false)" in course.merges("labeled_projects")[0]
+    assert _passed(course.build(merging, full_refresh=True))
+    assert [row[2] for row in course.tables()["labeled_projects"]] == ["a", "b", "c"]
+    assert course.watermark() is None
+
+
+def _changes(random: Random, number: int) -> str:
+    """A few changes of every kind, to rows of any of twelve days and of none."""
+
+    def day() -> str:
+        return random.choice([f"timestamp '2024-02-{random.randint(1, 12):02} 23:59:59.999999'"] * 9 + ["null"])
+
+    def one() -> int:
+        return random.randint(1, 30)
+
+    kinds = [
+        lambda: f"update {{0}}.projects set title = 'edit {number}' where id = {one()}",
+        lambda: f"update {{0}}.projects set created_on = {day()} where id = {one()}",
+        lambda: f"delete from {{0}}.projects where id = {one()}",
+        lambda: f"insert into {{0}}.projects values ({100 * (number + 1) + one()}, {day()}, 'late', 'x')",
+        lambda: f"update {{0}}.tags set tag = null where id = {one()}",
+        lambda: f"update {{0}}.tags set tag = 'mlops' where id = {one()}",
+        lambda: f"delete from {{0}}.tags where id = {one()}",
+    ]
+    return ";".join(kind() for kind in random.sample(kinds, 3))
+
+
+def test_random_changes_are_merged_exactly(course: Course) -> None:
+    random = Random(3)  # noqa: S311
+    course.run("delete from {0}.projects where true; delete from {0}.tags where true")
+    course.run(
+        "insert into {0}.projects select i, timestamp_add(timestamp '2024-02-01', interval mod(i, 12) day), 'a', 'x' "
+        "from unnest(generate_array(1, 30)) as i"
+    )
+    course.run(
+        "insert into {0}.tags select i, if(mod(i, 2) = 0, 'other', null) from unnest(generate_array(1, 28)) as i"
+    )
+    merging = course.project(merge_above_mb="0")
+    for _ in range(2):
+        course.build_models(merging)
+    pruned = 0
+    for number in range(ROUNDS):
+        course.run(_changes(random, number))
+        course.build_models(merging)
+        for model, expected in WHOLE.items():
+            assert course.tables()[model] == course.run(expected + " order by id"), (number, model)
+            pruned += " between timestamp " in course.merges(model)[0] or "(false)" in course.merges(model)[0]
+    assert pruned == 2 * ROUNDS
+    merged = course.tables()
+    course.build_models(course.project())
+    assert course.tables() == merged
 
 
 def test_the_key_is_dbts_alone_and_is_written_nowhere(course: Course) -> None:

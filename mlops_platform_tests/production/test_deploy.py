@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from dagster._config import process_config, resolve_to_config_type
+from dagster._core.instance.config import dagster_instance_config
+from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 
 from mlops_platform.settings import PROJECT_ROOT, Settings
@@ -117,6 +120,43 @@ def test_kubernetes_runs_by_the_same_limits() -> None:
 
 def _deployment_images(helm: dict[str, Any]) -> list[dict[str, str]]:
     return [each["image"] for each in helm["dagster-user-deployments"]["deployments"]]
+
+
+def _snake(values: Any) -> Any:
+    """The chart writes Dagster's own names of what its values call in camel case."""
+    if not isinstance(values, dict):
+        return values
+    return {re.sub("([A-Z])", r"_\1", key).lower(): _snake(value) for key, value in values.items()}
+
+
+def test_dagster_takes_the_instance_of_the_values(tmp_path: Path) -> None:
+    """A key that Dagster does not know is an error there, and so would the webserver's pod be."""
+    helm = _yaml("helm-values.yaml")
+    retention = _snake(helm["retention"])
+    assert retention.pop("enabled")
+    instance = {
+        "run_monitoring": _snake(helm["dagsterDaemon"]["runMonitoring"]),
+        "run_retries": _snake(helm["dagsterDaemon"]["runRetries"]),
+        "telemetry": helm["telemetry"],
+        "retention": retention,
+    }
+    # the chart appends these keys to the ones it writes: one that is there twice is no YAML
+    assert not set(instance) & set(helm["additionalInstanceConfig"])
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({**instance, **helm["additionalInstanceConfig"]}))
+    loaded, _ = dagster_instance_config(str(tmp_path))
+    assert loaded["run_queue"] == _yaml("dagster.yaml")["run_queue"]
+
+
+def test_the_launcher_takes_its_values() -> None:
+    launcher = _snake(_yaml("helm-values.yaml")["runLauncher"]["config"]["k8sRunLauncher"])
+    names = {
+        "service_account_name": "dagster",
+        "instance_config_map": "dagster-instance",
+        "postgres_password_secret": _yaml("helm-values.yaml")["global"]["postgresqlSecretName"],
+        "dagster_home": "/opt/dagster/dagster_home",
+    }
+    taken = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), {**names, **launcher})
+    assert taken.success, taken.errors
 
 
 def test_kubernetes_takes_the_job_of_a_run() -> None:

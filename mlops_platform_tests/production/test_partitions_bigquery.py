@@ -1,7 +1,7 @@
 """Partitions as INFORMATION_SCHEMA tells them, on the emulator.
 
-The emulator's PARTITIONS gives no time of change of its own for each partition; what the sensor makes of times is
-tested without BigQuery.
+The emulator's PARTITIONS gives times of change that the launcher makes up; what the sensor makes of times is tested
+without BigQuery.
 """
 
 from __future__ import annotations

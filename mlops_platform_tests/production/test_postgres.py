@@ -24,6 +24,7 @@ from mlops_platform.ml.tuning import TuningResult, tune
 from mlops_platform.resources.postgres import advisory_lock
 from mlops_platform.resources.studies import StudyStore
 from mlops_platform.settings import PROJECT_ROOT, Settings
+from mlops_platform_tests import retained
 from mlops_platform_tests.ml.corpus import made_up
 
 if TYPE_CHECKING:
@@ -93,6 +94,14 @@ def test_a_run_is_stored_in_postgres_and_the_password_nowhere(postgres: Server, 
     # another process finds it there
     with open_instance(settings) as instance:
         assert instance.get_run_by_id(result.run_id) is not None
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_pruning_old_runs_changes_no_answer(postgres: Server, settings: Settings, changes: bool) -> None:
+    with open_instance(settings) as instance:
+        retained.fill_and_prune(instance, changes=changes)
+        left = {run.run_id for run in instance.get_runs()}
+    assert {run_id for (run_id,) in postgres.query(_url(settings), "select distinct run_id from event_logs")} == left
 
 
 @contextmanager
