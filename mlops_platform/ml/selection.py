@@ -179,25 +179,28 @@ def choose(
     free = np.array([i for i in np.argsort(ids) if int(ids[i]) not in out and int(ids[i]) not in known], dtype=np.intp)
     uncertainty = margin_uncertainty(unlabeled.probabilities)
 
-    pool = POOL * size
-    by_hash = free[np.argsort(hash_fractions(ids[free], f"random sample {seed}"), kind="stable")][:pool]
+    by_hash = free[np.argsort(hash_fractions(ids[free], f"random sample {seed}"), kind="stable")]
     # rounded: the last bit of a probability may differ between machines, the order should not
-    by_margin = free[np.argsort(-uncertainty[free].round(9), kind="stable")][:pool]
-    near = np.concatenate([by_hash, np.setdiff1d(by_margin, by_hash)])
+    by_margin = free[np.argsort(-uncertainty[free].round(9), kind="stable")]
     old = [row_of[each.id] for each in doubted]
-    texts = [compose(unlabeled.titles[i], unlabeled.descriptions[i]) for i in near]
-    texts += [compose(labeled.titles[i], labeled.descriptions[i]) for i in old]
-    picker = _Picker(vectors(texts) if texts else sp.csr_matrix((0, 1)))
-    place = {int(row): at for at, row in enumerate(near)}
-
-    rows: dict[Reason, list[int]] = {"suspect": [], "random": [], "diverse": [], "uncertain": []}
-    rows["suspect"] = picker.take(range(len(near), len(texts)), len(doubted))
-    rows["random"] = picker.take((place[int(i)] for i in by_hash), round(size * shares.random))
-    wanted = round(size * shares.diverse)
-    at = np.array([place[int(i)] for i in by_margin], dtype=np.intp)
-    centres = _central(picker.vectors[at], uncertainty[by_margin], wanted, seed)
-    rows["diverse"] = picker.take(at[centres].tolist(), wanted)
-    rows["uncertain"] = picker.take(at.tolist(), size - sum(map(len, rows.values())))
+    old_texts = [compose(labeled.titles[i], labeled.descriptions[i]) for i in old]
+    pool = POOL * size
+    while True:
+        near = np.union1d(by_hash[:pool], by_margin[:pool])
+        texts = [compose(unlabeled.titles[i], unlabeled.descriptions[i]) for i in near]
+        rows = _pick(
+            vectors([*texts, *old_texts]),
+            np.searchsorted(near, by_hash[:pool]),
+            np.searchsorted(near, by_margin[:pool]),
+            uncertainty[by_margin[:pool]],
+            size,
+            shares,
+            seed,
+        )
+        # a pool of near-duplicates fills no queue
+        if pool >= len(free) or sum(map(len, rows.values())) >= size:
+            break
+        pool *= 4
 
     chosen: list[QueueRow] = []
     for rank, (reason, where) in enumerate(_interleave(rows), start=1):
@@ -217,15 +220,35 @@ def choose(
     return _with_neighbours(chosen, labeled)
 
 
+def _pick(
+    x: sp.csr_matrix,
+    by_hash: npt.NDArray[np.intp],
+    by_margin: npt.NDArray[np.intp],
+    uncertainty: npt.NDArray[np.float64],
+    size: int,
+    shares: Shares,
+    seed: int,
+) -> dict[Reason, list[int]]:
+    """Pick the rows for each reason out of the vectors of a pool, which the suspects follow."""
+    picker = _Picker(x)
+    suspects = range(len(np.union1d(by_hash, by_margin)), x.shape[0])
+    rows: dict[Reason, list[int]] = {"suspect": picker.take(suspects, len(suspects))}
+    rows["random"] = picker.take(by_hash.tolist(), round(size * shares.random))
+    wanted = round(size * shares.diverse)
+    rows["diverse"] = picker.take(by_margin[_central(x[by_margin], uncertainty, wanted, seed)].tolist(), wanted)
+    rows["uncertain"] = picker.take(by_margin.tolist(), size - sum(map(len, rows.values())))
+    return rows
+
+
 class _Picker:
     """Takes rows in the order given, none that is a near-duplicate of one taken before."""
 
     def __init__(self, rows: sp.csr_matrix) -> None:
-        self.vectors = rows
+        self._rows = rows
         self._near = np.zeros(rows.shape[0], dtype=bool)
         self._columns = rows.T.tocsr()
 
-    def take(self, order: Iterator[int] | Sequence[int], wanted: int) -> list[int]:
+    def take(self, order: Sequence[int], wanted: int) -> list[int]:
         """Take up to `wanted` rows."""
         taken: list[int] = []
         for row in order:
@@ -234,7 +257,7 @@ class _Picker:
             if self._near[row]:
                 continue
             taken.append(row)
-            alike = (self.vectors[row] @ self._columns).tocoo()
+            alike = (self._rows[row] @ self._columns).tocoo()
             self._near[alike.col[alike.data >= NEAR_DUPLICATE - 1e-9]] = True
             self._near[row] = True  # a text without words is like none, not even itself
         return taken
@@ -247,7 +270,8 @@ def _central(rows: sp.csr_matrix, weights: npt.NDArray[np.float64], wanted: int,
         return np.zeros(0, dtype=np.intp)
     with threadpool_limits(1):  # sums would depend on cores
         if (components := min(LSA_COMPONENTS, min(rows.shape) - 1)) >= 2:
-            points = TruncatedSVD(components, random_state=seed).fit_transform(rows)
+            with np.errstate(divide="ignore", invalid="ignore"):  # rows that are all equal explain no variance
+                points = TruncatedSVD(components, random_state=seed).fit_transform(rows)
         else:
             points = rows.toarray()
         clusters = min(wanted, len(np.unique(points.round(9), axis=0)))

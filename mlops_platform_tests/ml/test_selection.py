@@ -110,6 +110,15 @@ def test_near_duplicates_come_once() -> None:
     assert len({row.id // 3 for row in queue if row.id < 1000}) == sum(row.id < 1000 for row in queue)
 
 
+def test_a_flood_of_copies_does_not_leave_the_queue_short() -> None:
+    texts = ["the same otter again"] * 600 + TEXTS[60:100]
+    p = np.tile([0.5, 0.5, 0.0], (640, 1))
+    p[600:] = [0.9, 0.1, 0.0]
+    queue = choose(Unlabeled(range(640), texts, [""] * 640, p, CLASSES), LABELED, size=20, shares=Shares(0.1, 0.3, 0))
+    assert len(queue) == 20
+    assert sum(row.id < 600 for row in queue) == 1
+
+
 def test_diverse_rows_cover_a_topic_that_uncertain_ones_miss() -> None:
     texts = TEXTS[60:360] + [f"quark lepton boson muon gluon{i} tau{i}" for i in range(40)]
     p = np.tile([0.5, 0.5, 0.0], (340, 1))
