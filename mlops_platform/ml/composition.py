@@ -2,6 +2,10 @@
 
 All of it is for training rows only; every copy keeps the id of its row, so that `ml.evaluation_set` can tell.
 Balance and augment inside the training part of a fold: copies on both sides of a fold flatter the model.
+
+On the 764 Made With ML rows (2x5 folds) the model, which weighs its classes already, gains nothing by it. Weighted
+F1 is .904 as it is, .906 oversampled, .881 undersampled to a ratio of .5, .903 with "drop_words" copies, and .896
+with all four, which also spoil the calibration (ECE .066 in place of .043): its folds part a row from its copies.
 """
 
 from __future__ import annotations

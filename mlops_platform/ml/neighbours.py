@@ -107,10 +107,11 @@ def near_duplicates(texts: Sequence[str], threshold: float = NEAR_DUPLICATE) -> 
     """Group texts that are nearly the same.
 
     Two texts with a cosine of `threshold` or more are in one group, and so are texts that a chain of such pairs
-    links. No pair is missed: two unit vectors that share none of the rarest words of one of them, the ones
-    left being shorter than the threshold, cannot reach it, so only pairs that share such a word are compared
-    (prefix filtering: Bayardo, Ma & Srikant 2007). Pairs are held in blocks, so memory does not grow with their
-    number.
+    links. Texts that differ in one rare word are far apart where all other words are in every text.
+
+    No pair is missed: two unit vectors that share none of the rarest words of one of them, the ones left being
+    shorter than the threshold, cannot reach it, so only pairs that share such a word are compared (prefix
+    filtering: Bayardo, Ma & Srikant 2007). Pairs are held in blocks, so memory does not grow with their number.
 
     Args:
         texts: n texts.
