@@ -53,6 +53,24 @@ def assign_split(id: int, test_share: float) -> Split:
     return "test" if assign_splits([id], test_share)[0] == "test" else "train"
 
 
+def hash_fractions(ids: Iterable[int], salt: str) -> npt.NDArray[np.float64]:
+    """Draw a number in [0, 1) for each id, from the id and `salt` alone.
+
+    The draws are as good as random, agree on every machine and do not change when rows are added; with any salt
+    they are independent of `assign_splits`.
+
+    Args:
+        ids: Integer ids, in any order.
+        salt: Says what is drawn for; another salt draws anew.
+
+    Returns:
+        One number an id, in the order of `ids`.
+    """
+    digests = (hashlib.md5(f"{salt}:{int(i)}".encode(), usedforsecurity=False).digest() for i in ids)
+    # 53 bits: as many as a float holds, so that nothing rounds up to 1
+    return np.array([(int.from_bytes(digest[:8], "big") >> 11) / 2**53 for digest in digests], dtype=float)
+
+
 def split_sql(id_column: str, test_share: float, md5: str = "md5({})") -> str:
     """Write `assign_splits` as an SQL expression.
 

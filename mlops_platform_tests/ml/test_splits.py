@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_platform.ml.splits import assign_split, assign_splits, split_sql, stratification
+from mlops_platform.ml.splits import assign_split, assign_splits, hash_fractions, split_sql, stratification
 from mlops_platform_tests.ml.corpus import real
 
 BIGINT = st.integers(min_value=-(2**63), max_value=2**63 - 1)
@@ -53,6 +54,16 @@ def test_more_rows_and_a_larger_share_move_nothing_back(old: list[int], new: lis
 
 def test_the_share_is_met() -> None:
     assert (assign_splits(range(20_000), 0.2) == "test").mean() == pytest.approx(0.2, abs=0.01)
+
+
+def test_fractions_are_even_stay_and_are_independent_of_the_split() -> None:
+    drawn = hash_fractions(range(20_000), "a")
+    np.testing.assert_allclose(np.histogram(drawn, 10, (0, 1))[0] / 20_000, 0.1, atol=0.01)
+    assert hash_fractions([5, 3], "a").tolist() == [drawn[5], drawn[3]]
+    assert drawn[drawn < 1].shape == drawn.shape
+    assert abs(np.corrcoef(drawn, hash_fractions(range(20_000), "b"))[0, 1]) < 0.03
+    assert drawn[assign_splits(range(20_000), 0.2) == "test"].mean() == pytest.approx(0.5, abs=0.02)
+    assert drawn[1] == pytest.approx(int(hashlib.md5(b"a:1").hexdigest()[:8], 16) / 16**8, abs=1e-9)  # noqa: S324
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])

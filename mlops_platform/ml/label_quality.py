@@ -1,0 +1,170 @@
+"""Which labels look wrong: confident learning on probabilities that the model gives to rows it was not fitted on.
+
+Finds suspects; what becomes of them (a table, a check, the labeling queue) is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mlops_platform.ml.model import DEFAULT, TEXT, Params, fit, stratified_folds
+
+FOLDS, REPEATS = 5, 3
+LEAST_ROWS = 3  # so that each training part keeps the two rows of a tag that calibration needs
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A label that the other rows contradict.
+
+    Attributes:
+        id: Of the row.
+        given: Its label.
+        suggested: The tag that the model holds most likely; never `given`.
+        score: Self-confidence, the probability of `given`: the lower, the more suspect.
+        probability: That of `suggested`.
+    """
+
+    id: int
+    given: str
+    suggested: str
+    score: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class LabelQuality:
+    """What a search for wrong labels found.
+
+    Attributes:
+        suspects: The most suspect first.
+        judged: Rows whose label was judged.
+        unjudged: Ids of the rows whose tag has too few rows (fewer than 3) to be judged.
+        share: Suspects among the judged rows.
+    """
+
+    suspects: list[Suspect]
+    judged: int
+    unjudged: list[int]
+    share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all as JSON-able values."""
+        return asdict(self)
+
+
+def out_of_fold(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    params: Params = DEFAULT,
+    *,
+    folds: int = FOLDS,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Predict each row by a model that was fitted on the other folds; a tag may have fewer rows than folds.
+
+    Args:
+        texts: n texts.
+        labels: Tag of each text, length n; each tag has 3 rows or more.
+        params: The model's parameters.
+        folds: At least 3, so that a tag's rows are not all held out at once.
+        repeats: How often the folds are cut anew, with seeds `seed`, `seed + 1`, ...; probabilities are the mean.
+        seed: Of the folds and the calibration.
+
+    Returns:
+        Probabilities, shape (n, tags), and the tags in the order of their columns.
+    """
+    classes = sorted(set(labels))
+    frame, tags = pd.DataFrame({TEXT: list(texts)}), list(labels)
+    probabilities = np.zeros((len(tags), len(classes)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for repeat in range(repeats):
+            for train, held_out in stratified_folds(texts, tags, n_splits=folds, seed=seed + repeat):
+                model = fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed)
+                probabilities[held_out] += model.predict_proba(frame.iloc[held_out])
+    return probabilities / repeats, classes
+
+
+def find_suspects(
+    ids: Sequence[int],
+    texts: Sequence[str],
+    labels: Sequence[str],
+    params: Params = DEFAULT,
+    *,
+    folds: int = FOLDS,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> LabelQuality:
+    """Find labels that are likely wrong, by confident learning (Northcutt, Jiang & Chuang 2021).
+
+    As many labels are suspect as the confident joint counts off its diagonal, those with the smallest margin. Of the
+    764 Made With ML labels with a tenth flipped at random, it finds 77% at a precision of 81% (mean of 8 draws).
+    The answer depends on the rows (not on their order) and the parameters.
+
+    Args:
+        ids: n distinct ids.
+        texts: Text of each row, length n.
+        labels: Tag of each row, length n.
+        params: The model's parameters.
+        folds: Folds of the cross-validation, at least 3.
+        repeats: Cross-validations whose mean is judged, at least 1; precision is 75% with one.
+        seed: Of the folds and the calibration.
+
+    Raises:
+        ValueError: The lengths differ, an id occurs twice, a label is missing, there are fewer than 3 folds, no
+            repeats or fewer rows than folds, or fewer than two tags have 3 rows.
+    """
+    if not len(ids) == len(texts) == len(labels):
+        raise ValueError(f"There are {len(ids)} ids, {len(texts)} texts and {len(labels)} labels; give as many.")
+    if len(set(ids)) != len(ids):
+        raise ValueError("An id occurs twice: resolve the labels of each row to one before judging them.")
+    if missing := [i for i, label in zip(ids, labels, strict=True) if not isinstance(label, str) or not label]:
+        raise ValueError(f"{len(missing)} rows have no label, id {missing[0]} for one: judge labeled rows only.")
+    if folds < 3 or repeats < 1:
+        raise ValueError(f"folds is {folds} and repeats {repeats}; they must be at least 3 and 1.")
+    counts = Counter(labels)
+    judged = [i for i in range(len(ids)) if counts[labels[i]] >= LEAST_ROWS]
+    if len({labels[i] for i in judged}) < 2 or len(judged) < folds:
+        raise ValueError(
+            f"{len(judged)} rows have a tag with {LEAST_ROWS} rows or more; judging labels needs two such tags, and"
+            f" {folds} rows: label more rows."
+        )
+    # a fixed order, since sums over rows depend on it in the last bit
+    judged.sort(key=lambda i: (texts[i], labels[i], ids[i]))
+    tags = [labels[i] for i in judged]
+    probabilities, classes = out_of_fold(
+        [texts[i] for i in judged], tags, params, folds=folds, repeats=repeats, seed=seed
+    )
+    suspects = [
+        Suspect(
+            id=int(ids[judged[row]]),
+            given=tags[row],
+            suggested=classes[int(probabilities[row].argmax())],
+            score=float(probabilities[row, classes.index(tags[row])]),
+            probability=float(probabilities[row].max()),
+        )
+        for row in _issues(np.array([classes.index(tag) for tag in tags]), probabilities)
+    ]
+    suspects.sort(key=lambda each: (each.score, each.id))
+    kept = set(judged)
+    unjudged = sorted(int(ids[i]) for i in range(len(ids)) if i not in kept)
+    return LabelQuality(suspects, len(judged), unjudged, len(suspects) / len(judged))
+
+
+def _issues(codes: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> list[int]:
+    """Row numbers of the labels that confident learning doubts and the model contradicts."""
+    from cleanlab.filter import find_label_issues  # 1.7 s, and only this function needs it
+
+    # more jobs would fork a process that has threads
+    found = find_label_issues(codes, probabilities, filter_by="low_normalized_margin", n_jobs=1)
+    return [int(row) for row in np.flatnonzero(found & (probabilities.argmax(axis=1) != codes))]
