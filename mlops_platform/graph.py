@@ -12,11 +12,13 @@ from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
 from mlops_platform.assets.inference import build_predictions_asset
 from mlops_platform.assets.ingest import build_ingest_assets
+from mlops_platform.assets.labeling import build_queue_asset, label_issues
 from mlops_platform.assets.training import trained_model
 from mlops_platform.assets.transform import build_transform_assets
 from mlops_platform.assets.tuning import build_tuning_asset
 from mlops_platform.checks.expectations import suite_checks
 from mlops_platform.checks.ingest import build_ingest_checks
+from mlops_platform.checks.labels import build_label_check
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
 from mlops_platform.packages import require_packages
@@ -59,6 +61,8 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         model_evaluation,
         build_deployment_asset(settings.min_f1),
         build_predictions_asset(settings.first_day, settings.prediction_log_dir),
+        label_issues,
+        build_queue_asset(settings.queue_size),
     ]
     if settings.env == "production":
         assets = [each.map_asset_specs(_in_bigquery) for each in assets]
@@ -67,6 +71,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         *(suite_checks(suite, suite) for suite in ("projects", "tags", "labeled_projects")),
         suite_checks("labeled_projects", "validated_dataset", snapshot=True),
         *build_model_checks(settings.min_f1),
+        build_label_check(settings.max_suspect_share),
     ]
     check_keys = [key for each in (*assets, *checks) for key in each.check_keys]
     defs = dg.Definitions(

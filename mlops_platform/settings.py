@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     )
     alert_after: int = Field(1, ge=1, description="Failures in a row after which an open problem is told.")
 
+    # labeling
+    queue_size: int = Field(50, ge=1, le=10_000, description="Projects in the labeling queue.")
+    max_suspect_share: Share = Field(0.1, description="Share of doubtful labels above which a check warns.")
+
     # the service
     serve_host: str = Field("127.0.0.1", description="Address that the prediction service listens on.")
     serve_port: int = Field(8000, ge=1, le=65535, description="Port of the prediction service.")
