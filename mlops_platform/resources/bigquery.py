@@ -21,8 +21,9 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources import bigquery_sql
-from mlops_platform.resources.bigquery_sql import label, quoted
+from mlops_platform.resources.bigquery_sql import quoted
 from mlops_platform.resources.csv_loading import REJECT_COLUMNS, LoadResult
+from mlops_platform.resources.job_labels import job_labels
 from mlops_platform.resources.partitions import Partition, bigquery_partitions
 from mlops_platform.resources.table_loading import META, require_columns
 from mlops_platform.resources.table_version import literal, quote
@@ -90,7 +91,7 @@ class BigQueryWarehouse(Warehouse):
 
         from mlops_platform.resources.bigquery_client import PlatformBigQuery
 
-        labels, timeout_ms = _labels(), int(self.timeout * 1000)
+        labels, timeout_ms = job_labels(), int(self.timeout * 1000)
         queries = bigquery.QueryJobConfig(
             default_dataset=f"{self.project}.{self.schema_name}",
             labels=labels,
@@ -258,6 +259,12 @@ class BigQueryWarehouse(Warehouse):
             with one_sentence(self._place()):
                 raise cause from None
 
+    def refusal(self, said: str) -> str | None:
+        """The sentence for what BigQuery refused to another tool; see `Warehouse.refusal`."""
+        from mlops_platform.resources.bigquery_client import refusal
+
+        return refusal(said, self._place())
+
     @contextmanager
     def _working(self) -> Iterator["bigquery.Client"]:
         """A client whose errors come out as one sentence."""
@@ -402,18 +409,6 @@ class BigQueryWarehouse(Warehouse):
             yield reader
         finally:
             reader.transport.close()
-
-
-def _labels() -> dict[str, str]:
-    """The run and what it is working on, if a run is what asks."""
-    try:
-        context = dg.OpExecutionContext.get()
-    except dg.DagsterInvariantViolationError:
-        return {}
-    keys = {key.to_user_string() for key in context.selected_asset_keys} if context.has_assets_def else set()
-    keys = keys or {key.asset_key.to_user_string() for key in context.selected_asset_check_keys}
-    named = {"dagster_run_id": context.run_id, "asset_key": "__".join(sorted(keys))}
-    return {name: label(value) for name, value in named.items() if value}
 
 
 @contextmanager
