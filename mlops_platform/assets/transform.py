@@ -206,7 +206,9 @@ def _materialization(
 def _raise_errors(nodes: Sequence[NodeResult], manifest: Mapping[str, Any], warehouse: Warehouse) -> None:
     """Raise for what could not run, which is neither a built table nor a failed check."""
     # in a fixed order: dbt's threads finish in any
-    errors = sorted((each for each in nodes if each.status in {"error", "runtime error"}), key=lambda each: each.unique_id)
+    errors = sorted(
+        (each for each in nodes if each.status in {"error", "runtime error"}), key=lambda each: each.unique_id
+    )
     if not errors:
         return
     props = manifest["nodes"][errors[0].unique_id]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from mlops_platform.errors import SourceError
+from mlops_platform.errors import SourceError, WarehouseError
 from mlops_platform.resources.csv_casts import CastPlan
 from mlops_platform.resources.csv_loading import DAMAGE, RAW, create_damage_table, replace_table, roll_back
 from mlops_platform.resources.table_version import literal, quote
@@ -67,6 +67,21 @@ def require_columns(landing: str, found: Collection[str], columns: Collection[st
     missing = [name for name in columns if name not in found]
     if missing:
         raise SourceError(f"The table {landing} of {source} has no column {', '.join(missing)}; check its stream.")
+
+
+def require_same_columns(table: str, there: Mapping[str, str], coming: Mapping[str, str]) -> None:
+    """Raises a WarehouseError unless rows that come have a table's columns, in whatever order.
+
+    Args:
+        table: Name of the table.
+        there: Name and type of each of its columns.
+        coming: Name and type of each column of the rows.
+    """
+    if dict(there) != dict(coming):
+        has, have = (", ".join(f"{name} {kind}" for name, kind in each.items()) for each in (there, coming))
+        raise WarehouseError(
+            f"The table {table} has the columns {has}, and the new rows have {have}; it stays as it is."
+        )
 
 
 def _create_raw(

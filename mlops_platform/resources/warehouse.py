@@ -15,9 +15,9 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv
+from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv, roll_back
 from mlops_platform.resources.partitions import Partition, duckdb_partitions
-from mlops_platform.resources.table_loading import load_table
+from mlops_platform.resources.table_loading import load_table, require_same_columns
 from mlops_platform.resources.table_version import literal, quote, table_version
 from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform.resources.warehouse_base import Warehouse, written_whole
@@ -95,6 +95,23 @@ class DuckDBWarehouse(Warehouse):
         with self._on_table(landing) as connection:
             return load_table(connection, table, landing, columns, source)
 
+    def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
+        """Replaces some of a table's rows by those of a Parquet file, in one transaction."""
+        rows = f"read_parquet({literal(str(file))})"
+        with self._working() as connection:
+            try:
+                connection.execute("BEGIN")
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(table)} AS FROM {rows} LIMIT 0")
+                require_same_columns(table, _columns(connection, quote(table)), _columns(connection, f"FROM {rows}"))
+                same = "".join(f" AND {quote(column)} = ?" for column in where)
+                connection.execute(f"DELETE FROM {quote(table)} WHERE true{same}", list(where.values()))  # noqa: S608
+                ((count,),) = connection.execute(f"INSERT INTO {quote(table)} BY NAME FROM {rows}").fetchall()
+                connection.execute("COMMIT")
+            except BaseException:
+                roll_back(connection)
+                raise
+        return int(count)
+
     def clear_rejects(self, table: str) -> None:
         """Removes a table's entries from `rejects`, which is made when missing."""
         with self._working() as connection:
@@ -122,8 +139,7 @@ class DuckDBWarehouse(Warehouse):
             WarehouseError: If the table doesn't exist.
         """
         with self._on_table(table) as connection:
-            rows = connection.execute(f"DESCRIBE {quote(table)}").fetchall()
-            return [(name, kind) for name, kind, *_ in rows]
+            return list(_columns(connection, quote(table)).items())
 
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
         """Digests a table's content, independent of row order (see `table_version`).
@@ -282,6 +298,11 @@ class DuckDBWarehouse(Warehouse):
         if known is None:  # asked first: two threads that create it at once would conflict
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema_name)}")
         connection.execute(f"USE {quote(self.schema_name)}")
+
+
+def _columns(connection: "duckdb.DuckDBPyConnection", described: str) -> dict[str, str]:
+    """Name and type of each column of a table or query."""
+    return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {described}").fetchall()}
 
 
 def _lock_holder(message: str) -> str:

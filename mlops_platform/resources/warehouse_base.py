@@ -75,6 +75,22 @@ class Warehouse(dg.ConfigurableResource):
         """
 
     @abstractmethod
+    def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
+        """Replaces some of a table's rows by those of a Parquet file, in one transaction.
+
+        Args:
+            table: Name of the table; it is made, with the file's columns, when missing.
+            file: The new rows; each should meet `where`, else a repetition would add it again.
+            where: Column to value: rows that have all of them go. Empty: all rows go.
+
+        Returns:
+            Number of rows that came.
+
+        Raises:
+            WarehouseError: If the file's columns are not the table's; the old rows stay.
+        """
+
+    @abstractmethod
     def clear_rejects(self, table: str) -> None:
         """Removes a table's entries from `rejects`, which is made when missing."""
 

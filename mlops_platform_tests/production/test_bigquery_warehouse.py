@@ -24,6 +24,13 @@ from mlops_platform.resources.bigquery import BigQueryKey, BigQueryWarehouse
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT, Emulator
 from mlops_platform_tests.production.misbehaving import Fault, Proxy, proxy_to
+from mlops_platform_tests.resources.replacing import (
+    OTHER_COLUMNS,
+    TWO_DAYS,
+    refuses_other_columns,
+    replaces_only_what_meets_the_condition,
+    scores,
+)
 
 PROJECTS = {"id": "BIGINT", "created_on": "TIMESTAMP", "title": "VARCHAR", "description": "VARCHAR"}
 TAGS = {"id": "BIGINT", "tag": "VARCHAR"}
@@ -264,6 +271,45 @@ def test_a_failed_load_job_leaves_the_old_table(
     with bigquery_emulator.client() as client:
         tables = {table.table_id for table in client.list_tables(f"{PROJECT}.{behind.schema_name}")}
     assert tables == {"tags", "rejects"}
+
+
+def test_replaces_the_rows_that_meet_the_condition(
+    bigquery: BigQueryWarehouse, bigquery_emulator: Emulator, tmp_path: Path
+) -> None:
+    replaces_only_what_meets_the_condition(bigquery, tmp_path)
+    with bigquery_emulator.client() as client:
+        made = client.get_table(f"{PROJECT}.{bigquery.schema_name}.scores")
+        tables = [table.table_id for table in client.list_tables(f"{PROJECT}.{bigquery.schema_name}")]
+    assert (made.time_partitioning.type_, made.time_partitioning.field) == ("DAY", "day")
+    assert made.clustering_fields == ["id"]
+    assert tables == ["scores"]
+
+
+@pytest.mark.parametrize("other", OTHER_COLUMNS)
+def test_rows_of_other_columns_leave_the_old_ones(bigquery: BigQueryWarehouse, tmp_path: Path, other: str) -> None:
+    refuses_other_columns(bigquery, tmp_path, other)
+
+
+def test_a_type_that_bigquery_does_not_take_is_named(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
+    file = scores(tmp_path, TWO_DAYS, "* REPLACE ([id] AS id)")
+    with pytest.raises(WarehouseError, match=r"table scores cannot take the column id \(BIGINT\[\]\): cast it"):
+        bigquery.replace_rows("scores", file, {})
+    assert not bigquery.has_table("scores")
+
+
+def test_a_refused_replacement_leaves_the_rows_and_nothing_else(
+    behind: BigQueryWarehouse, proxy: Proxy, bigquery_emulator: Emulator, tmp_path: Path
+) -> None:
+    behind.replace_rows("scores", scores(tmp_path, TWO_DAYS), {})
+    before = behind.content_version("scores")
+    proxy.faults = [Fault(INSERT_JOB, 403, "accessDenied", DENIED, times=99)]
+    with pytest.raises(WarehouseError, match=r"the permission bigquery\.jobs\.create is missing"):
+        behind.replace_rows("scores", scores(tmp_path, "(9, 9, DATE '2026-01-01')"), {})
+    proxy.faults.clear()
+    assert behind.content_version("scores") == before
+    with bigquery_emulator.client() as client:
+        tables = [table.table_id for table in client.list_tables(f"{PROJECT}.{behind.schema_name}")]
+    assert tables == ["scores"]
 
 
 def test_a_failed_export_leaves_the_old_file_and_nothing_else(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:

@@ -18,6 +18,12 @@ import pytest
 from mlops_platform.errors import SourceError, WarehouseError
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.settings import PROJECT_ROOT
+from mlops_platform_tests.resources.replacing import (
+    OTHER_COLUMNS,
+    refuses_other_columns,
+    replaces_only_what_meets_the_condition,
+    scores,
+)
 
 TAGS = {"id": "BIGINT", "tag": "VARCHAR"}
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
@@ -198,6 +204,26 @@ def test_fetches_rows_and_arrow(warehouse: DuckDBWarehouse) -> None:
     warehouse.execute("CREATE TABLE t AS SELECT range AS n FROM range(?)", [3])
     assert warehouse.fetch_rows("SELECT n FROM t WHERE n > ? ORDER BY n", [0]) == [(1,), (2,)]
     assert warehouse.fetch_arrow("SELECT n FROM t ORDER BY n").to_pydict() == {"n": [0, 1, 2]}
+
+
+# ---- some of a table's rows
+
+
+def test_replaces_the_rows_that_meet_the_condition(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
+    replaces_only_what_meets_the_condition(warehouse, tmp_path)
+
+
+@pytest.mark.parametrize("other", OTHER_COLUMNS)
+def test_rows_of_other_columns_leave_the_old_ones(warehouse: DuckDBWarehouse, tmp_path: Path, other: str) -> None:
+    refuses_other_columns(warehouse, tmp_path, other)
+
+
+def test_a_missing_file_or_an_unknown_column_leaves_no_table(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
+    with pytest.raises(WarehouseError, match="refused a statement: IO Error"):
+        warehouse.replace_rows("scores", tmp_path / "none.parquet", {})
+    with pytest.raises(WarehouseError, match="refused a statement: Binder Error"):
+        warehouse.replace_rows("scores", scores(tmp_path, "(1, 0.5, DATE '2026-01-01')"), {"unknown": 1})
+    assert not warehouse.has_table("scores")
 
 
 # ---- Parquet
