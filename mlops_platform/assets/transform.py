@@ -12,8 +12,9 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject
 from pydantic import Field
 
+from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.dbt import Dbt, NodeResult, PreparedProject, TransformError, first_lines
+from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult, PreparedProject, TransformError, first_lines
 from mlops_platform.resources.warehouse_base import Warehouse
 
 _UNIQUE_ID = "dagster_dbt/unique_id"  # dagster-dbt notes on each spec and check spec which node it is
@@ -87,10 +88,10 @@ def build_transform_assets(
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         keys = _selected_keys(context)
         # held while dbt runs, which shares it: this waits for the lock and names its holder, dbt only fails
-        with warehouse.connect():
+        with sentences(), warehouse.connect():
             _require_sources(manifest, warehouse)
             select = [".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in keys]
-            build = dbt.build(select, full_refresh=config.full_refresh)
+            build = _build(dbt, select, config.full_refresh, warehouse)
             if build.log:
                 context.log.info(build.log)
             for node in build.nodes:
@@ -100,9 +101,19 @@ def build_transform_assets(
                     yield _materialization(key, node, props, warehouse, build.url)
                 elif isinstance(key, dg.AssetCheckKey) and node.status in {"pass", "fail", "warn"}:
                     yield _check_result(key, node, props, warehouse)
-        _raise_errors(build.nodes, manifest)
+            _raise_errors(build.nodes, manifest, warehouse)
 
     return transform
+
+
+def _build(dbt: Dbt, select: Sequence[str], full_refresh: bool, warehouse: Warehouse) -> BuildResult:
+    try:
+        return dbt.build(select, full_refresh=full_refresh)
+    except TransformError as error:
+        refusal = warehouse.refusal(str(error))
+        if refusal is None:
+            raise
+        raise TransformError(f"dbt could not begin: {refusal}") from error
 
 
 def _specs(
@@ -192,9 +203,12 @@ def _materialization(
     )
 
 
-def _raise_errors(nodes: Sequence[NodeResult], manifest: Mapping[str, Any]) -> None:
+def _raise_errors(nodes: Sequence[NodeResult], manifest: Mapping[str, Any], warehouse: Warehouse) -> None:
     """Raise for what could not run, which is neither a built table nor a failed check."""
-    errors = [node for node in nodes if node.status in {"error", "runtime error"}]
+    # in a fixed order: dbt's threads finish in any
+    errors = sorted(
+        (each for each in nodes if each.status in {"error", "runtime error"}), key=lambda each: each.unique_id
+    )
     if not errors:
         return
     props = manifest["nodes"][errors[0].unique_id]
@@ -202,7 +216,6 @@ def _raise_errors(nodes: Sequence[NodeResult], manifest: Mapping[str, Any]) -> N
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     # dbt's first line says again which node it was
     reason = re.sub(r"^\w+ Error in (model|test) .*\n", "", errors[0].message)
-    raise TransformError(
-        f"dbt could not {verb} {props['name']}{more}: {first_lines(reason)}; "
-        f"mend {props['original_file_path']} or the tables that it reads."
-    )
+    refusal = warehouse.refusal(first_lines(reason))
+    remedy = f"{first_lines(reason)}; mend {props['original_file_path']} or the tables that it reads."
+    raise TransformError(f"dbt could not {verb} {props['name']}{more}: {refusal or remedy}")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from mlops_platform.errors import AirbyteError
-from mlops_platform.resources.airbyte_sync import RefusedError, Sync, UnavailableError
+from mlops_platform.resources.airbyte_jobs import RefusedError, UnavailableError, whole_number
+from mlops_platform.resources.airbyte_sync import Sync
 from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class SyncResult:
         url: Its page.
         rows: Rows that it moved, as Airbyte counts them; None where Airbyte doesn't say.
         bytes: Bytes that it moved; None where Airbyte doesn't say.
-        joined: Whether it was running already.
+        joined: Whether somebody else had started it.
     """
 
     job_id: int
@@ -53,7 +54,7 @@ class Airbyte:
         client_id: Id of an application of Airbyte.
         client_secret: Its secret.
         poll_interval: Seconds between two looks at a running sync.
-        poll_timeout: Seconds after which a sync is cancelled.
+        poll_timeout: Seconds after which a sync is given up.
         request_timeout: Seconds to wait for an answer.
     """
 
@@ -82,7 +83,8 @@ class Airbyte:
     def sync(self, connection_id: str) -> SyncResult:
         """Brings a connection's data to the warehouse: joins the sync that is under way, or starts one.
 
-        Whatever ends this call before the sync is over (the time limit, an error, the end of the run) cancels it.
+        Whatever ends this call before the sync is over (the time limit, an error, the end of the run) cancels it, if
+        this run has started it; one that somebody else started is left running.
 
         Args:
             connection_id: The connection.
@@ -92,12 +94,12 @@ class Airbyte:
         """
         sync = Sync(self, self.client(), connection_id)
         details = sync.carry_out()
-        job_id = int(details["jobId"])
+        job_id: int = details["jobId"]
         return SyncResult(
             job_id=job_id,
             url=self.job_url(connection_id, job_id),
-            rows=details.get("rowsSynced"),
-            bytes=details.get("bytesSynced"),
+            rows=whole_number(details.get("rowsSynced")),
+            bytes=whole_number(details.get("bytesSynced")),
             joined=sync.joined,
         )
 

@@ -6,16 +6,20 @@ three. When to try again is decided by ``airbyte_sync``. Imported inside functio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
 from dagster_airbyte import AirbyteCloudWorkspace, AirbyteWorkspace
 from dagster_airbyte.resources import AirbyteClient
 
-from mlops_platform.resources.airbyte_sync import RefusedError, UnavailableError
+from mlops_platform.resources.airbyte_jobs import GOING_ON, RefusedError, UnavailableError
 
 _RETRIABLE = {408, 425, 429}  # and every 5xx
+_PAGE = 100  # the most that Airbyte gives at once
 
 
 class OnceClient(AirbyteClient):
@@ -26,15 +30,28 @@ class OnceClient(AirbyteClient):
         """Make it with the addresses and the credentials of a workspace."""
         return cls(**workspace.get_client().model_dump())
 
-    def jobs(self, connection_id: str, created_after: str) -> list[Mapping[str, Any]]:
-        """List the jobs of a connection.
+    def jobs(self, connection_id: str) -> list[Mapping[str, Any]]:
+        """List a connection's newest jobs, and all that are still going on, however old they are.
 
         Args:
             connection_id: The connection.
-            created_after: UTC time, such as 2026-01-31T12:00:00Z.
         """
-        parameters = {"workspaceIds": self.workspace_id, "connectionId": connection_id, "createdAtStart": created_after}
-        return list(self._paginated_request("GET", f"{self.rest_api_base_url}/jobs", parameters))
+        url = f"{self.rest_api_base_url}/jobs"
+        parameters = {
+            "workspaceIds": self.workspace_id,
+            "connectionId": connection_id,
+            "orderBy": "createdAt|DESC",
+            "limit": _PAGE,
+        }
+        answer = self._single_request("GET", url, params=parameters)
+        jobs = answer.get("data")
+        if not isinstance(jobs, list):
+            raise UnavailableError("the answer lists no jobs")
+        if answer.get("next"):
+            # no limit by time, which would trust in two clocks
+            for status in GOING_ON:
+                jobs += self._paginated_request("GET", url, {**parameters, "status": status})
+        return [job for job in jobs if isinstance(job, dict)]
 
     def _paginated_request(self, *args: Any, **kwargs: Any) -> Sequence[Mapping[str, Any]]:
         try:
@@ -66,7 +83,7 @@ class OnceClient(AirbyteClient):
             self._access_token_value = None
             answer = self._send(method, url, data, params, include_additional_request_headers)
         if answer.status_code >= 500 or answer.status_code in _RETRIABLE:
-            raise UnavailableError(f"{method} {url} answered {answer.status_code}")
+            raise UnavailableError(f"{method} {url} answered {answer.status_code}", _wait(answer))
         if not answer.ok:
             raise RefusedError(answer.status_code, f"{method} {url} answered {answer.status_code}{_detail(answer)}")
         if not answer.content:
@@ -93,6 +110,27 @@ class OnceClient(AirbyteClient):
             raise RefusedError(None, f"{url} is no address") from error
         except requests.RequestException as error:
             raise UnavailableError(f"{method} {url} got no answer: {_cause(error)}") from error
+
+
+def _wait(answer: requests.Response) -> float | None:
+    """The seconds after which the server wants to be asked again, if it says so."""
+    said = answer.headers.get("Retry-After", "").strip()
+    if re.fullmatch("[0-9]{1,9}", said):
+        return float(said)
+    until = _moment(said)
+    if until is None:
+        return None
+    # from the server's own time, since its clock may not be ours
+    now = _moment(answer.headers.get("Date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _detail(answer: requests.Response) -> str:

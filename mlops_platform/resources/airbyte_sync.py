@@ -1,4 +1,4 @@
-"""One sync of an Airbyte connection: joined or started, seen through, and cancelled when nobody waits for it any more.
+"""One sync of an Airbyte connection: joined or started, seen through, and cancelled if it is ours and nobody waits.
 
 Written for a server that fails in between: it may be away while a sync runs, and an error after the request to
 start one does not say whether one was started.
@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
 from mlops_platform.errors import AirbyteError
+from mlops_platform.resources import airbyte_runs
+from mlops_platform.resources.airbyte_jobs import (
+    GOING_ON,
+    OVER,
+    Job,
+    RefusedError,
+    UnavailableError,
+    read_jobs,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from mlops_platform.resources.airbyte import Airbyte
@@ -21,41 +30,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_GOING_ON = {
-    "pending": "waits to begin",
-    "queued": "waits for another job of the connection",
-    "running": "runs",
-    "incomplete": "lost an attempt, and Airbyte tries again",
-}
-_OVER = {"succeeded", "failed", "error", "cancelled"}
 _START_SECONDS = 60.0  # how long Airbyte may be away before a sync has begun
 _LOOKS = 3  # a job whose start was not answered may show up late
 _LONGEST_PAUSE = 30.0
 _CANCEL_TRIES = 3
-_JOBS_WITHIN = timedelta(days=2)
-
-
-class UnavailableError(AirbyteError):
-    """A request that may succeed later; whether it was carried out is not known."""
-
-
-class RefusedError(AirbyteError):
-    """A request that Airbyte understood and will not carry out.
-
-    Attributes:
-        status: The HTTP status; None where there was no server to ask.
-    """
-
-    def __init__(self, status: int | None, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+_LONGEST_CANCEL_PAUSE = 5.0  # what terminates a run does not wait for long
 
 
 class Sync:
     """One sync, from the look for a running one to its end.
 
     Attributes:
-        joined: Whether it was running already.
+        joined: Whether somebody else has started it.
     """
 
     def __init__(self, airbyte: Airbyte, client: OnceClient, connection_id: str) -> None:
@@ -65,7 +51,9 @@ class Sync:
         self._begun = time.monotonic()
         self._deadline = self._begun + airbyte.poll_timeout
         self._job: int | None = None
-        self._known: set[int] | None = None  # jobs from before the request to start one; None until it is sent
+        self._before = 0  # the newest job before the request to start one
+        self._unclear = False  # whether such a request may have made a job that we do not know
+        self._waits_for = ""  # the job of another kind that the log has named
         self._over = False
 
     def carry_out(self) -> Mapping[str, Any]:
@@ -88,50 +76,89 @@ class Sync:
                 self._cancel()
 
     def _running_job(self) -> int | None:
-        jobs = self._patiently(self._syncs, self._start_deadline)
-        running = [job for job, status in jobs.items() if status not in _OVER]
+        jobs = self._patiently(self._jobs, self._start_deadline)
+        running = [job.number for job in jobs if job.kind == "sync" and job.going_on]
         if not running:
-            self._known = set(jobs)
+            self._before = max((job.number for job in jobs), default=0)
             return None
         return self._join(max(running))
 
     def _start(self) -> int:
-        assert self._known is not None  # noqa: S101
         while True:
+            unclear, self._unclear = self._unclear, True
             try:
-                job = int(self._client.start_sync_job(self._connection).get("jobId") or 0)
-                if not job:
-                    raise UnavailableError("the answer names no job")
-            except (UnavailableError, RefusedError) as error:
-                # 409: a sync began in between, or another kind of job is under way
-                if isinstance(error, RefusedError) and error.status != 409:
-                    self._known = None
-                    raise
+                job = self._request_start()
+            except UnavailableError as error:
                 self._log.warning(f"It is not clear whether the sync has started ({error}): looking at Airbyte's jobs.")
+                self._pause(error.wait or 0.0, self._deadline)
                 found = self._new_job()
                 if found is not None:
                     return self._join(found)
-                if time.monotonic() >= self._start_deadline:
+                if time.monotonic() >= (self._deadline if error.wait else self._start_deadline):
                     raise AirbyteError(
                         f"{self._airbyte.name} did not start a sync of connection {self._connection} ({error}); "
                         "look at its health."
                     ) from error
+            except RefusedError as error:
+                self._unclear = unclear
+                if error.status != 409:
+                    raise
+                found = self._in_the_way(error)
+                if found is not None:
+                    return self._join(found)
             else:
                 self._log.info(f"Started the Airbyte sync {job}: {self._url(job)}")
+                self._job = job
+                airbyte_runs.note_start(self._connection, job)
                 return job
+
+    def _request_start(self) -> int:
+        job = whole_number(self._client.start_sync_job(self._connection).get("jobId"))
+        if not job:
+            raise UnavailableError("the answer names no job")
+        return job
 
     def _new_job(self) -> int | None:
         """Finds the job of a request that was not answered."""
         for _ in range(_LOOKS):
             time.sleep(self._airbyte.poll_interval)
-            new = set(self._patiently(self._syncs, self._deadline)) - (self._known or set())
-            if new:
-                return max(new)
+            found = self._newest(self._patiently(self._jobs, self._deadline))
+            if found is not None:
+                return found
+        return None
+
+    def _newest(self, jobs: list[Job]) -> int | None:
+        """The newest sync that was made since the request to start one."""
+        return max((job.number for job in jobs if job.kind == "sync" and job.number > self._before), default=None)
+
+    def _in_the_way(self, error: RefusedError) -> int | None:
+        """Finds the sync that kept another one from starting, or waits a little for a job of another kind."""
+        jobs = self._patiently(self._jobs, self._deadline)
+        syncs = [job.number for job in jobs if job.kind == "sync" and job.going_on]
+        found = max(syncs) if syncs else self._newest(jobs)
+        if found is not None:
+            return found
+        name = next((f"the {job.kind} {job.number}" for job in jobs if job.going_on), None)
+        if time.monotonic() >= (self._deadline if name else self._start_deadline):
+            raise AirbyteError(
+                f"{self._airbyte.name} started no sync of connection {self._connection}: {name or 'another job'} of it "
+                f"still runs after {time.monotonic() - self._begun:.3g} s ({error}); run again when that is over"
+                f"{', or raise MLOPS_AIRBYTE_POLL_TIMEOUT' if name else ''}."
+            ) from error
+        if name and name != self._waits_for:
+            self._waits_for = name
+            self._log.info(f"The sync waits for {name} of the connection to end.")
+        self._pause(self._airbyte.poll_interval, self._deadline)
         return None
 
     def _join(self, job: int) -> int:
-        self.joined = True
-        self._log.info(f"Joined the Airbyte sync {job}, which is under way: {self._url(job)}")
+        # a new job after a request that was not answered is the one that was asked for
+        ours = self._unclear and job > self._before
+        if ours:
+            airbyte_runs.note_start(self._connection, job)
+        self.joined = not (ours or airbyte_runs.started_by_this_run(self._connection, job))
+        whose = "which somebody else started" if self.joined else "which this run started"
+        self._log.info(f"Joined the Airbyte sync {job}, {whose}: {self._url(job)}")
         return job
 
     def _see_through(self, job: int) -> Mapping[str, Any]:
@@ -139,20 +166,23 @@ class Sync:
         while True:
             details = self._patiently(lambda: self._details(job), self._deadline)
             status = details["status"]
-            self._over = status in _OVER
+            self._over = status in OVER
             if status == "succeeded":
                 return details
             if status == "cancelled":
                 raise AirbyteError(f"The Airbyte sync {job} was cancelled in Airbyte; see {self._url(job)}.")
             if self._over:
                 raise AirbyteError(f"The Airbyte sync {job} failed; its log says why: {self._url(job)}.")
-            if status != said and status in _GOING_ON:
-                self._log.info(f"The Airbyte sync {job} {_GOING_ON[status]}.")
+            if status != said and status in GOING_ON:
+                self._log.info(f"The Airbyte sync {job} {GOING_ON[status]}.")
             elif status != said:
                 self._log.warning(f"The Airbyte sync {job} has the unknown status {status!r}; it is taken as running.")
             said = status
             if time.monotonic() >= self._deadline:
-                ending = "was cancelled" if self._cancel() else "could not be cancelled"
+                if self.joined:
+                    ending = "goes on, since somebody else started it"
+                else:
+                    ending = "was cancelled" if self._cancel() else "could not be cancelled"
                 raise AirbyteError(
                     f"The Airbyte sync {job} was not over after {self._airbyte.poll_timeout:g} s and {ending}; see "
                     f"{self._url(job)}, or raise MLOPS_AIRBYTE_POLL_TIMEOUT."
@@ -162,10 +192,13 @@ class Sync:
     def _cancel(self) -> bool:
         """Cancels the sync, even where only the request to start it is known; says whether Airbyte agreed."""
         self._over = True
+        if self.joined:
+            self._log.warning(f"The Airbyte sync {self._job} is left running, since somebody else started it.")
+            return False
         for _ in range(_CANCEL_TRIES):
             try:
-                if self._job is None and self._known is not None:
-                    self._job = max(set(self._syncs()) - self._known, default=None)
+                if self._job is None and self._unclear:
+                    self._job = self._newest(self._jobs())
                 if self._job is None:
                     return False
                 self._client.cancel_job(self._job)
@@ -174,29 +207,21 @@ class Sync:
                 return False
             except UnavailableError as error:
                 self._log.warning(f"The Airbyte sync is not cancelled yet ({error}).")
-                time.sleep(min(1.0, self._airbyte.poll_interval))
+                time.sleep(min(error.wait or min(1.0, self._airbyte.poll_interval), _LONGEST_CANCEL_PAUSE))
             else:
                 self._log.info(f"Cancelled the Airbyte sync {self._job}.")
                 return True
         return False
 
-    def _syncs(self) -> dict[int, str]:
-        """The connection's sync jobs of late: number to status."""
-        after = (datetime.now(UTC) - _JOBS_WITHIN).strftime("%Y-%m-%dT%H:%M:%SZ")
-        jobs = self._client.jobs(self._connection, after)
-        return {
-            int(job["jobId"]): str(job.get("status"))
-            for job in jobs
-            if "jobId" in job
-            and job.get("jobType", "sync") == "sync"
-            and job.get("connectionId", self._connection) == self._connection
-        }
+    def _jobs(self) -> list[Job]:
+        """The connection's newest jobs, and those that are going on."""
+        return read_jobs(self._client.jobs(self._connection), self._connection)
 
     def _details(self, job: int) -> Mapping[str, Any]:
         details = self._client.get_job_details(job)
         if not isinstance(details.get("status"), str):
             raise UnavailableError("the answer holds no status")
-        return {"jobId": job, **details}
+        return {**details, "jobId": job}
 
     def _patiently(self, request: Callable[[], T], until: float) -> T:
         """Sends a request that changes nothing, again and again while Airbyte is away."""
@@ -206,14 +231,17 @@ class Sync:
             try:
                 return request()
             except UnavailableError as error:
-                if time.monotonic() >= until:
+                # a server that says when to come back is not away
+                last = until if error.wait is None else self._deadline
+                if time.monotonic() >= last:
                     left = f"; the sync {self._job} may still run" if self._job is not None else ""
                     raise AirbyteError(
                         f"{self._airbyte.name} was away for too long ({error}){left}: check its health"
                         f"{'' if self._airbyte.cloud else ' and MLOPS_AIRBYTE_URL'}."
                     ) from error
-                self._log.warning(f"Airbyte is away ({error}); trying again in {pause:g} s.")
-            self._pause(pause, until)
+                wait = pause if error.wait is None else max(error.wait, self._airbyte.poll_interval)
+                self._log.warning(f"Airbyte is away ({error}); trying again in {wait:g} s.")
+            self._pause(wait, last)
             pause = min(2 * pause, longest)
 
     def _pause(self, seconds: float, until: float) -> None:

@@ -21,10 +21,11 @@ from pydantic import Field, PrivateAttr, SecretStr
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources import bigquery_sql
 from mlops_platform.resources.bigquery_arrow import arrow_table, plain, write_parquet
-from mlops_platform.resources.bigquery_jobs import Jobs, labels
+from mlops_platform.resources.bigquery_jobs import Jobs
 from mlops_platform.resources.bigquery_loading import clear_rejects, replace_rows, upload
 from mlops_platform.resources.bigquery_sql import quoted
 from mlops_platform.resources.csv_loading import LoadResult
+from mlops_platform.resources.job_labels import job_labels
 from mlops_platform.resources.partitions import Partition, bigquery_partitions
 from mlops_platform.resources.table_loading import META, require_columns
 from mlops_platform.resources.table_version import literal, quote
@@ -87,7 +88,7 @@ class BigQueryWarehouse(Warehouse):
 
         from mlops_platform.resources.bigquery_client import PlatformBigQuery
 
-        of_run, timeout_ms = labels(), int(self.timeout * 1000)
+        of_run, timeout_ms = job_labels(), int(self.timeout * 1000)
         queries = bigquery.QueryJobConfig(
             default_dataset=f"{self.project}.{self.schema_name}",
             labels=of_run,
@@ -260,6 +261,12 @@ class BigQueryWarehouse(Warehouse):
                 raise
             with one_sentence(self._place()):
                 raise cause from None
+
+    def refusal(self, said: str) -> str | None:
+        """The sentence for what BigQuery refused to another tool; see `Warehouse.refusal`."""
+        from mlops_platform.resources.bigquery_client import refusal
+
+        return refusal(said, self._place())
 
     @contextmanager
     def _working(self) -> Iterator[Jobs]:

@@ -222,6 +222,21 @@ def _sentence(error: Exception, place: Place, *, tried: bool) -> str:
     return f"BigQuery refused a statement on {place}: {said}"
 
 
+def refusal(said: str, place: Place) -> str | None:
+    """The sentence for a message of BigQuery's that came without its status; None if it is about the statement itself.
+
+    Args:
+        said: The message, with what a tool put before it.
+        place: Where the tool worked.
+    """
+    denied = re.search(r"Access Denied|User does not have", said, re.I)
+    if denied:
+        return _sentence(exceptions.Forbidden(said[denied.start() :]), place, tried=False)
+    if "bytes billed" in said:
+        return _sentence(exceptions.BadRequest(said), place, tried=False)
+    return None
+
+
 def names_dataset(error: Exception) -> bool:
     """Whether what was not found is the dataset, and no table in it."""
     return re.match(r"not found: dataset\b", _said(error), re.I) is not None

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_platform.resources.bigquery_sql import label
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -92,18 +90,6 @@ class Jobs:
                 job.result(retry=self.retry, timeout=self.timeout + _HTTP_SECONDS)
 
         self.retry(load)()  # a load that replaces may run twice
-
-
-def labels() -> dict[str, str]:
-    """The run and what it is working on, if a run is what asks."""
-    try:
-        context = dg.OpExecutionContext.get()
-    except dg.DagsterInvariantViolationError:
-        return {}
-    keys = {key.to_user_string() for key in context.selected_asset_keys} if context.has_assets_def else set()
-    keys = keys or {key.asset_key.to_user_string() for key in context.selected_asset_check_keys}
-    named = {"dagster_run_id": context.run_id, "asset_key": "__".join(sorted(keys))}
-    return {name: label(value) for name, value in named.items() if value}
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from mlops_platform.resources.table_version import version_of
@@ -29,18 +28,12 @@ BIGQUERY_TYPES = {
     "DATE": "DATE",
 }
 
-_LABEL_LENGTH = 63
 _HALF = 2**30
 
 
 def quoted(name: str) -> str:
     """Quotes an identifier."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def label(text: str) -> str:
-    """Makes a text a label's value: lower-case letters, digits, `_` and `-`, at most 63 of them."""
-    return re.sub(r"[^a-z0-9_-]", "_", text.lower())[:_LABEL_LENGTH]
 
 
 def landing_sql(landing: str, columns: Sequence[tuple[str, str]]) -> str:

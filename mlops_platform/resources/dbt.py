@@ -25,6 +25,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.job_labels import job_labels
 
 _PARSE_TIMEOUT = 300  # seconds
 _KEPT_PARSES = 8  # an edit of the project makes a new folder: this many are kept
@@ -184,7 +185,9 @@ class DbtRunner(Dbt):
         arguments = ["build", *options, "--no-write-json", "--indirect-selection", "empty"]
         if full_refresh:
             arguments.append("--full-refresh")
-        with self.secrets.exported():
+        # not as variables, since dbt parses anew when one changes
+        labels = {"MLOPS_JOB_LABELS": json.dumps(job_labels())}
+        with self.secrets.exported(), DbtSecrets(labels).exported():
             outcome = runner.invoke([*arguments, "--select", *select])
         if outcome.exception is not None and not isinstance(outcome.exception, Exception):
             raise outcome.exception  # an interrupt, which dbt hands back as a result

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,14 +41,8 @@ class StudyStore:
         Raises:
             PlatformError: The storage can't be opened.
         """
-        from filelock import FileLock
-
         study = self.open(name)
-        with ExitStack() as held:
-            if is_postgres(self.url):
-                held.enter_context(advisory_lock(self.url, f"study {name}"))
-            else:
-                held.enter_context(FileLock(f"{self.url.removeprefix('sqlite:///')}.lock"))
+        with self._alone(f"study {name}"):
             yield study
 
     def open(self, name: str) -> "optuna.Study":
@@ -76,7 +70,9 @@ class StudyStore:
             own = parsed(self.url).update_query_dict({"options": f"-csearch_path={SCHEMA}"})
             storage = own.render_as_string(hide_password=False)
         try:
-            return optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+            # the first use makes the tables: of two processes at once the second failed
+            with self._alone("tables"):
+                return optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
         except SQLAlchemyError as error:
             if is_postgres(self.url):
                 raise unreachable(self.url, error) from None
@@ -84,3 +80,11 @@ class StudyStore:
                 f"The studies in {self.url} cannot be opened ({str(error).splitlines()[0]}): "
                 "move the file away to begin the search anew."
             ) from error
+
+    def _alone(self, purpose: str) -> AbstractContextManager[object]:
+        """A lock that every process which uses this storage respects."""
+        if is_postgres(self.url):
+            return advisory_lock(self.url, purpose)
+        from filelock import FileLock
+
+        return FileLock(f"{self.url.removeprefix('sqlite:///')}.{purpose.partition(' ')[0]}.lock")

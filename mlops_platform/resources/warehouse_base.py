@@ -165,6 +165,14 @@ class Warehouse(dg.ConfigurableResource):
     def split_sql(self, id_column: str, test_share: float) -> str:
         """Writes `ml.splits.assign_splits` in the warehouse's SQL: an expression that is 'train' or 'test'."""
 
+    def refusal(self, said: str) -> str | None:  # noqa: ARG002
+        """The sentence for what the warehouse refused to a tool that works on it; None where it has no better one.
+
+        Args:
+            said: The warehouse's message, as the tool passed it on.
+        """
+        return None
+
     @abstractmethod
     def validation_source(self) -> AbstractContextManager["ValidationSource"]:
         """Lends the tables to a validation that happens where they are."""

@@ -56,20 +56,25 @@ class AirbyteDouble:
 
     Attributes:
         script: The statuses that jobs made from now on go through.
-        unavailable: For how many requests it answers 503; `unavailable_for` says which kind of request counts.
+        unavailable: For how many requests it answers `unavailable_status`, which is 503; `unavailable_for` says which
+            kind of request counts.
         lost_starts: How many times it makes a job and answers 500.
         late_jobs: For how many looks a job whose start was lost is not listed.
         dead_starts: How many times it makes no job and answers 500.
         slow_starts: Seconds that it takes to answer after it has made a job; one for each start.
+        headers: What each answer that is an error carries.
+        ahead: Seconds that its clock is ahead of ours.
         refuses: A status with which every request for a job is answered, such as 401.
     """
 
     def __init__(self, load: Callable[[str], int]) -> None:
         self.load = load
         self.script = ["pending", "running", "succeeded"]
-        self.unavailable, self.unavailable_for = 0, re.compile("")
+        self.unavailable, self.unavailable_for, self.unavailable_status = 0, re.compile(""), 503
         self.lost_starts = self.late_jobs = self.dead_starts = 0
         self.slow_starts: list[float] = []
+        self.headers: dict[str, str] = {}
+        self.ahead = 0.0
         self.refuses: int | None = None
         self.jobs: dict[int, Job] = {}
         self.requests: list[str] = []
@@ -103,7 +108,7 @@ class AirbyteDouble:
     def make_job(self, connection: str, kind: str = "sync") -> Job:
         """A job that somebody else has started."""
         with self._lock:
-            job = Job(100 + len(self.jobs), connection, list(self.script), kind)
+            job = Job(100 + len(self.jobs), connection, list(self.script), kind, started=time.time() + self.ahead)
             self.jobs[job.number] = job
             return job
 
@@ -117,7 +122,7 @@ class AirbyteDouble:
             self.requests.append(f"{method} {path}")
             if self.unavailable and self.unavailable_for.match(f"{method} {path}"):
                 self.unavailable -= 1
-                return 503, {"title": "Service Unavailable"}
+                return self.unavailable_status, {"title": "not now"}
             path = re.sub(r"^(/api/public)?/v1", "", path)
             if path == "/applications/token":
                 if (body.get("client_id"), body.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
@@ -146,7 +151,14 @@ class AirbyteDouble:
         if jobs and self.late_jobs and self.count("POST .*/jobs"):
             self.late_jobs -= 1
             jobs.pop()
-        return 200, {"previous": "", "next": "", "data": [job.body() for job in jobs]}
+        one = {name: values[0] for name, values in query.items()}
+        listed = [job.body() for job in jobs if one.get("status", job.status) == job.status]
+        listed = [body for body in listed if body["startTime"] >= one.get("createdAtStart", "")]
+        # the oldest first, unless it is told otherwise
+        listed.sort(key=lambda body: (body["startTime"], body["jobId"]), reverse=one.get("orderBy") == "createdAt|DESC")
+        first, size = int(one.get("offset", 0)), int(one.get("limit", 20))
+        more = f"{self.url}/v1/jobs?limit={size}&offset={first + size}" if len(listed) >= first + size else ""
+        return 200, {"previous": "", "next": more, "data": listed[first : first + size]}
 
     def _begin(self, body: Mapping[str, Any]) -> Answer:
         if body["connectionId"] not in CONNECTIONS.values():
@@ -190,6 +202,9 @@ def _handler(double: AirbyteDouble) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""
 
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string((timestamp or time.time()) + double.ahead)
+
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
@@ -200,6 +215,8 @@ def _handler(double: AirbyteDouble) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            for name, value in double.headers.items() if status >= 400 else ():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 

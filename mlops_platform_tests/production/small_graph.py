@@ -5,6 +5,7 @@ import time
 
 import dagster as dg
 
+from mlops_platform.errors import PlatformError
 from mlops_platform.executors import build_executor
 from mlops_platform.resources.values import JsonValues
 from mlops_platform.settings import Settings
@@ -49,14 +50,36 @@ def flaky(context: dg.AssetExecutionContext) -> None:
         raise RuntimeError("the first try")
 
 
+@dg.asset
+def broken() -> None:
+    """Fail as a step of the platform does."""
+    raise PlatformError("The source has no rows: fill it, and run again.")
+
+
+@dg.asset
+def slow() -> None:
+    """Never come to an end."""
+    time.sleep(600)
+
+
+@dg.asset(retry_policy=dg.RetryPolicy(max_retries=1))
+def patient(context: dg.AssetExecutionContext) -> None:
+    """Come to an end at the second try only."""
+    if context.retry_number == 0:
+        time.sleep(600)
+
+
 settings = Settings()
 defs = dg.Definitions(
-    assets=[first, second, checked, behind, flaky],
+    assets=[first, second, checked, behind, flaky, broken, slow, patient],
     asset_checks=[is_good],
     jobs=[
         dg.define_asset_job("both", selection=["first", "second"]),
         dg.define_asset_job("guarded", selection=["checked", "behind"]),
         dg.define_asset_job("flaky_job", selection=["flaky"]),
+        dg.define_asset_job("broken_job", selection=["broken"]),
+        dg.define_asset_job("slow_job", selection=["slow"]),
+        dg.define_asset_job("slow_and_patient", selection=["slow", "patient"]),
     ],
     resources={"io_manager": JsonValues(base_dir=str(settings.values_dir))},
     executor=build_executor(settings),

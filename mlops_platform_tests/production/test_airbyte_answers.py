@@ -62,7 +62,7 @@ def airbyte(double: AirbyteDouble) -> Airbyte:
 @pytest.mark.parametrize("content", ["no", ["no"], None])
 def test_a_refusal_that_is_no_object_is_one_sentence(double: OddDouble, content: Any) -> None:
     double.odd = ("POST .*/jobs", 400, content, 1)
-    with pytest.raises(AirbyteError, match=r"refused the sync of connection \S+ \(POST \S+/jobs answered 400\)"):
+    with pytest.raises(AirbyteError, match=r"refused connection \S+ \(POST \S+/jobs answered 400\)"):
         airbyte(double).sync(PROJECTS)
 
 

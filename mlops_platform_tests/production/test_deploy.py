@@ -18,7 +18,8 @@ import pytest
 import requests
 import yaml
 from dagster._config import process_config, resolve_to_config_type
-from dagster._core.instance.config import dagster_instance_config
+from dagster._core.instance import DagsterInstance
+from dagster._core.instance.config import ConcurrencyConfig
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 
@@ -72,6 +73,10 @@ def test_the_services_are_there_and_find_each_other() -> None:
             assert volume.partition(":")[0] in compose["volumes"]
         # the UIs have no login
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    # Dagster keeps what the steps print in the folder `storage` of its home; two services use it
+    home = re.findall(r"DAGSTER_HOME=(\S+)", (DEPLOY / "Dockerfile").read_text())[0]
+    for name in ("code", "webserver"):
+        assert f"storage:{home}/storage" in services[name]["volumes"]
     (server,) = _yaml("workspace.yaml")["load_from"]
     assert server["grpc_server"]["host"] in services
     command = services["code"]["command"]
@@ -107,8 +112,9 @@ def test_kubernetes_runs_by_the_same_limits() -> None:
     daemon = helm["dagsterDaemon"]
     assert daemon["runRetries"]["maxRetries"] == dagster["run_retries"]["max_retries"]
     assert helm["retention"]["sensor"]["purgeAfterDays"] == dagster["retention"]["sensor"]["purge_after_days"]
-    # Dagster refuses limits of runs in two places
-    assert not daemon["runCoordinator"]["enabled"]
+    # a pod may take longer to start than a process
+    assert dagster["run_monitoring"].pop("start_timeout_seconds") < daemon["runMonitoring"]["startTimeoutSeconds"]
+    assert dagster["run_monitoring"].items() <= _snake(daemon["runMonitoring"]).items()
     images = [helm["dagsterWebserver"]["image"], daemon["image"], *_deployment_images(helm)]
     assert all(image == images[0] for image in images)
     compose = _yaml("docker-compose.yml")["services"]["code"]["image"]
@@ -129,12 +135,24 @@ def _snake(values: Any) -> Any:
     return {re.sub("([A-Z])", r"_\1", key).lower(): _snake(value) for key, value in values.items()}
 
 
+def _limits(home: Path, instance: dict[str, Any]) -> ConcurrencyConfig:
+    home.mkdir()
+    (home / "dagster.yaml").write_text(yaml.safe_dump(instance))
+    with DagsterInstance.from_config(str(home)) as made:
+        return made.get_concurrency_config()
+
+
 def test_dagster_takes_the_instance_of_the_values(tmp_path: Path) -> None:
     """A key that Dagster does not know is an error there, and so would the webserver's pod be."""
     helm = _yaml("helm-values.yaml")
     retention = _snake(helm["retention"])
     assert retention.pop("enabled")
+    coordinator = helm["dagsterDaemon"]["runCoordinator"]
+    # disabled, the chart writes a coordinator without a queue, and its own queue brings a limit that ours contradicts
+    assert coordinator["enabled"]
+    assert coordinator["type"] == "CustomRunCoordinator"
     instance = {
+        "run_coordinator": coordinator["config"]["customRunCoordinator"],
         "run_monitoring": _snake(helm["dagsterDaemon"]["runMonitoring"]),
         "run_retries": _snake(helm["dagsterDaemon"]["runRetries"]),
         "telemetry": helm["telemetry"],
@@ -142,9 +160,11 @@ def test_dagster_takes_the_instance_of_the_values(tmp_path: Path) -> None:
     }
     # the chart appends these keys to the ones it writes: one that is there twice is no YAML
     assert not set(instance) & set(helm["additionalInstanceConfig"])
-    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({**instance, **helm["additionalInstanceConfig"]}))
-    loaded, _ = dagster_instance_config(str(tmp_path))
-    assert loaded["run_queue"] == _yaml("dagster.yaml")["run_queue"]
+    dagster = _yaml("dagster.yaml")
+    del dagster["storage"]
+    limits = _limits(tmp_path / "chart", {**instance, **helm["additionalInstanceConfig"]})
+    assert limits == _limits(tmp_path / "compose", dagster)
+    assert limits.run_queue_config is not None
 
 
 def test_the_launcher_takes_its_values() -> None:
@@ -196,8 +216,17 @@ def test_the_image_is_made_of_what_is_there() -> None:
         for source in sources:
             assert (PROJECT_ROOT / source).exists(), source
     assert "pip install --constraint constraints.txt --editable '.[production]'" in text
-    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().split()
-    assert {".env", "**/.env", "var", ".git"} <= set(ignored)
+
+
+def test_nothing_else_gets_into_the_image() -> None:
+    """What lies in a checkout is not all tracked: environments of hundreds of megabytes, data, secrets."""
+    first, *lines = [each for each in (DEPLOY / "Dockerfile.dockerignore").read_text().split("\n")[1:] if each]
+    assert first == "*"
+    taken = {line[1:] for line in lines if line.startswith("!")}
+    needed = {"pyproject.toml", "setup.py", "constraints.txt", "README.md", "LICENSE", "dagster.yaml"}
+    assert taken == needed | {"deploy", "mlops_platform", "dbt_transforms", "great_expectations"}
+    # the last line that fits a file decides
+    assert lines.index("**/.env") > max(lines.index(f"!{each}") for each in taken)
 
 
 def test_mlflow_answers_by_the_name_that_the_services_call_it(tmp_path: Path) -> None:
