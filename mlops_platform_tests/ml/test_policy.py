@@ -1,0 +1,133 @@
+"""The policy: each rule, their order, and what must hold whatever the figures."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_platform.ml.drift import DriftTest, Interval
+from mlops_platform.ml.policy import DAMAGE, Evaluation, History, PastAction, decide
+
+NAMES = ("text", "classes", "confidence", "unknown_words", "f1", *DAMAGE)
+
+
+def report(*detected: str, run: bool = True) -> list[DriftTest]:
+    p = 0.5 if run else None
+    return [
+        DriftTest(n, p, 0.001 if n in detected else p, 0.01 if n in detected else p, 0.05, n in detected, 500, 100, "")
+        for n in NAMES
+    ]
+
+
+GOOD, BAD = Interval(0.9, 0.85, 0.94, 100), Interval(0.6, 0.5, 0.7, 100)
+DEPLOYED = History("2", "1", 3)
+
+
+@pytest.mark.parametrize(
+    ("tests", "evaluation", "age", "history", "decision", "rule"),
+    [
+        (report(), Evaluation(0.9), 5, History("1"), "continue", "quiet"),
+        (report(run=False), Evaluation(0.9), 5, History("1"), "continue", "too_little"),
+        ([], Evaluation(0.9), 5, History("1"), "continue", "too_little"),
+        (report("text"), Evaluation(0.9, new_labels=50), 5, History("1"), "improve", "drifted"),
+        (report("text"), Evaluation(0.9, new_labels=49), 5, History("1"), "inspect", "drifted"),
+        (report("text", "volume"), Evaluation(0.9, new_labels=500), 5, History("1"), "inspect", "damaged"),
+        (report("null_titles"), Evaluation(0.9, BAD, 0.9), 5, DEPLOYED, "inspect", "damaged"),
+        (report(), Evaluation(0.9, BAD, 0.9), 5, DEPLOYED, "rollback", "bad_deployment"),
+        (report(), Evaluation(0.9, BAD, 0.6, 80), 5, DEPLOYED, "improve", "drifted"),
+        (report(), Evaluation(0.9, BAD, 0.9, 80), 30, History("2", "1", 30), "improve", "drifted"),
+        (report(), Evaluation(0.9, BAD, 0.9, 80), 5, History("2", None, 3), "improve", "drifted"),
+        (report(), Evaluation(0.9, GOOD, 0.9), 5, DEPLOYED, "continue", "quiet"),
+        (report(), Evaluation(0.9, new_labels=50), 90, History("1"), "improve", "old"),
+        (report(), Evaluation(0.9, new_labels=49), 90, History("1"), "continue", "quiet"),
+        (report("text"), Evaluation(0.9, new_labels=90), 5, History("1", held=True), "continue", "held"),
+        (
+            report("text"),
+            Evaluation(0.9, new_labels=90),
+            5,
+            History("1", actions=[PastAction(7, "improve", ("text",))]),
+            "continue",
+            "acted_upon",
+        ),
+        (
+            report("text"),
+            Evaluation(0.9, new_labels=90),
+            5,
+            History("1", actions=[PastAction(8, "improve", ("text",))]),
+            "improve",
+            "drifted",
+        ),
+        (
+            report("text", "classes"),
+            Evaluation(0.9, new_labels=90),
+            5,
+            History("1", actions=[PastAction(1, "improve", ("text",))]),
+            "improve",
+            "drifted",
+        ),
+        (
+            report("volume"),
+            Evaluation(0.9),
+            5,
+            History("1", actions=[PastAction(1, "inspect", ("volume",))]),
+            "continue",
+            "damaged",
+        ),
+        (
+            report(),
+            Evaluation(0.9, BAD, 0.9),
+            5,
+            History("2", "1", 3, [PastAction(1, "rollback", ("f1",))]),
+            "inspect",
+            "bad_deployment",
+        ),
+    ],
+)
+def test_each_rule(
+    tests: list[DriftTest], evaluation: Evaluation, age: int, history: History, decision: str, rule: str
+) -> None:
+    made = decide(tests, evaluation, age, history)
+    assert (made.decision, made.evidence["rule"]) == (decision, rule)
+
+
+intervals = st.none() | st.tuples(*[st.floats(0, 1)] * 3).map(
+    lambda v: Interval(sorted(v)[1], sorted(v)[0], sorted(v)[2], 100)
+)
+actions = st.builds(
+    PastAction,
+    st.integers(0, 30),
+    st.sampled_from(["improve", "inspect", "rollback"]),
+    st.lists(st.sampled_from(NAMES)).map(tuple),
+)
+evaluations = st.builds(Evaluation, st.floats(0, 1), intervals, st.none() | st.floats(0, 1), st.integers(0, 200))
+histories = st.builds(
+    History,
+    st.just("7"),
+    st.none() | st.just("6"),
+    st.none() | st.integers(0, 60),
+    st.lists(actions, max_size=3),
+    st.booleans(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sets(st.sampled_from(NAMES)), st.booleans(), evaluations, st.integers(0, 400), histories)
+def test_what_always_holds(found: set[str], run: bool, evaluation: Evaluation, age: int, history: History) -> None:
+    tests = report(*sorted(found), run=run)
+    made = decide(tests, evaluation, age, history)
+    assert made == decide(tests, evaluation, age, history)
+    if found & set(DAMAGE):
+        assert made.decision in ("inspect", "continue")
+    if history.previous_version is None or evaluation.online is None:
+        assert made.decision != "rollback"
+    if evaluation.new_labels < 50:
+        assert made.decision != "improve"
+    if history.held:
+        assert made.decision == "continue"
+    assert made.reason.endswith(".")
+    assert ". " not in made.reason
+    assert "\n" not in made.reason
+    json.dumps(made.evidence)
