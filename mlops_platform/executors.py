@@ -38,5 +38,5 @@ def build_executor(settings: Settings) -> dg.ExecutorDefinition:
     if settings.executor == "k8s":
         from dagster_k8s import k8s_job_executor
 
-        return k8s_job_executor
+        return k8s_job_executor.configured({"max_concurrent": 1}) if one_writer else k8s_job_executor
     return dg.in_process_executor

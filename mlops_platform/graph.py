@@ -78,7 +78,11 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         assets=assets,
         asset_checks=checks,
         jobs=[*jobs.build_jobs(), retention.build_retention_job(settings.run_retention_days, check_keys)],
-        schedules=[jobs.build_schedule(settings.daily_cron), retention.build_retention_schedule()],
+        schedules=[
+            jobs.build_schedule(settings.daily_cron),
+            jobs.build_monitoring_schedule(settings.monitoring_cron),
+            retention.build_retention_schedule(),
+        ],
         sensors=sensors,
         resources={**build_resources(settings), "dbt": dbt_resource(settings, project)},
         executor=build_executor(settings),

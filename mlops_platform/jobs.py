@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import dagster as dg
 
 RAW = ("projects", "tags")
 TRANSFORM = ("labeled_projects", "unlabeled_projects")
 DATAOPS = (*RAW, *TRANSFORM)
+MONITORING = ("predictions", "label_issues", "labeling_queue")
 MLOPS = ("validated_dataset", "tuned_params", "trained_model", "model_evaluation", "champion_model")
 
 _RAW_CHECKS = dg.AssetSelection.checks_for_assets(*(dg.AssetKey(name) for name in RAW))
@@ -32,6 +35,11 @@ def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
             "end_to_end",
             selection=dg.AssetSelection.assets(*DATAOPS, *MLOPS),
             description="The whole graph, from raw CSV to a promoted model.",
+        ),
+        dg.define_asset_job(
+            "monitoring",
+            selection=dg.AssetSelection.assets(*MONITORING),
+            description="The champion at work on a day: its predictions, doubtful labels, what is worth a label.",
         ),
         dg.define_asset_job(
             "from_raw",
@@ -60,3 +68,25 @@ def build_schedule(cron: str) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Runs the whole graph once a day, so that no asset grows stale.",
     )
+
+
+def build_monitoring_schedule(cron: str) -> dg.ScheduleDefinition:
+    """Make the schedule of `monitoring`, which is about the day before: that one is complete.
+
+    Args:
+        cron: When, UTC.
+    """
+
+    @dg.schedule(
+        name="monitoring_daily",
+        job_name="monitoring",
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Runs monitoring once a day for the day before.",
+    )
+    def monitoring_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()
+        return dg.RunRequest(run_key=day, partition_key=day)
+
+    return monitoring_daily

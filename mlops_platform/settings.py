@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     min_f1: Share = Field(0.7, description="Weighted F1 on the test split below which no model is promoted.")
     retrain_cron: str = Field("0 */6 * * *", description="Cron window (UTC) in which automation retrains at most once.")
     daily_cron: str = Field("0 6 * * *", description="Cron (UTC) of the daily end_to_end schedule.")
+    monitoring_cron: str = Field("0 7 * * *", description="Cron (UTC) of the daily monitoring schedule.")
     freshness_hours: float = Field(
         36.0, gt=0.1, description="Hours after which an asset that was not materialized again is stale."
     )
@@ -163,7 +164,7 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().resolve()
 
-    @field_validator("retrain_cron", "daily_cron")
+    @field_validator("retrain_cron", "daily_cron", "monitoring_cron")
     @classmethod
     def _cron(cls, cron: str) -> str:
         from dagster._utils.schedules import is_valid_cron_string
