@@ -143,3 +143,28 @@ def test_the_job_and_its_figures_are_on_the_asset(airbyte: Platform, double: Air
     assert (shown["airbyte_rows"], shown["airbyte_bytes"]) == (job.rows, 100 * (job.rows or 0))
     assert shown["dagster/row_count"] == len(airbyte.rows("projects"))
     assert str(job.number) in str(shown["airbyte_job"])
+
+
+def test_a_second_run_with_the_same_rows_changes_no_version(airbyte: Platform) -> None:
+    before = airbyte.assets()
+    answer = airbyte.run()
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    after = airbyte.assets()
+    assert {name: each["data_version"] for name, each in after.items()} == {
+        name: each["data_version"] for name, each in before.items()
+    }
+
+
+def test_a_sync_that_fails_ends_the_command_and_leaves_the_tables(airbyte: Platform, double: AirbyteDouble) -> None:
+    before = {table: airbyte.rows(table) for table in TABLES}
+    double.script = ["running", "failed"]
+    try:
+        answer = airbyte.run()
+    finally:
+        double.script = ["pending", "running", "succeeded"]
+    printed = answer.stdout + answer.stderr
+    assert answer.returncode == 1, printed
+    assert "The Airbyte sync" in printed
+    assert "failed" in printed
+    assert "Traceback" not in printed
+    assert {table: airbyte.rows(table) for table in TABLES} == before
