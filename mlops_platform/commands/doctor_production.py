@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops_platform.commands.doctor import Finding
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings, without_password
+
+if TYPE_CHECKING:
+    from mlops_platform.resources.warehouse_base import Warehouse
 
 LIMIT_SECONDS = 8.0
 REQUEST_SECONDS = 5
@@ -181,18 +186,34 @@ def smoke(settings: Settings) -> Finding:
 
     try:
         warehouse = build_resources(settings)["warehouse"]
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, _scratch(warehouse):
             path = Path(folder) / "smoke.csv"
             path.write_text("id,created_on\n1,2026-01-01\n2,2026-01-02\n", encoding="utf-8")
-            try:
-                loaded = warehouse.load_csv(SCRATCH, path, {"id": "BIGINT", "created_on": "TIMESTAMP"}, path.name)
-                read = warehouse.row_count(SCRATCH)
-                version = warehouse.content_version(SCRATCH)
-            finally:
-                warehouse.execute(f"DROP TABLE IF EXISTS {SCRATCH}")
-                warehouse.clear_rejects(SCRATCH)
+            loaded = warehouse.load_csv(SCRATCH, path, {"id": "BIGINT", "created_on": "TIMESTAMP"}, path.name)
+            read = warehouse.row_count(SCRATCH)
+            version = warehouse.content_version(SCRATCH)
     except PlatformError as error:
         return Finding("smoke", "missing", str(error))
     if (loaded.rows, read, version) != (2, 2, loaded.version):
         return Finding("smoke", "missing", f"two rows were loaded into {SCRATCH}, and {read} other ones came back")
     return Finding("smoke", "ok", f"table {SCRATCH} was made, loaded, queried and dropped")
+
+
+@contextmanager
+def _scratch(warehouse: Warehouse) -> Iterator[None]:
+    """Removes the scratch table and its entries in `rejects` at the end; an error of the body comes first."""
+    try:
+        yield
+    except PlatformError:
+        # what keeps the table from being loaded may keep it from being dropped too: the first error is the cause
+        with suppress(PlatformError):
+            _remove_scratch(warehouse)
+        raise
+    _remove_scratch(warehouse)
+
+
+def _remove_scratch(warehouse: Warehouse) -> None:
+    try:
+        warehouse.execute(f"DROP TABLE IF EXISTS {SCRATCH}")
+    finally:
+        warehouse.clear_rejects(SCRATCH)
