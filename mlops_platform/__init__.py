@@ -4,8 +4,11 @@
 
     projects ─┐
               ├─ labeled_projects ── validated_dataset ──┬─ tuned_params ── trained_model ── model_evaluation
-    tags ─────┤                                          └──────────────────┘                       │
-              └─ unlabeled_projects                                                           champion_model
+    tags ─────┤                                          ├──────────────────┘                       │
+              │                                          └─ label_issues ── labeling_queue    champion_model
+              └─ unlabeled_projects ── predictions (daily)
+
+`labeling_queue` and `predictions` are made by the champion, from the unlabeled projects.
 
 Arrows in the code point one way: ``ml`` knows nothing of Dagster, ``assets`` and ``checks`` call ``ml`` and
 ``resources``, ``graph`` assembles them, and ``definitions`` is what Dagster loads.
