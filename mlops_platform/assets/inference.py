@@ -7,6 +7,7 @@ the same version replaces its rows; another version's rows stay beside them.
 import datetime as dt
 import json
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -45,21 +46,25 @@ def build_predictions_asset(first_day: dt.date, log_dir: Path) -> dg.AssetsDefin
         first_day: First daily partition.
         log_dir: Where the service keeps its log.
     """
+    with warnings.catch_warnings():
+        # Dagster warns of its backfill policies each time the graph is loaded
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        asset = dg.asset(
+            name=PREDICTIONS,
+            group_name="serving",
+            owners=["team:ml"],
+            kinds={"scikitlearn"},
+            deps=["unlabeled_projects", "champion_model"],
+            partitions_def=daily(first_day),
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            pool="warehouse",
+            description=(
+                "What the champion says of the unlabeled projects of a day, and what the service has answered on it. "
+                "Unique by id, model version and day; a day that is made again replaces its own rows."
+            ),
+        )
 
-    @dg.asset(
-        name=PREDICTIONS,
-        group_name="serving",
-        owners=["team:ml"],
-        kinds={"scikitlearn"},
-        deps=["unlabeled_projects", "champion_model"],
-        partitions_def=daily(first_day),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        pool="warehouse",
-        description=(
-            "What the champion says of the unlabeled projects of a day, and what the service has answered on it. "
-            "Unique by id, model version and day; a day that is made again replaces its own rows."
-        ),
-    )
+    @asset
     def predictions(
         context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking
     ) -> dg.MaterializeResult:
