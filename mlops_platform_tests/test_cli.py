@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from mlops_platform.jobs import DATAOPS, MLOPS, MONITORING
 from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR
 from mlops_platform_tests.conftest import run_mlops
 
@@ -80,10 +81,12 @@ def test_status_tells_data_versions_checks_and_champion(ran: tuple[Path, str]) -
     assert isinstance(assets, dict)
     assert isinstance(champion, dict)
     assert set(assets) >= {"projects", "labeled_projects", "validated_dataset", "champion_model"}
-    for name, asset in assets.items():
+    for name in (*DATAOPS, *MLOPS):
+        asset = assets[name]
         assert asset["materialized_at"], name
         assert asset["data_version"], name
         assert set(asset["checks"].values()) <= {"passed"}, name
+    assert {name for name, asset in assets.items() if not asset["materialized_at"]} == set(MONITORING)
     assert champion["version"] == "1"
     assert champion["metrics"]["test_f1_weighted"] > 0.7
     human = run_mlops(ran[0], "status")
