@@ -8,8 +8,7 @@ import datetime as dt
 import json
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +16,29 @@ import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import ModelError, WarehouseError
+from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from sklearn.pipeline import Pipeline
 
 PREDICTIONS, FEEDBACK = "predictions", "feedback"
 BATCH, SERVICE = "batch", "service"
 _BATCH_ROWS = 4096  # a batch and its probabilities are all that is in memory
+_PREDICTION_COLUMNS = {
+    "id": "VARCHAR",
+    "source": "VARCHAR",
+    "day": "DATE",
+    "predicted_at": "TIMESTAMP",
+    "title": "VARCHAR",
+    "description": "VARCHAR",
+    "tag": "VARCHAR",
+    "probability": "DOUBLE",
+    "probabilities": "VARCHAR",
+    "model_version": "VARCHAR",
+}
+_FEEDBACK_COLUMNS = {"id": "VARCHAR", "day": "DATE", "tag": "VARCHAR", "at": "TIMESTAMP"}
 _MAX_LAG = dt.timedelta(days=1)  # between the start of a segment and its last record
 
 
@@ -99,7 +111,7 @@ def _score(
         for day in days:
             source, target = folder / "texts.parquet", folder / "predictions.parquet"
             warehouse.export_parquet(_texts_sql(day), source)
-            write_rows(target, _scored(model, champion.version, day, source))
+            write_rows(target, _PREDICTION_COLUMNS, _scored(model, champion.version, day, source))
             where = {"source": BATCH, "day": day, "model_version": champion.version}
             rows += warehouse.replace_rows(PREDICTIONS, target, where)
     return {"model_version": champion.version, "scored_projects": rows}
@@ -130,18 +142,14 @@ def _texts_sql(day: dt.date) -> str:
 def _scored(model: "Pipeline", version: str, day: dt.date, source: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.prediction import predict
 
-    classes = [str(each) for each in model.classes_]
     at = dt.datetime.now(dt.UTC).replace(tzinfo=None)
     with pq.ParquetFile(source) as file:
         for batch in file.iter_batches(_BATCH_ROWS):
             columns = batch.to_pydict()
-            if not columns["id"]:
-                continue
-            probabilities = model.predict_proba(models.frame(columns["title"], columns["description"]))
-            for key, title, description, each in zip(*columns.values(), probabilities.tolist(), strict=True):
-                best = max(range(len(classes)), key=each.__getitem__)
+            predictions = predict(model, columns["title"], columns["description"])
+            for key, title, description, each in zip(*columns.values(), predictions, strict=True):
                 yield {
                     "id": str(key),
                     "source": BATCH,
@@ -149,9 +157,9 @@ def _scored(model: "Pipeline", version: str, day: dt.date, source: Path) -> Iter
                     "predicted_at": at,
                     "title": title,
                     "description": description,
-                    "tag": classes[best],
-                    "probability": each[best],
-                    "probabilities": json.dumps(dict(zip(classes, each, strict=True))),
+                    "tag": each.tag,
+                    "probability": each.probability,
+                    "probabilities": json.dumps(each.probabilities),
                     "model_version": version,
                 }
 
@@ -161,9 +169,10 @@ def _take_in(warehouse: Warehouse, folder: Path, log_dir: Path, first: dt.date, 
     counts = {"served_predictions": 0, "feedback_labels": 0}
     for day in _logged_days(log_dir, first, after):
         file = folder / "served.parquet"
-        write_rows(file, (_served(record, day) for record in _logged(log_dir, day, "prediction")))
+        served = (_served(record, day) for record in _logged(log_dir, day, "prediction"))
+        write_rows(file, _PREDICTION_COLUMNS, served)
         counts["served_predictions"] += warehouse.replace_rows(PREDICTIONS, file, {"source": SERVICE, "day": day})
-        write_rows(file, (_label(record, day) for record in _logged(log_dir, day, "feedback")), feedback=True)
+        write_rows(file, _FEEDBACK_COLUMNS, (_label(record, day) for record in _logged(log_dir, day, "feedback")))
         counts["feedback_labels"] += warehouse.replace_rows(FEEDBACK, file, {"day": day})
     return counts
 
@@ -205,46 +214,6 @@ def _served(record: dict[str, Any], day: dt.date) -> dict[str, Any]:
 
 def _label(record: dict[str, Any], day: dt.date) -> dict[str, Any]:
     return {"id": record["id"], "day": day, "tag": record["tag"], "at": _naive(record["at"])}
-
-
-def write_rows(file: Path, rows: Iterable[dict[str, Any]], *, feedback: bool = False) -> None:
-    """Write rows of `predictions`, or of `feedback`, to a Parquet file, batch by batch.
-
-    Args:
-        file: The file; it is replaced.
-        rows: Column to value.
-        feedback: The rows are those of `feedback`.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = _schema(_FEEDBACK_COLUMNS if feedback else _PREDICTION_COLUMNS)
-    rest = iter(rows)
-    with pq.ParquetWriter(file, schema) as writer:
-        while batch := list(islice(rest, _BATCH_ROWS)):
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-
-
-_PREDICTION_COLUMNS = (
-    ("id", "string"),
-    ("source", "string"),
-    ("day", "date32"),
-    ("predicted_at", "timestamp"),
-    ("title", "string"),
-    ("description", "string"),
-    ("tag", "string"),
-    ("probability", "float64"),
-    ("probabilities", "string"),
-    ("model_version", "string"),
-)
-_FEEDBACK_COLUMNS = (("id", "string"), ("day", "date32"), ("tag", "string"), ("at", "timestamp"))
-
-
-def _schema(columns: Sequence[tuple[str, str]]) -> "pa.Schema":
-    import pyarrow as pa
-
-    kinds = {"string": pa.string(), "date32": pa.date32(), "timestamp": pa.timestamp("us"), "float64": pa.float64()}
-    return pa.schema([(name, kinds[kind]) for name, kind in columns])
 
 
 def _midnight(day: dt.date) -> dt.datetime:

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.errors import ModelError, WarehouseError
 from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
 
@@ -24,28 +26,23 @@ _NEIGHBOURS = 3
 _SHOWN = 10
 _CHARS = 80
 
-_ISSUE_COLUMNS = (
-    ("rank", "int64"),
-    ("id", "int64"),
-    ("title", "string"),
-    ("description", "string"),
-    ("given", "string"),
-    ("suggested", "string"),
-    ("score", "float64"),
-    ("probability", "float64"),
-    ("neighbours", "string"),
-)
-_QUEUE_COLUMNS = (
-    ("rank", "int64"),
-    ("id", "int64"),
-    ("title", "string"),
-    ("description", "string"),
-    ("reason", "string"),
-    ("score", "float64"),
-    ("guess", "string"),
-    ("probability", "float64"),
-    ("neighbours", "string"),
-)
+_TEXT_COLUMNS = {"rank": "BIGINT", "id": "BIGINT", "title": "VARCHAR", "description": "VARCHAR"}
+_ISSUE_COLUMNS = {
+    **_TEXT_COLUMNS,
+    "given": "VARCHAR",
+    "suggested": "VARCHAR",
+    "score": "DOUBLE",
+    "probability": "DOUBLE",
+    "neighbours": "VARCHAR",
+}
+_QUEUE_COLUMNS = {
+    **_TEXT_COLUMNS,
+    "reason": "VARCHAR",
+    "score": "DOUBLE",
+    "guess": "VARCHAR",
+    "probability": "DOUBLE",
+    "neighbours": "VARCHAR",
+}
 
 
 @dg.asset(
@@ -197,18 +194,11 @@ def _with_probabilities(model: "Pipeline", rows: "pd.DataFrame") -> Any:
     return Unlabeled(ids, titles, descriptions, probabilities, classes)
 
 
-def _replace(
-    warehouse: Warehouse, table: str, columns: Sequence[tuple[str, str]], rows: Sequence[dict[str, Any]]
-) -> None:
+def _replace(warehouse: Warehouse, table: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace a table as a whole."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {"int64": pa.int64(), "string": pa.string(), "float64": pa.float64()}
-    schema = pa.schema([(name, kinds[kind]) for name, kind in columns])
     with tempfile.TemporaryDirectory(prefix="mlops-labeling-") as folder:
         file = Path(folder) / f"{table}.parquet"
-        pq.write_table(pa.Table.from_pylist([{name: row[name] for name, _ in columns} for row in rows], schema), file)
+        write_rows(file, columns, rows)
         warehouse.replace_rows(table, file, {})
 
 
@@ -221,8 +211,6 @@ def _text(value: object) -> str:
 
 
 def _preview(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> dg.MarkdownMetadataValue:
-    from mlops_platform.assets.ingest import markdown_table
-
     shown = [tuple(_rounded(row[name]) for name in columns) for row in rows[:_SHOWN]]
     return dg.MetadataValue.md(markdown_table(list(columns), shown, _CHARS))
 

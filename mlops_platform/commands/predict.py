@@ -50,14 +50,10 @@ def predict_texts(model: Pipeline, texts: list[tuple[str, str]]) -> list[tuple[s
     Returns:
         Tag and its probability, in the order of the texts.
     """
-    if not texts:
-        return []
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.prediction import predict
 
-    titles, descriptions = zip(*texts, strict=True)
-    probabilities = model.predict_proba(models.frame(titles, descriptions))
-    best = probabilities.argmax(axis=1)
-    return [(str(model.classes_[i]), float(row[i])) for i, row in zip(best, probabilities, strict=True)]
+    titles, descriptions = zip(*texts, strict=True) if texts else ((), ())
+    return [(each.tag, each.probability) for each in predict(model, titles, descriptions)]
 
 
 def predict_file(model: Pipeline, source: Path, target: Path) -> int:

@@ -131,17 +131,10 @@ def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLo
         texts = asked.pairs()
         _check_texts(texts, settings)
         request_id, at = uuid.uuid4().hex, datetime.now(UTC)
-        version, found = champion.registered.version, []
-        for number, each in enumerate(champion.probabilities(texts)):
-            best = max(range(len(each)), key=each.__getitem__)
-            found.append(
-                Prediction(
-                    id=f"{request_id}.{number}",
-                    tag=champion.classes[best],
-                    probability=each[best],
-                    probabilities=dict(zip(champion.classes, each, strict=True)),
-                )
-            )
+        version = champion.registered.version
+        found = [
+            Prediction(id=f"{request_id}.{number}", **vars(each)) for number, each in enumerate(champion.predict(texts))
+        ]
         keep(
             [
                 {

@@ -15,6 +15,8 @@ from mlops_platform.resources.tracking import CHAMPION, RegisteredVersion
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
+    from mlops_platform.ml.prediction import Prediction
+
 _KEPT_MODELS = 2  # the present and the last one: a rollback needs no loading
 _log = logging.getLogger(__name__)
 
@@ -45,20 +47,18 @@ class Champion:
     classes: tuple[str, ...]
     loaded_at: datetime
 
-    def probabilities(self, texts: Sequence[tuple[str, str]]) -> list[list[float]]:
+    def predict(self, texts: Sequence[tuple[str, str]]) -> list[Prediction]:
         """Predict.
 
         Args:
             texts: n pairs of title and description.
 
         Returns:
-            n lists of probabilities, in the order of `classes`.
+            n predictions.
         """
-        from mlops_platform.ml import model as models
+        from mlops_platform.ml.prediction import predict
 
-        titles, descriptions = zip(*texts, strict=True)
-        found: list[list[float]] = self.model.predict_proba(models.frame(titles, descriptions)).tolist()
-        return found
+        return predict(self.model, *zip(*texts, strict=True))
 
 
 class ChampionFollower:
@@ -128,7 +128,7 @@ class ChampionFollower:
     def _loaded(self, found: RegisteredVersion) -> Champion:
         model = self._registry.load(found.version)
         champion = Champion(found, model, tuple(str(each) for each in model.classes_), datetime.now(UTC))
-        champion.probabilities([("a first text", "so that the first request finds everything imported")])
+        champion.predict([("a first text", "so that the first request finds everything imported")])
         return champion
 
     def _follow(self) -> None:

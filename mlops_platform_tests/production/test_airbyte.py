@@ -33,6 +33,7 @@ from mlops_platform_tests.production.airbyte_double import (
     CONNECTIONS,
     WORKSPACE,
     AirbyteDouble,
+    airbyte,
 )
 
 PROJECTS = CONNECTIONS["projects"]
@@ -66,16 +67,7 @@ class World:
         return self.warehouse.row_count(table)
 
     def airbyte(self, **changes: Any) -> Airbyte:
-        known: dict[str, Any] = {
-            "url": self.double.url,
-            "cloud": False,
-            "workspace_id": WORKSPACE,
-            "client_id": CLIENT_ID,
-            "client_secret": SecretStr(CLIENT_SECRET),
-            "poll_interval": 0.02,
-            "poll_timeout": 10.0,
-        }
-        return Airbyte(**{**known, **changes})
+        return airbyte(self.double, **changes)
 
     def materialize(self, checks: bool = True, **changes: Any) -> dg.ExecuteInProcessResult:
         assets = build_airbyte_assets(CONNECTIONS["projects"], CONNECTIONS["tags"])

@@ -7,17 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from mlops_platform.errors import AirbyteError
-from mlops_platform.resources.airbyte import Airbyte
 from mlops_platform_tests.production.airbyte_double import (
-    CLIENT_ID,
-    CLIENT_SECRET,
     CONNECTIONS,
-    WORKSPACE,
     AirbyteDouble,
     Answer,
+    airbyte,
 )
 
 PROJECTS = CONNECTIONS["projects"]
@@ -45,18 +41,6 @@ def double() -> Iterator[OddDouble]:
     double = OddDouble(lambda _: 7)
     yield double
     double.stop()
-
-
-def airbyte(double: AirbyteDouble) -> Airbyte:
-    return Airbyte(
-        url=double.url,
-        cloud=False,
-        workspace_id=WORKSPACE,
-        client_id=CLIENT_ID,
-        client_secret=SecretStr(CLIENT_SECRET),
-        poll_interval=0.02,
-        poll_timeout=10.0,
-    )
 
 
 @pytest.mark.parametrize("content", ["no", ["no"], None])

@@ -14,19 +14,15 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from pydantic import SecretStr
 
 from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.errors import AirbyteError
-from mlops_platform.resources.airbyte import Airbyte
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform_tests.production.airbyte_double import (
-    CLIENT_ID,
-    CLIENT_SECRET,
     CONNECTIONS,
-    WORKSPACE,
     AirbyteDouble,
     Job,
+    airbyte,
 )
 
 PROJECTS = CONNECTIONS["projects"]
@@ -38,19 +34,6 @@ def double() -> Iterator[AirbyteDouble]:
     double = AirbyteDouble(lambda _: 7)
     yield double
     double.stop()
-
-
-def airbyte(double: AirbyteDouble, **changes: Any) -> Airbyte:
-    known: dict[str, Any] = {
-        "url": double.url,
-        "cloud": False,
-        "workspace_id": WORKSPACE,
-        "client_id": CLIENT_ID,
-        "client_secret": SecretStr(CLIENT_SECRET),
-        "poll_interval": 0.02,
-        "poll_timeout": 10.0,
-    }
-    return Airbyte(**{**known, **changes})
 
 
 def history(double: AirbyteDouble, jobs: int) -> None:

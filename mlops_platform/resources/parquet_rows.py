@@ -1,0 +1,35 @@
+"""Rows made in Python on their way into a warehouse table: a Parquet file, written batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+_BATCH_ROWS = 4096
+
+
+def write_rows(file: Path, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows to a Parquet file; a batch is all that is in memory.
+
+    Args:
+        file: The file; it is replaced.
+        columns: Name and DuckDB type of each column; a time comes in UTC without a zone.
+        rows: Column to value; what is no column is left out.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {
+        "BIGINT": pa.int64(),
+        "VARCHAR": pa.string(),
+        "DOUBLE": pa.float64(),
+        "DATE": pa.date32(),
+        "TIMESTAMP": pa.timestamp("us"),
+    }
+    schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    rest = iter(rows)
+    with pq.ParquetWriter(file, schema) as writer:
+        while batch := list(islice(rest, _BATCH_ROWS)):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
