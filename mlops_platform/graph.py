@@ -8,11 +8,13 @@ from mlops_platform import automation, jobs, retention
 from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.assets.dataset import build_dataset_asset
 from mlops_platform.assets.dbt_cloud import build_dbt_cloud_assets
+from mlops_platform.assets.decision import build_decision_asset
 from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
 from mlops_platform.assets.inference import build_predictions_asset
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.assets.labeling import build_queue_asset, label_issues
+from mlops_platform.assets.monitoring import build_drift_asset
 from mlops_platform.assets.training import trained_model
 from mlops_platform.assets.transform import build_transform_assets
 from mlops_platform.assets.tuning import build_tuning_asset
@@ -25,6 +27,7 @@ from mlops_platform.packages import require_packages
 from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
 from mlops_platform.resources.notify import Notifier
 from mlops_platform.sensors.alerts import build_alert_sensor
+from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
 from mlops_platform.sensors.partitions import build_partition_sensor
 from mlops_platform.sensors.triggers import build_source_sensor
 from mlops_platform.settings import Settings
@@ -45,8 +48,11 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     settings = settings or Settings()
     require_packages(settings)
     project = dbt_project(settings)
+    named, acting = jobs.build_jobs(), build_act_job()
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
     sensors.append(build_alert_sensor(Notifier(settings.alerts), settings.alert_after))
+    training = next(job for job in named if job.name == "mlops")
+    sensors.append(build_decision_sensor(settings.retrain_cron, training, acting))
     if settings.source_loader == "airbyte":
         raw = build_airbyte_assets(settings.airbyte_projects_connection, settings.airbyte_tags_connection)
     else:
@@ -61,6 +67,10 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         model_evaluation,
         build_deployment_asset(settings.min_f1),
         build_predictions_asset(settings.first_day, settings.prediction_log_dir),
+        build_drift_asset(
+            settings.first_day, settings.drift_window_days, settings.drift_minimum_rows, settings.drift_alpha
+        ),
+        build_decision_asset(settings.first_day, settings.decision_thresholds),
         label_issues,
         build_queue_asset(settings.queue_size),
     ]
@@ -77,7 +87,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     defs = dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*jobs.build_jobs(), retention.build_retention_job(settings.run_retention_days, check_keys)],
+        jobs=[*named, acting, retention.build_retention_job(settings.run_retention_days, check_keys)],
         schedules=[
             jobs.build_schedule(settings.daily_cron),
             jobs.build_monitoring_schedule(settings.monitoring_cron),

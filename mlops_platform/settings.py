@@ -78,6 +78,18 @@ class Settings(BaseSettings):
     first_day: datetime.date = Field(
         datetime.date(2020, 1, 1), description="First daily partition (UTC) of predictions and monitoring."
     )
+    drift_window_days: int = Field(28, ge=1, le=366, description="Days of predictions that a drift report looks at.")
+    drift_minimum_rows: int = Field(50, ge=10, description="Rows that a test of drift needs on each side.")
+    drift_alpha: float = Field(
+        0.01, gt=0.0, le=0.2, description="Chance that a day without drift raises any alarm, over all its tests."
+    )
+    f1_loss: Share = Field(
+        0.02, description="Weighted F1 by which the champion must fall below its evaluation to count as a loss."
+    )
+    rollback_days: int = Field(14, ge=0, description="Days after a promotion in which a loss is blamed on it.")
+    cooldown_days: int = Field(7, ge=0, description="Days in which the same problem is not acted upon again.")
+    min_new_labels: int = Field(50, ge=1, description="Labels since the champion's training that are worth retraining.")
+    max_age_days: int = Field(90, ge=1, description="Age of the champion at which new labels alone are a reason.")
     alerts: SecretStr = Field(
         SecretStr(""),
         description="Where alerts go besides the log: addresses of apprise parted by blanks, such as slack://... for "
@@ -172,6 +184,12 @@ class Settings(BaseSettings):
         if not is_valid_cron_string(cron):
             raise ValueError("it is no cron expression of five fields, such as `0 6 * * *`")
         return cron
+
+    @property
+    def decision_thresholds(self) -> dict[str, float]:
+        """Where the rules of `retraining_decision` draw their lines, as `ml.policy.Thresholds` names them."""
+        names = ("f1_loss", "rollback_days", "cooldown_days", "min_new_labels", "max_age_days")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def source_loader(self) -> Literal["csv", "airbyte"]:

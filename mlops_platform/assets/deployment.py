@@ -6,7 +6,7 @@ import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.ml import gates
-from mlops_platform.resources import deployments
+from mlops_platform.resources import deployments, inspections
 from mlops_platform.resources.tracking import CHAMPION, MODEL_NAME, MlflowTracking
 
 
@@ -46,7 +46,10 @@ def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
             )
             if decision.action == "promote":
                 left = deployments.withdrawn(deployments.history(tracking)).get(candidate.version)
-                if left is not None:
+                asked = inspections.open_inspection(tracking)
+                if asked is not None and champion is not None:
+                    decision = gates.Decision("keep", gates.while_held(candidate.version, asked.day, asked.reason))
+                elif left is not None:
                     # else the next run would undo what a person, or monitoring, has just done
                     decision = gates.Decision("keep", gates.after_rollback(candidate.version, left.at, left.reason))
             context.log.info(decision.reason)

@@ -105,3 +105,17 @@ def after_rollback(version: str, at: str, reason: str) -> str:
         f"Version {version} is not promoted by itself: it was rolled back on {at[:10]} ({reason.rstrip('.')}); "
         f"`mlops promote {version}` promotes it all the same."
     )
+
+
+def while_held(version: str, day: str, reason: str) -> str:
+    """The sentence for a candidate that passes while an inspection waits for a person's answer.
+
+    Args:
+        version: The candidate.
+        day: Of the decision that asks for the inspection (ISO date).
+        reason: Why it asks.
+    """
+    return (
+        f"Version {version} is not promoted by itself: an inspection of {day} waits for an answer "
+        f"({reason.rstrip('.')}); `mlops decide` answers it."
+    )

@@ -50,7 +50,8 @@ def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """Render a figure, in few colours."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -60,7 +61,7 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _label(name: str) -> str:
+def tag_label(name: str) -> str:
     """Break a tag such as natural-language-processing into lines that fit an axis."""
     return name.replace("-", "-\n") if len(name) > 14 else name
 
@@ -90,7 +91,7 @@ def confusion_matrix_png(evaluation: Evaluation) -> bytes:
             color=colour,
             fontsize=8,
         )
-    ticks = [_label(name) for name in names]
+    ticks = [tag_label(name) for name in names]
     axes.set_xticks(range(len(names)), ticks, rotation=30 if len(names) > 6 else 0)
     axes.set_yticks(range(len(names)), ticks)
     axes.set_xlabel("predicted tag")
@@ -101,7 +102,7 @@ def confusion_matrix_png(evaluation: Evaluation) -> bytes:
     bar.set_label("share of the true tag", color=INK, fontsize=9)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=INK, length=0)
-    return _png(figure)
+    return as_png(figure)
 
 
 def per_class_bars_png(evaluation: Evaluation) -> bytes:
@@ -136,7 +137,7 @@ def per_class_bars_png(evaluation: Evaluation) -> bytes:
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return _png(figure)
+    return as_png(figure)
 
 
 def calibration_png(evaluation: Evaluation) -> bytes:
@@ -182,7 +183,7 @@ def calibration_png(evaluation: Evaluation) -> bytes:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.legend(loc="upper left", frameon=False, fontsize=9)
-    return _png(figure)
+    return as_png(figure)
 
 
 def tuning_history_png(trials: Sequence[TrialRecord]) -> bytes:
@@ -215,7 +216,7 @@ def tuning_history_png(trials: Sequence[TrialRecord]) -> bytes:
     axes.grid(axis="y", color="#EEEEEE")
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _period(day: date, *, by_quarter: bool) -> tuple[int, int]:
@@ -269,4 +270,4 @@ def class_balance_png(counts: Iterable[tuple[Any, str, int]] | Mapping[tuple[Any
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.tick_params(axis="x", length=0)
     figure.legend(loc="outside lower center", ncols=min(4, len(tags)), frameon=False, fontsize=9)
-    return _png(figure)
+    return as_png(figure)

@@ -10,10 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from scipy.stats import fisher_exact
+
 from mlops_platform.ml.drift import DriftTest, Interval
+from mlops_platform.ml.metrics import Difference
 
 Action = Literal["continue", "improve", "inspect", "rollback"]
 DAMAGE = ("null_titles", "null_descriptions", "volume")  # tests whose alarm points upstream, not at the world
+LABELS = "labels"  # the problem that new labels are doubtful
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Thresholds:
         cooldown_days: Days in which the same problem is not acted upon again.
         min_new_labels: Labels since the champion's training that make retraining worth its while.
         max_age_days: Age of the champion at which new labels alone are reason to retrain.
+        doubt_gap: Share of suspects by which the new labels must exceed the older ones to count as doubtful.
+        doubt_alpha: Chance of calling new labels doubtful that are as good as the older ones.
     """
 
     f1_loss: float = 0.02
@@ -33,26 +39,61 @@ class Thresholds:
     cooldown_days: int = 7
     min_new_labels: int = 50
     max_age_days: int = 90
+    doubt_gap: float = 0.1
+    doubt_alpha: float = 0.01
 
 
 DEFAULT = Thresholds()
 
 
 @dataclass(frozen=True)
+class LabelDoubt:
+    """What label QA says of the labels that came since the champion's training, and of the older ones.
+
+    Attributes:
+        suspects: Doubtful ones among the new labels.
+        judged: New labels that were judged.
+        old_suspects: Doubtful ones among the older labels.
+        old_judged: Older labels that were judged.
+    """
+
+    suspects: int
+    judged: int
+    old_suspects: int
+    old_judged: int
+
+    @property
+    def gap(self) -> float:
+        """Share of suspects among the new labels minus that among the older ones."""
+        return self.suspects / max(self.judged, 1) - self.old_suspects / max(self.old_judged, 1)
+
+    @property
+    def p_value(self) -> float:
+        """Fisher's exact test of whether the new labels hold more suspects."""
+        table = [
+            [self.suspects, self.judged - self.suspects],
+            [self.old_suspects, self.old_judged - self.old_suspects],
+        ]
+        return float(fisher_exact(table, alternative="greater")[1])
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """What is known of the champion's weighted F1.
+    """What is known of the champion's weighted F1 and of the labels.
 
     Attributes:
         f1: On its test split.
         online: On labels that came in since; None where there are too few.
-        previous_f1: The previous champion's on its test split; None without one.
+        against_previous: Minus that of the champion before, on the same labels; None without one or with too few.
         new_labels: Labels since the champion was trained.
+        doubt: How good the new labels look; None without any.
     """
 
     f1: float
     online: Interval | None = None
-    previous_f1: float | None = None
+    against_previous: Difference | None = None
     new_labels: int = 0
+    doubt: LabelDoubt | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +104,13 @@ class PastAction:
         days_ago: How many days back.
         action: What was decided.
         problems: The names of the problems it answered.
+        rule: The rule that took it.
     """
 
     days_ago: int
     action: Action
     problems: tuple[str, ...] = ()
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,15 +163,34 @@ class _Case:
         return online is not None and online.high < self.evaluation.f1 - self.thresholds.f1_loss
 
     @property
+    def doubtful(self) -> bool:
+        doubt = self.evaluation.doubt
+        limits = self.thresholds
+        return doubt is not None and doubt.gap > limits.doubt_gap and doubt.p_value < limits.doubt_alpha
+
+    @property
+    def badly_deployed(self) -> bool:
+        """Whether the champion before does better on the same labels, and the champion is new."""
+        history, gap = self.history, self.evaluation.against_previous
+        new = history.promoted_days_ago is not None and history.promoted_days_ago <= self.thresholds.rollback_days
+        return new and history.previous_version is not None and gap is not None and gap.is_loss
+
+    @property
+    def enough_labels(self) -> bool:
+        return self.evaluation.new_labels >= self.thresholds.min_new_labels
+
+    @property
     def problems(self) -> tuple[str, ...]:
-        return tuple(sorted({*self.damage, *self.drift, *(("f1",) if self.lost else ())}))
+        fell = ("f1",) if self.lost or self.badly_deployed else ()
+        return tuple(sorted({*self.damage, *self.drift, *fell, *((LABELS,) if self.doubtful else ())}))
 
 
 Verdict = tuple[Action, str] | None
 
 
 def _held(case: _Case) -> Verdict:
-    if not case.history.held:
+    # a return to a model that was good needs nobody's leave
+    if not case.history.held or (case.badly_deployed and not case.damage):
         return None
     seen = f" ({', '.join(case.problems)} now)" if case.problems else ""
     return "continue", f"An inspection waits for a person's answer, so nothing else is started{seen}."
@@ -143,18 +205,25 @@ def _damaged(case: _Case) -> Verdict:
 
 
 def _bad_deployment(case: _Case) -> Verdict:
-    """Roll back where F1 fell right after a promotion and the model before it promised more."""
-    history, online, before = case.history, case.evaluation.online, case.evaluation.previous_f1
-    recent = history.promoted_days_ago is not None and history.promoted_days_ago <= case.thresholds.rollback_days
-    if not (case.lost and recent and history.previous_version is not None and online is not None):
-        return None
-    if before is not None and online.high >= before:
+    history, gap = case.history, case.evaluation.against_previous
+    if not case.badly_deployed or gap is None:
         return None
     if _answered(case, ("f1",), ("rollback",)):
         return "inspect", "F1 is low again within the cooldown of a rollback, so a person has to look."
     return "rollback", (
-        f"Weighted F1 fell to {online.value:.3f} within {history.promoted_days_ago} days of promoting version"
-        f" {history.version}, so version {history.previous_version} returns."
+        f"Version {history.version}, promoted {history.promoted_days_ago} days ago, has {gap.value:+.3f} weighted F1"
+        f" [{gap.low:+.3f}, {gap.high:+.3f}] against version {history.previous_version} on {gap.rows} labels, so that"
+        " returns."
+    )
+
+
+def _doubtful_labels(case: _Case) -> Verdict:
+    doubt = case.evaluation.doubt
+    if not case.doubtful or doubt is None or _answered(case, (LABELS,), ("inspect",)):
+        return None
+    return "inspect", (
+        f"{doubt.suspects} of {doubt.judged} new labels look wrong, and {doubt.old_suspects} of {doubt.old_judged}"
+        " older ones, so nothing is learnt from them before somebody has looked."
     )
 
 
@@ -165,20 +234,26 @@ def _acted_upon(case: _Case) -> Verdict:
     return "continue", f"The problems ({', '.join(case.problems)}) were acted upon in the last {days} days already."
 
 
-def _drifted(case: _Case) -> Verdict:
-    if not case.problems:
+def _learnable(case: _Case) -> Verdict:
+    # what is doubtful was looked at by now, and is as good as it gets
+    if not case.problems or not case.enough_labels or set(case.problems) <= {LABELS}:
+        return None
+    seen = ", ".join(case.problems)
+    return "improve", f"There is drift ({seen}) and {case.evaluation.new_labels} new labels to learn it from."
+
+
+def _unlabeled(case: _Case) -> Verdict:
+    if not case.problems or case.enough_labels:
         return None
     labels, need = case.evaluation.new_labels, case.thresholds.min_new_labels
     seen = ", ".join(case.problems)
-    if labels >= need:
-        return "improve", f"There is drift ({seen}) and {labels} new labels to learn it from."
     return "inspect", f"There is drift ({seen}) but only {labels} of {need} new labels, so label some first."
 
 
 def _old(case: _Case) -> Verdict:
     labels, limits = case.evaluation.new_labels, case.thresholds
     retrained = any(a.action == "improve" and a.days_ago <= limits.cooldown_days for a in case.history.actions)
-    if case.age_days < limits.max_age_days or labels < limits.min_new_labels or retrained:
+    if case.age_days < limits.max_age_days or not case.enough_labels or retrained:
         return None
     return "improve", f"The champion is {case.age_days} days old and {labels} new labels are there."
 
@@ -195,8 +270,16 @@ def _quiet(case: _Case) -> Verdict:
 
 
 def _answered(case: _Case, problems: Sequence[str], actions: Sequence[Action]) -> bool:
-    """Whether each of the problems was answered by one of the actions within the cooldown."""
-    recent = [a for a in case.history.actions if a.days_ago <= case.thresholds.cooldown_days and a.action in actions]
+    """Whether each of the problems was answered by one of the actions within the cooldown.
+
+    A call for labels is no answer any more once the labels are there.
+    """
+    met = (_unlabeled.__name__.lstrip("_"),) if case.enough_labels else ()
+    recent = [
+        a
+        for a in case.history.actions
+        if a.days_ago <= case.thresholds.cooldown_days and a.action in actions and a.rule not in met
+    ]
     return set(problems) <= {problem for action in recent for problem in action.problems}
 
 
@@ -204,8 +287,10 @@ RULES: tuple[Callable[[_Case], Verdict], ...] = (
     _held,
     _damaged,
     _bad_deployment,
+    _doubtful_labels,
     _acted_upon,
-    _drifted,
+    _learnable,
+    _unlabeled,
     _old,
     _too_little,
     _quiet,

@@ -64,6 +64,23 @@ class DatasetStore(dg.ConfigurableResource):
             raise _damaged(path) from error
         return frame.sort_values("id", ignore_index=True)
 
+    def tags(self, version: str) -> "pd.DataFrame":
+        """Read the labels of both splits; columns id and tag.
+
+        Args:
+            version: The data version.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        import pandas as pd
+
+        path = self._existing(version)
+        try:
+            return pd.read_parquet(path, columns=["id", "tag"])
+        except (OSError, ValueError) as error:
+            raise _damaged(path) from error
+
     @contextmanager
     def view(self, version: str, name: str, schema: str) -> Iterator["duckdb.DuckDBPyConnection"]:
         """An in-memory DuckDB with the snapshot as a view, for checks in SQL.

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ class RegisteredVersion:
     version: str
     run_id: str
     tags: Mapping[str, str]
+    created_at: datetime
 
     @property
     def fingerprint(self) -> str:
@@ -349,6 +351,10 @@ class MlflowTracking(dg.ConfigurableResource):
         """All figures of a run."""
         return dict(self._client().get_run(run_id).data.metrics)
 
+    def params(self, run_id: str) -> dict[str, str]:
+        """All parameters of a run, as the store keeps them: as text."""
+        return dict(self._client().get_run(run_id).data.params)
+
     def load(self, version: str) -> "Pipeline":
         """Load a version's pipeline.
 
@@ -368,7 +374,8 @@ class MlflowTracking(dg.ConfigurableResource):
 
 
 def _plain(version: "MlflowModelVersion") -> RegisteredVersion:
-    return RegisteredVersion(str(version.version), str(version.run_id), dict(version.tags))
+    created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return RegisteredVersion(str(version.version), str(version.run_id), dict(version.tags), created)
 
 
 def _log_bytes(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:

@@ -1,0 +1,272 @@
+"""What follows from a day's report: `retraining_decision`, and the table that keeps every decision.
+
+Only decides and records: what a decision leads to is done by the sensor `decisions`.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.inference import daily
+from mlops_platform.assets.ingest import markdown_table
+from mlops_platform.assets.monitoring import AGAINST_PREVIOUS, ONLINE, REPORT
+from mlops_platform.assets.windows import changed_labels
+from mlops_platform.errors import ModelError, WarehouseError
+from mlops_platform.resources import deployments
+from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.inspections import open_inspection
+from mlops_platform.resources.parquet_rows import write_rows
+from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.warehouse_base import Warehouse
+
+if TYPE_CHECKING:
+    from mlops_platform.ml.policy import Evaluation, History, LabelDoubt, PastAction, RetrainingDecision, Thresholds
+
+DECISION = "retraining_decision"
+DECISION_TAG = "mlops/decision"  # on the runs that a decision started: its day
+_COLUMNS = {
+    "day": "DATE",
+    "decision": "VARCHAR",
+    "reason": "VARCHAR",
+    "rule": "VARCHAR",
+    "problems": "VARCHAR",
+    "model_version": "VARCHAR",
+    "evidence": "VARCHAR",
+    "decided_at": "TIMESTAMP",
+    "dagster_run_id": "VARCHAR",
+}
+_SHOWN = 14
+
+
+def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg.AssetsDefinition:
+    """Make the `retraining_decision` asset.
+
+    Args:
+        first_day: First daily partition.
+        thresholds: The fields of `ml.policy.Thresholds`.
+    """
+
+    @dg.asset(
+        name=DECISION,
+        group_name="monitoring",
+        owners=["team:ml"],
+        kinds={"table"},
+        deps=[REPORT, "champion_model"],
+        partitions_def=daily(first_day),
+        pool="warehouse",
+        description=(
+            "Continue, improve, inspect or rollback: one decision a day by a fixed list of rules over the drift "
+            "report, the labels, the champion's age and what was done before, with its reason and the figures it rests "
+            "on. The table of this name keeps every decision; the sensor `decisions` acts on the latest ones."
+        ),
+    )
+    def retraining_decision(
+        context: dg.AssetExecutionContext,
+        validated_dataset: dict[str, Any],
+        label_issues: dict[str, Any],
+        warehouse: Warehouse,
+        datasets: DatasetStore,
+        tracking: MlflowTracking,
+    ) -> dg.MaterializeResult[None]:
+        from mlops_platform.ml import policy
+
+        day = dt.date.fromisoformat(context.partition_key)
+        limits = policy.Thresholds(**thresholds)
+        with sentences(ValueError), warehouse.connect():
+            champion = tracking.by_alias(CHAMPION)
+            if champion is None:
+                raise ModelError("There is no champion to decide about: materialize champion_model first.")
+            report, figures = _report(warehouse, day, champion.version)
+            trained_on = champion.tags.get("data_version", "")
+            decided = policy.decide(
+                report,
+                _evaluation(tracking, champion, figures, datasets, trained_on, validated_dataset, label_issues),
+                max(0, (day - champion.created_at.date()).days),
+                _history(context.instance, warehouse, tracking, champion, day, limits),
+                limits,
+            )
+            _keep(warehouse, day, champion.version, decided, context.run_id)
+            recent = warehouse.fetch_rows(
+                f"SELECT day, decision, reason, model_version FROM {DECISION} WHERE day <= ? "  # noqa: S608
+                f"ORDER BY day DESC, decided_at DESC LIMIT {_SHOWN}",
+                [day],
+            )
+        context.log.info(f"{decided.decision}: {decided.reason}")
+        identity = json.dumps([decided.decision, decided.evidence], sort_keys=True, default=str)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(hashlib.sha256(identity.encode()).hexdigest()[:16]),
+            metadata={
+                "decision": decided.decision,
+                "reason": decided.reason,
+                "rule": decided.evidence["rule"],
+                "problems": dg.MetadataValue.json(decided.evidence["problems"]),
+                "model_version": champion.version,
+                "evidence": dg.MetadataValue.json(decided.evidence),
+                "recent": dg.MetadataValue.md(markdown_table(["day", "decision", "reason", "version"], recent, 160)),
+            },
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return retraining_decision
+
+
+def _report(warehouse: Warehouse, day: dt.date, version: str) -> tuple[list[Any], dict[str, dict[str, Any]]]:
+    """Read a day's report: its tests, and its figures by name."""
+    from mlops_platform.ml.drift import DriftTest
+
+    if not warehouse.has_table(REPORT):
+        raise WarehouseError(f"The warehouse has no table {REPORT}: materialize {REPORT} first.")
+    rows = warehouse.fetch_arrow(f"SELECT * FROM {REPORT} WHERE day = ?", [day]).to_pylist()  # noqa: S608
+    if not rows:
+        raise WarehouseError(f"There is no report of {day}: materialize {REPORT} for that day first.")
+    if (of := rows[0]["model_version"]) != version:
+        raise WarehouseError(
+            f"The report of {day} is about version {of}, and the champion is version {version} now: materialize "
+            f"{REPORT} for that day again."
+        )
+    figures = {row["name"]: row for row in rows if row["name"] in (ONLINE, AGAINST_PREVIOUS)}
+    names = list(DriftTest.__dataclass_fields__)
+    tests = [
+        DriftTest(**{name: row[name] for name in names} | {"detected": bool(row["detected"])})
+        for row in rows
+        if row["name"] not in figures
+    ]
+    return sorted(tests, key=lambda test: test.name), figures
+
+
+def _evaluation(
+    tracking: MlflowTracking,
+    champion: RegisteredVersion,
+    figures: dict[str, dict[str, Any]],
+    datasets: DatasetStore,
+    trained_on: str,
+    validated_dataset: dict[str, Any],
+    label_issues: dict[str, Any],
+) -> "Evaluation":
+    from mlops_platform.ml.drift import Interval
+    from mlops_platform.ml.metrics import Difference
+    from mlops_platform.ml.policy import Evaluation
+
+    measured = tracking.metrics(champion.run_id)
+    if "test_f1_weighted" not in measured:
+        raise ModelError(f"Version {champion.version} was never evaluated: materialize model_evaluation first.")
+    online, gap = figures.get(ONLINE), figures.get(AGAINST_PREVIOUS)
+    changed = changed_labels(datasets, trained_on, validated_dataset["version"])
+    return Evaluation(
+        measured["test_f1_weighted"],
+        online=Interval(online["statistic"], online["low"], online["high"], online["window_rows"]) if online else None,
+        against_previous=(
+            Difference(gap["statistic"], gap["low"], gap["high"], 0.95, 2000, gap["window_rows"]) if gap else None
+        ),
+        new_labels=len(changed) if changed is not None else 0,
+        doubt=_doubt(datasets, trained_on, label_issues),
+    )
+
+
+def _doubt(datasets: DatasetStore, trained_on: str, label_issues: dict[str, Any]) -> "LabelDoubt | None":
+    """What label QA says of the labels that came since the champion's training, beside the older ones."""
+    from mlops_platform.ml.policy import LabelDoubt
+
+    new = changed_labels(datasets, trained_on, label_issues["dataset_version"])
+    if not new:
+        return None
+    suspects = {each["id"] for each in label_issues["suspects"]}
+    judged_new = len(new - set(label_issues["unjudged"]))
+    return LabelDoubt(
+        suspects=len(suspects & new),
+        judged=judged_new,
+        old_suspects=len(suspects - new),
+        old_judged=label_issues["judged"] - judged_new,
+    )
+
+
+def _history(
+    instance: dg.DagsterInstance,
+    warehouse: Warehouse,
+    tracking: MlflowTracking,
+    champion: RegisteredVersion,
+    day: dt.date,
+    limits: "Thresholds",
+) -> "History":
+    from mlops_platform.ml.policy import History
+
+    moves = deployments.history(tracking)
+    before = deployments.served_before(moves, champion.version)
+    since = [move.at for move in moves if move.version == champion.version]
+    days_ago = (day - dt.datetime.fromisoformat(since[-1]).date()).days if since else None
+    return History(
+        champion.version,
+        before[0] if before else None,
+        # a promotion after this day cannot have done what the day shows
+        days_ago if days_ago is not None and days_ago >= 0 else None,
+        _actions(instance, warehouse, day, limits.cooldown_days),
+        open_inspection(tracking) is not None,
+    )
+
+
+def _actions(instance: dg.DagsterInstance, warehouse: Warehouse, day: dt.date, days: int) -> "list[PastAction]":
+    """The decisions of the days before that were acted upon, but for retrainings that failed."""
+    from mlops_platform.ml.policy import PastAction
+
+    if not warehouse.has_table(DECISION):
+        return []
+    rows = warehouse.fetch_rows(
+        f"SELECT DISTINCT day, decision, problems, rule FROM {DECISION} "  # noqa: S608
+        "WHERE day >= ? AND day < ? AND decision <> 'continue' ORDER BY day",
+        [day - dt.timedelta(days=days), day],
+    )
+    return [
+        PastAction((day - then).days, action, tuple(json.loads(problems)), rule)
+        for then, action, problems, rule in rows
+        if action != "improve" or not _failed(instance, then)
+    ]
+
+
+def _failed(instance: dg.DagsterInstance, day: dt.date) -> bool:
+    """Whether the last run that a day's decision has started came to nothing."""
+    runs = instance.get_runs(dg.RunsFilter(tags={DECISION_TAG: day.isoformat()}), limit=1)
+    return bool(runs) and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+def _keep(warehouse: Warehouse, day: dt.date, version: str, decided: "RetrainingDecision", run_id: str) -> None:
+    """Add the decision to the table; one of the same day that came out otherwise stays beside it."""
+    row = {
+        "day": day,
+        "decision": decided.decision,
+        "reason": decided.reason,
+        "rule": decided.evidence["rule"],
+        "problems": json.dumps(decided.evidence["problems"]),
+        "model_version": version,
+        "evidence": json.dumps(decided.evidence, default=str),
+        "decided_at": dt.datetime.now(dt.UTC).replace(tzinfo=None),
+        "dagster_run_id": run_id,
+    }
+    with tempfile.TemporaryDirectory(prefix="mlops-decision-") as folder:
+        file = Path(folder) / f"{DECISION}.parquet"
+        write_rows(file, _COLUMNS, [row])
+        same = {"day": day, "decision": decided.decision, "model_version": version}
+        warehouse.replace_rows(DECISION, file, same)
+
+
+def last_decisions(warehouse: Warehouse, count: int) -> Sequence[tuple[Any, ...]]:
+    """Read the latest decisions: day, decision, reason, model version, when it was made; newest first.
+
+    Args:
+        warehouse: Has the table, or not yet.
+        count: How many at most.
+    """
+    if not warehouse.has_table(DECISION):
+        return []
+    return warehouse.fetch_rows(
+        f"SELECT day, decision, reason, model_version, decided_at FROM {DECISION} "  # noqa: S608
+        f"ORDER BY day DESC, decided_at DESC LIMIT {int(count)}"
+    )

@@ -1,0 +1,219 @@
+"""Whether the world has moved away from what the champion was trained on: `drift_report`, day by day."""
+
+import datetime as dt
+import hashlib
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.inference import PREDICTIONS, daily
+from mlops_platform.assets.ingest import markdown_table
+from mlops_platform.assets.windows import known_rows, window_rows
+from mlops_platform.errors import ModelError, PlatformError, WarehouseError
+from mlops_platform.resources import deployments
+from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.inspections import inspections
+from mlops_platform.resources.parquet_rows import write_rows
+from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.warehouse_base import Warehouse
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+    from mlops_platform.ml.model import Params
+    from mlops_platform.ml.watching import Watched
+
+REPORT = "drift_report"
+ONLINE, AGAINST_PREVIOUS = "online_f1", "against_previous"  # rows of the table that are figures, not tests
+_COLUMNS = {
+    "day": "DATE",
+    "window_from": "DATE",
+    "model_version": "VARCHAR",
+    "name": "VARCHAR",
+    "statistic": "DOUBLE",
+    "low": "DOUBLE",
+    "high": "DOUBLE",
+    "p_value": "DOUBLE",
+    "adjusted_p": "DOUBLE",
+    "threshold": "DOUBLE",
+    "detected": "BIGINT",
+    "reference_rows": "BIGINT",
+    "window_rows": "BIGINT",
+    "detail": "VARCHAR",
+}
+
+
+def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, alpha: float) -> dg.AssetsDefinition:
+    """Make the `drift_report` asset.
+
+    Args:
+        first_day: First daily partition.
+        window_days: Days of predictions that a report looks at, the partition's day being the last.
+        minimum_rows: Rows that a test needs on each side.
+        alpha: Chance of any alarm on a day without drift.
+    """
+
+    @dg.asset(
+        name=REPORT,
+        group_name="monitoring",
+        owners=["team:ml"],
+        kinds={"scikitlearn"},
+        deps=[
+            # the window's days; its own day comes in the same run
+            dg.AssetDep(
+                PREDICTIONS,
+                partition_mapping=dg.TimeWindowPartitionMapping(
+                    start_offset=1 - window_days, allow_nonexistent_upstream_partitions=True
+                ),
+            ),
+            "champion_model",
+            "labeled_projects",
+        ],
+        partitions_def=daily(first_day),
+        pool="warehouse",
+        description=(
+            f"Whether the {window_days} days up to this one differ from what the champion was trained on: texts, "
+            "predicted tags, confidence, unknown words, missing fields, volume, and F1 where true tags are known. "
+            f"All tests together raise a false alarm on at most {alpha:.1%} of the days."
+        ),
+    )
+    def drift_report(
+        context: dg.AssetExecutionContext, warehouse: Warehouse, datasets: DatasetStore, tracking: MlflowTracking
+    ) -> dg.MaterializeResult[None]:
+        from mlops_platform.ml import drift_plots, plots
+        from mlops_platform.ml.watching import watch
+
+        day = dt.date.fromisoformat(context.partition_key)
+        with sentences(ValueError):
+            champion = tracking.by_alias(CHAMPION)
+            if champion is None:
+                raise ModelError("There is no champion to watch: materialize champion_model first.")
+            version = champion.tags.get("data_version", "")
+            training, trained_on = known_rows(datasets, version, "train")
+            held_out, _ = known_rows(datasets, version, "test")
+            first = _begin(tracking, day, window_days, first_day)
+            with warehouse.connect():
+                for table in (PREDICTIONS, "labeled_projects"):
+                    if not warehouse.has_table(table):
+                        raise WarehouseError(f"The warehouse has no table {table}: materialize {table} first.")
+                window, before = window_rows(warehouse, first, day, trained_on)
+            watched = watch(
+                tracking.load(champion.version),
+                _params(tracking, champion),
+                training,
+                held_out,
+                window,
+                before,
+                previous=_previous(tracking, champion),
+                alpha=alpha,
+                minimum=minimum_rows,
+            )
+            rows = _rows(watched, day, first, champion.version)
+            with tempfile.TemporaryDirectory(prefix="mlops-drift-") as folder:
+                file = Path(folder) / f"{REPORT}.parquet"
+                write_rows(file, _COLUMNS, rows)
+                warehouse.replace_rows(REPORT, file, {"day": day})
+        detected = [test.name for test in watched.tests if test.detected]
+        run = [test for test in watched.tests if test.p_value is not None]
+        picture = drift_plots.drift_png(watched.tests, watched.reference, watched.window, (before, window.rows_by_day))
+        shown = [tuple(_rounded(row[name]) for name in _SHOWN) for row in rows]
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(_digest(rows)),
+            metadata={
+                "model_version": champion.version,
+                "window": f"{first} to {day}",
+                "window_rows": len(window.titles),
+                "labelled_rows": sum(each is not None for each in window.truth),
+                "detected": ", ".join(detected) or "nothing",
+                "tests_run": len(run),
+                "tests_without_enough_data": len(watched.tests) - len(run),
+                "online_f1": round(watched.online.value, 4) if watched.online else "too few labels",
+                "tests": dg.MetadataValue.md(markdown_table(list(_SHOWN), shown, 120)),
+                "picture": dg.MetadataValue.md(plots.embed(picture)),
+            },
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return drift_report
+
+
+_SHOWN = ("name", "statistic", "p_value", "adjusted_p", "detected", "reference_rows", "window_rows", "detail")
+
+
+def _begin(tracking: MlflowTracking, day: dt.date, days: int, first_day: dt.date) -> dt.date:
+    """First day of a window: not before a person's last answer, since what was there then has been looked at."""
+    answers = [dt.date.fromisoformat(each.answered_at[:10]) for each in inspections(tracking) if each.answered_at]
+    return max([first_day, day - dt.timedelta(days=days - 1), *(each for each in answers if each <= day)])
+
+
+def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
+    """The parameters that the champion was trained with, from its run."""
+    from dataclasses import fields
+
+    from mlops_platform.ml.model import Params
+
+    said = tracking.params(champion.run_id)
+    try:
+        return Params.from_dict({each.name: json.loads(said[each.name]) for each in fields(Params)})
+    except (KeyError, ValueError):
+        raise ModelError(
+            f"The run of version {champion.version} does not say with which parameters it was trained: promote a "
+            "version that the asset trained_model has made."
+        ) from None
+
+
+def _previous(tracking: MlflowTracking, champion: RegisteredVersion) -> "Pipeline | None":
+    """The champion that a rollback would return to; None without one that can be loaded."""
+    for version in deployments.served_before(deployments.history(tracking), champion.version):
+        try:
+            return tracking.load(version)
+        except PlatformError:
+            continue
+    return None
+
+
+def _rows(watched: "Watched", day: dt.date, first: dt.date, version: str) -> list[dict[str, Any]]:
+    always = {"day": day, "window_from": first, "model_version": version}
+    rows = [{**always, **test.to_dict(), "detected": int(test.detected)} for test in watched.tests]
+    if watched.online is not None:
+        figure = watched.online
+        rows.append(
+            {
+                **always,
+                "name": ONLINE,
+                "statistic": figure.value,
+                "low": figure.low,
+                "high": figure.high,
+                "window_rows": figure.rows,
+                "detail": "weighted F1 on the rows with a label, with its 95 % interval",
+            }
+        )
+    if watched.against_previous is not None:
+        gap = watched.against_previous
+        rows.append(
+            {
+                **always,
+                "name": AGAINST_PREVIOUS,
+                "statistic": gap.value,
+                "low": gap.low,
+                "high": gap.high,
+                "window_rows": gap.rows,
+                "detail": "weighted F1 of the champion minus that of the champion before, on the same rows",
+            }
+        )
+    return rows
+
+
+def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(list(rows), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

@@ -1,0 +1,145 @@
+"""A day's watch: the champion's rows and the window's made comparable, then every test of `ml.drift`.
+
+What is compared must be alike where nothing drifts. The reference's predictions are the champion's own on rows that
+it was not trained on, where there are enough of them, and else out-of-fold ones on its training rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mlops_platform.ml.drift import ALPHA, MINIMUM_ROWS, DriftTest, Interval, Sample, drift_tests, online_f1
+from mlops_platform.ml.label_quality import LEAST_ROWS, out_of_fold
+from mlops_platform.ml.metrics import Difference, paired_bootstrap
+from mlops_platform.ml.model import TEXT, Params, frame
+from mlops_platform.ml.prediction import predict
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+ENOUGH_HELD_OUT = 500  # held-out rows from which on no out-of-fold predictions are needed
+
+
+@dataclass(frozen=True)
+class LabeledRows:
+    """Rows with their tags; n of each.
+
+    Attributes:
+        titles: Titles; None and NaN are missing.
+        descriptions: Descriptions, likewise.
+        tags: True tags.
+    """
+
+    titles: Sequence[object]
+    descriptions: Sequence[object]
+    tags: Sequence[str]
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """The recent rows, none of which the champion was trained on; n of each.
+
+    Attributes:
+        titles: Titles; None and NaN are missing.
+        descriptions: Descriptions, likewise.
+        truth: True tags, None where not known (yet).
+        rows_by_day: Rows of each whole day of the window.
+    """
+
+    titles: Sequence[object]
+    descriptions: Sequence[object]
+    truth: Sequence[str | None]
+    rows_by_day: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a watch found.
+
+    Attributes:
+        tests: Every test of the day.
+        online: The champion's weighted F1 on the labelled rows of the window; None where they are too few.
+        against_previous: Weighted F1 of the champion minus that of the champion before, on the same labelled rows;
+            None without the other, or where they are too few.
+        reference: What the tests compared with.
+        window: What they compared.
+    """
+
+    tests: list[DriftTest]
+    online: Interval | None
+    against_previous: Difference | None
+    reference: Sample
+    window: Sample
+
+
+def watch(
+    model: Pipeline,
+    params: Params,
+    training: LabeledRows,
+    held_out: LabeledRows,
+    window: WindowRows,
+    days_before: Sequence[int],
+    *,
+    previous: Pipeline | None = None,
+    alpha: float = ALPHA,
+    minimum: int = MINIMUM_ROWS,
+    seed: int = 0,
+) -> Watched:
+    """Compare a window of rows with what the champion knows.
+
+    Args:
+        model: The champion.
+        params: The parameters that it was fitted with.
+        training: The rows that it was fitted on.
+        held_out: Labelled rows of the same time that it was not fitted on: the test split.
+        window: The recent rows.
+        days_before: Rows of each whole day before the window.
+        previous: The champion before.
+        alpha: Chance of any alarm where nothing drifts.
+        minimum: Rows that a test needs on each side.
+        seed: Of folds, permutations and resamples.
+    """
+    reference = replace(_reference(model, params, training, held_out, seed), rows_by_day=days_before)
+    said = predict(model, window.titles, window.descriptions)
+    recent = Sample(
+        window.titles,
+        window.descriptions,
+        [each.tag for each in said],
+        [each.probability for each in said],
+        window.rows_by_day,
+        window.truth,
+    )
+    return Watched(
+        drift_tests(reference, recent, alpha=alpha, seed=seed, minimum=minimum),
+        online_f1(recent, minimum=minimum, seed=seed),
+        _against(previous, recent, minimum, seed),
+        reference,
+        recent,
+    )
+
+
+def _reference(model: Pipeline, params: Params, training: LabeledRows, held_out: LabeledRows, seed: int) -> Sample:
+    if len(held_out.tags) >= ENOUGH_HELD_OUT:
+        said = predict(model, held_out.titles, held_out.descriptions)
+        tags, confidence = [each.tag for each in said], [each.probability for each in said]
+        return Sample(held_out.titles, held_out.descriptions, tags, confidence, truth=held_out.tags)
+    counts = Counter(training.tags)
+    kept = [row for row, tag in enumerate(training.tags) if counts[tag] >= LEAST_ROWS]
+    titles, descriptions = ([column[row] for row in kept] for column in (training.titles, training.descriptions))
+    truth = [training.tags[row] for row in kept]
+    texts = frame(titles, descriptions)[TEXT].tolist()
+    probabilities, classes = out_of_fold(texts, truth, params, repeats=1, seed=seed)
+    tags = [classes[best] for best in probabilities.argmax(axis=1)]
+    return Sample(titles, descriptions, tags, probabilities.max(axis=1).tolist(), truth=truth)
+
+
+def _against(previous: Pipeline | None, recent: Sample, minimum: int, seed: int) -> Difference | None:
+    known = [row for row, truth in enumerate(recent.truth) if truth is not None]
+    if previous is None or len(known) < max(minimum, 1):
+        return None
+    before = predict(previous, [recent.titles[row] for row in known], [recent.descriptions[row] for row in known])
+    truth = [str(recent.truth[row]) for row in known]
+    return paired_bootstrap(truth, [recent.tags[row] for row in known], [each.tag for each in before], seed=seed)
