@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,13 +45,17 @@ def _options(
 
 @app.command()
 def run(
-    job: Annotated[str, typer.Argument(help="dataops, mlops or end_to_end.")] = "end_to_end",
+    job: Annotated[str, typer.Argument(help="dataops, mlops, end_to_end or monitoring.")] = "end_to_end",
     config: Annotated[Path | None, typer.Option(help="YAML file with run config.")] = None,
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day (UTC) of monitoring; by default yesterday.")
+    ] = None,
 ) -> None:
     """Run a job of the graph here and now, with progress and a summary."""
     from mlops_platform.commands.run import run_job
 
-    run_job(Settings(), job, _read_config(config), debug="--debug" in sys.argv[1:])
+    chosen = day.date() if day is not None else None
+    run_job(Settings(), job, _read_config(config), day=chosen, debug="--debug" in sys.argv[1:])
 
 
 @app.command()
@@ -149,6 +154,20 @@ def rollback_command(reason: Annotated[str, typer.Option(help="Why, for the hist
     from mlops_platform.commands.deployments import rollback
 
     print(rollback(Settings(), reason=reason))
+
+
+@app.command("decide")
+def decide_command(
+    answer: Annotated[str | None, typer.Argument(help="continue, improve or rollback.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+) -> None:
+    """Answer the inspection that holds automatic promotion; without an answer, show it and the last decisions."""
+    from mlops_platform.commands.decide import decide, show
+
+    if answer is None:
+        show(Settings())
+    else:
+        decide(Settings(), answer, reason=reason)
 
 
 @app.command("history")

@@ -31,7 +31,7 @@ def promote(settings: Settings, version: str, *, reason: str, force: str) -> str
     """
     from mlops_platform.resources import deployments
 
-    tracking = _registry(settings)
+    tracking = registry(settings)
     tracking.load(tracking.version(version).version)  # what can't be loaded can't serve
     passed, why = _gates(settings, tracking, version)
     if not passed and not force:
@@ -39,11 +39,11 @@ def promote(settings: Settings, version: str, *, reason: str, force: str) -> str
     move = deployments.promote(
         tracking,
         version,
-        by=_who(),
+        by=who(),
         reason=(force if not passed else reason) or f"Promoted by hand: {why}.",
         forced=not passed,
     )
-    return _told(move)
+    return told(move)
 
 
 def rollback(settings: Settings, *, reason: str) -> str:
@@ -61,7 +61,7 @@ def rollback(settings: Settings, *, reason: str) -> str:
     """
     from mlops_platform.resources import deployments
 
-    return _told(deployments.rollback(_registry(settings), by=_who(), reason=reason or "Rolled back by hand."))
+    return told(deployments.rollback(registry(settings), by=who(), reason=reason or "Rolled back by hand."))
 
 
 def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
     from mlops_platform.resources import deployments
     from mlops_platform.resources.tracking import CHAMPION
 
-    tracking = _registry(settings)
+    tracking = registry(settings)
     champion = tracking.by_alias(CHAMPION)
     versions = [
         {
@@ -133,7 +133,15 @@ def print_history(found: dict[str, Any]) -> None:
         print("The champion was not moved yet." if found["versions"] else "Nothing fits.")
 
 
-def _registry(settings: Settings) -> MlflowTracking:
+def registry(settings: Settings) -> MlflowTracking:
+    """The model registry.
+
+    Args:
+        settings: Where it is.
+
+    Raises:
+        ModelError: Nothing was trained yet.
+    """
     from mlops_platform.resources.assembly import build_resources
 
     tracking: MlflowTracking = build_resources(settings)["tracking"]
@@ -153,12 +161,22 @@ def _gates(settings: Settings, tracking: MlflowTracking, version: str) -> tuple[
     return gates.quality(figures["test_f1_weighted"], majority, settings.min_f1)
 
 
-def _told(move: Deployment) -> str:
+def told(move: Deployment) -> str:
+    """Say what a move did.
+
+    Args:
+        move: The move.
+    """
     before = f"; it was version {move.previous}" if move.previous else ""
     return f"The champion is version {move.version}{before}. {move.reason}"
 
 
-def _who() -> str:
+def who() -> str:
+    """The name of the person at the keyboard.
+
+    Raises:
+        PlatformError: The system does not know.
+    """
     try:
         return getpass.getuser()
     except OSError as error:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -32,6 +33,7 @@ class Progress:
     passed: int = 0
     failed: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    told: dict[str, str] = field(default_factory=dict)
     check_steps: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
     interrupted: bool = False
@@ -53,6 +55,7 @@ class Progress:
                 self.console.print(f"  … {event.step_key}", end="\r", style="dim")
         elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
             self._made.add(str(event.step_key))
+            self._on_materialization(event)
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             self._on_check(event)
         elif event.event_type is dg.DagsterEventType.STEP_SUCCESS:
@@ -85,6 +88,16 @@ class Progress:
     def problems(self) -> list[str]:
         """Why the run failed: what steps say, and the blocking checks that did not pass."""
         return [*self.errors, *(check for check in self.failed if "(error)" in check)]
+
+    def _on_materialization(self, event: DagsterEvent) -> None:
+        """Keep what the summary says of an asset: drift and the decision are why monitoring was run."""
+        made = {key: value.value for key, value in event.step_materialization_data.materialization.metadata.items()}
+        name = str(event.step_key)
+        if name == "drift_report":
+            rows = f"{made['window_rows']} rows of {made['window']}"
+            self.told["drift"] = f"{made['detected']} ({made['tests_run']} tests on {rows})"
+        elif name == "retraining_decision":
+            self.told["decision"] = f"{made['decision']}: {made['reason']}"
 
     def _on_check(self, event: DagsterEvent) -> None:
         evaluation = event.asset_check_evaluation_data
@@ -139,18 +152,21 @@ def sentence_of(event: DagsterEvent) -> str:
     return f"{event.step_key}: {message.splitlines()[0]}"
 
 
-def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: bool = False) -> None:
+def run_job(
+    settings: Settings, job: str, config: Mapping[str, Any], *, day: date | None = None, debug: bool = False
+) -> None:
     """Execute a job of the graph, with its steps where the executor of the settings puts them.
 
     Args:
         settings: What to run on.
         job: Name of the job.
         config: Run config.
+        day: Of a job that is about days (UTC); by default yesterday.
         debug: Leave what libraries print on the terminal; else it goes to `logs/run.log` in the home.
 
     Raises:
-        PlatformError: The run failed, the job is unknown, the config does not fit, another run is at work, or the
-            executor is Kubernetes.
+        PlatformError: The run failed, the job is unknown, the config or the day does not fit, another run is at work,
+            or the executor is Kubernetes.
     """
     if settings.executor == "k8s":
         raise PlatformError(
@@ -167,13 +183,17 @@ def run_job(settings: Settings, job: str, config: Mapping[str, Any], *, debug: b
         if killed:
             console.print("An earlier run was killed; this one heals what it left.")
         console.print("Loading the graph ...", style="dim")
+        from dagster._core.storage.tags import PARTITION_NAME_TAG
+
         from mlops_platform.graph import build_definitions
 
         definition = _job(build_definitions(settings), job)
         progress, run_id = Progress(console), str(uuid.uuid4())
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config}
-        tags = {RUN_TAG: "run"}
-        console.print(f"Running {job} ({settings.home})", highlight=False)
+        partition = _partition(definition, job, day)
+        tags = {RUN_TAG: "run", **({PARTITION_NAME_TAG: partition} if partition else {})}
+        about = f" for {partition}" if partition else ""
+        console.print(f"Running {job}{about} ({settings.home})", highlight=False)
         try:
             if settings.executor == "in_process":
                 instance.add_event_listener(run_id, progress.on_entry)
@@ -209,7 +229,20 @@ def _job(defs: Any, name: str) -> Any:
     try:
         return defs.resolve_job_def(name)
     except DagsterInvariantViolationError:
-        raise PlatformError(f"There is no job {name}: choose dataops, mlops or end_to_end.") from None
+        raise PlatformError(f"There is no job {name}: choose dataops, mlops, end_to_end or monitoring.") from None
+
+
+def _partition(definition: Any, job: str, day: date | None) -> str | None:
+    """The partition that a job runs for; None for a job without partitions."""
+    if definition.partitions_def is None:
+        if day is not None:
+            raise PlatformError(f"The job {job} is about no day: leave out --day.")
+        return None
+    key = (day or datetime.now(UTC).date() - timedelta(days=1)).isoformat()
+    if not definition.partitions_def.has_partition_key(key):
+        first, last = (definition.partitions_def.get_partition_keys()[place] for place in (0, -1))
+        raise PlatformError(f"{key} is no day of the job {job}: choose one from {first} (MLOPS_FIRST_DAY) to {last}.")
+    return key
 
 
 def _as_sentence(error: Exception) -> Exception:

@@ -95,6 +95,8 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     console.print(f"  {'checks':<20} {progress.passed} passed, {len(progress.failed)} failed", highlight=False)
     for failed in progress.failed:
         console.print(f"    ✗ {failed}", highlight=False, markup=False)
+    for name, said in progress.told.items():
+        console.print(f"  {name:<20} {said}", highlight=False, markup=False, soft_wrap=True)
     try:
         _print_champion(console, champion(settings))
     except PlatformError as error:

@@ -71,7 +71,7 @@ def build_act_job() -> dg.JobDefinition:
 
 
 def build_decision_sensor(
-    retrain_cron: str, training: dg.UnresolvedAssetJobDefinition, acting: dg.JobDefinition
+    retrain_cron: str, training: "dg.UnresolvedAssetJobDefinition", acting: dg.JobDefinition
 ) -> dg.SensorDefinition:
     """Make the sensor `decisions`.
 
