@@ -118,8 +118,12 @@ class TrainingHome:
 
     def put(self, name: str, **changes: Any) -> None:
         """Change the latest value of an asset, as its next materialization could."""
+        self.put_value(name, self.value(name) | changes)
+
+    def put_value(self, name: str, value: dict[str, Any]) -> None:
+        """Set the latest value of an asset."""
         path = self.settings.values_dir / f"{name}.json"
-        path.write_text(json.dumps(self.value(name) | changes), encoding="utf-8")
+        path.write_text(json.dumps(value), encoding="utf-8")
 
     def snapshot(self) -> Path:
         """The Parquet file of the current dataset."""

@@ -155,6 +155,7 @@ def _evaluation(
     from mlops_platform.ml.drift import Interval
     from mlops_platform.ml.metrics import Difference
     from mlops_platform.ml.policy import Evaluation
+    from mlops_platform.ml.watching import SURE
 
     measured = tracking.metrics(champion.run_id)
     if "test_f1_weighted" not in measured:
@@ -165,7 +166,7 @@ def _evaluation(
         measured["test_f1_weighted"],
         online=Interval(online["statistic"], online["low"], online["high"], online["window_rows"]) if online else None,
         against_previous=(
-            Difference(gap["statistic"], gap["low"], gap["high"], 0.95, 2000, gap["window_rows"]) if gap else None
+            Difference(gap["statistic"], gap["low"], gap["high"], SURE, 2000, gap["window_rows"]) if gap else None
         ),
         new_labels=len(changed) if changed is not None else 0,
         doubt=_doubt(datasets, trained_on, label_issues),

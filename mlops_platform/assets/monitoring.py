@@ -122,7 +122,7 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
         detected = [test.name for test in watched.tests if test.detected]
         run = [test for test in watched.tests if test.p_value is not None]
         picture = drift_plots.drift_png(watched.tests, watched.reference, watched.window, (before, window.rows_by_day))
-        shown = [tuple(_rounded(row[name]) for name in _SHOWN) for row in rows]
+        shown = [tuple(_rounded(row.get(name)) for name in _SHOWN) for row in rows]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(_digest(rows)),
             metadata={

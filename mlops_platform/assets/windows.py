@@ -91,7 +91,9 @@ def _filled(volumes: dict[dt.date, int], first: dt.date, last: dt.date) -> list[
 def _rows(warehouse: Warehouse, first: dt.date, last: dt.date, expected: int) -> "pd.DataFrame":
     drawn = f"AND {warehouse.split_sql('id', MOST_ROWS / expected)} = 'test'" if expected > MOST_ROWS else ""
     feedback = (
-        f"SELECT id, tag, ROW_NUMBER() OVER (PARTITION BY id ORDER BY at DESC, tag) AS place FROM {FEEDBACK}"  # noqa: S608
+        # bare, `at` is a reserved word
+        f"SELECT id, tag, ROW_NUMBER() OVER (PARTITION BY id ORDER BY {FEEDBACK}.at DESC, tag) AS place "  # noqa: S608
+        f"FROM {FEEDBACK}"
         if warehouse.has_table(FEEDBACK)
         else "SELECT CAST(NULL AS STRING) AS id, CAST(NULL AS STRING) AS tag, 0 AS place"
     )

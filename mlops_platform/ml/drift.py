@@ -22,7 +22,7 @@ from mlops_platform.ml.metrics import weighted_f1
 from mlops_platform.ml.mmd import text_mmd
 from mlops_platform.ml.text import compose
 
-ALPHA, MINIMUM_ROWS, MINIMUM_DAYS = 0.05, 50, 14
+ALPHA, MINIMUM_ROWS, MINIMUM_DAYS = 0.01, 50, 14
 RESAMPLES = 9999
 WORDS = CountVectorizer(strip_accents="unicode").build_analyzer()
 

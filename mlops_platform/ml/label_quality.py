@@ -83,16 +83,50 @@ def out_of_fold(
     Returns:
         Probabilities, shape (n, tags), and the tags in the order of their columns.
     """
+    runs = [cross_fit(texts, labels, (), params, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
+    return np.mean([each[0] for each in runs], axis=0), runs[0][2]
+
+
+def cross_fit(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    others: Sequence[str],
+    params: Params = DEFAULT,
+    *,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[str]]:
+    """Predict labelled rows and other ones by models that are alike: each is fitted on all folds but one.
+
+    A labelled row is predicted by the model that has not seen its fold, another row by that of a fold drawn for it. So
+    the two sets of probabilities are exchangeable where the rows are, which those of a model fitted on all labelled
+    rows are not.
+
+    Args:
+        texts: n texts.
+        labels: Tag of each text, length n; each tag has 3 rows or more.
+        others: m texts.
+        params: The model's parameters.
+        folds: At least 3, so that a tag's rows are not all held out at once.
+        seed: Of the folds and the calibration.
+
+    Returns:
+        Probabilities of the texts, shape (n, tags), and of the others, shape (m, tags), and the tags in the order of
+        their columns.
+    """
     classes = sorted(set(labels))
     frame, tags = pd.DataFrame({TEXT: list(texts)}), list(labels)
-    probabilities = np.zeros((len(tags), len(classes)))
+    besides = pd.DataFrame({TEXT: list(others)}, dtype=object)
+    drawn = np.random.default_rng(seed).permutation(np.arange(len(besides)) % folds)
+    probabilities, also = np.zeros((len(tags), len(classes))), np.zeros((len(besides), len(classes)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        for repeat in range(repeats):
-            for train, held_out in stratified_folds(texts, tags, n_splits=folds, seed=seed + repeat):
-                model = fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed)
-                probabilities[held_out] += model.predict_proba(frame.iloc[held_out])
-    return probabilities / repeats, classes
+        for fold, (train, held_out) in enumerate(stratified_folds(texts, tags, n_splits=folds, seed=seed)):
+            model = fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed)
+            probabilities[held_out] = model.predict_proba(frame.iloc[held_out])
+            if (drawn == fold).any():
+                also[drawn == fold] = model.predict_proba(besides[drawn == fold])
+    return probabilities, also, classes
 
 
 def find_suspects(

@@ -1,7 +1,10 @@
 """A day's watch: the champion's rows and the window's made comparable, then every test of `ml.drift`.
 
 What is compared must be alike where nothing drifts. The reference's predictions are the champion's own on rows that
-it was not trained on, where there are enough of them, and else out-of-fold ones on its training rows.
+it was not trained on, where there are enough of them. Else they are out-of-fold ones on its training rows, and the
+window's confidence is that of the same folds' models (`cross_fit`): a model that was fitted on more rows is surer. On
+300 random splits of the 764 Made With ML rows, windows of 150, the confidence test fired in 4.0% at .01 with the
+champion's own confidence, and so does in 0.3%; all tests together in 2.3% and in 0.7%.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlops_platform.ml.drift import ALPHA, MINIMUM_ROWS, DriftTest, Interval, Sample, drift_tests, online_f1
-from mlops_platform.ml.label_quality import LEAST_ROWS, out_of_fold
+from mlops_platform.ml.label_quality import LEAST_ROWS, cross_fit
 from mlops_platform.ml.metrics import Difference, paired_bootstrap
 from mlops_platform.ml.model import TEXT, Params, frame
 from mlops_platform.ml.prediction import predict
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 ENOUGH_HELD_OUT = 500  # held-out rows from which on no out-of-fold predictions are needed
+SURE = 0.99  # a promotion is looked at each day for two weeks, so this interval is wider than that of one comparison
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ class Watched:
     Attributes:
         tests: Every test of the day.
         online: The champion's weighted F1 on the labelled rows of the window; None where they are too few.
-        against_previous: Weighted F1 of the champion minus that of the champion before, on the same labelled rows;
-            None without the other, or where they are too few.
+        against_previous: Weighted F1 of the champion minus that of the champion before, on the same labelled rows,
+            with a 99 % interval; None without the other, or where they are too few.
         reference: What the tests compared with.
         window: What they compared.
     """
@@ -102,16 +106,15 @@ def watch(
         minimum: Rows that a test needs on each side.
         seed: Of folds, permutations and resamples.
     """
-    reference = replace(_reference(model, params, training, held_out, seed), rows_by_day=days_before)
-    said = predict(model, window.titles, window.descriptions)
-    recent = Sample(
-        window.titles,
-        window.descriptions,
-        [each.tag for each in said],
-        [each.probability for each in said],
-        window.rows_by_day,
-        window.truth,
+    recent = replace(
+        _predicted(model, window.titles, window.descriptions, window.truth), rows_by_day=window.rows_by_day
     )
+    if len(held_out.tags) >= ENOUGH_HELD_OUT:
+        reference = _predicted(model, held_out.titles, held_out.descriptions, held_out.tags)
+    else:
+        reference, confidence = _cross_fitted(params, training, recent, seed)
+        recent = replace(recent, confidence=confidence)
+    reference = replace(reference, rows_by_day=days_before)
     return Watched(
         drift_tests(reference, recent, alpha=alpha, seed=seed, minimum=minimum),
         online_f1(recent, minimum=minimum, seed=seed),
@@ -121,19 +124,25 @@ def watch(
     )
 
 
-def _reference(model: Pipeline, params: Params, training: LabeledRows, held_out: LabeledRows, seed: int) -> Sample:
-    if len(held_out.tags) >= ENOUGH_HELD_OUT:
-        said = predict(model, held_out.titles, held_out.descriptions)
-        tags, confidence = [each.tag for each in said], [each.probability for each in said]
-        return Sample(held_out.titles, held_out.descriptions, tags, confidence, truth=held_out.tags)
+def _predicted(
+    model: Pipeline, titles: Sequence[object], descriptions: Sequence[object], truth: Sequence[str | None]
+) -> Sample:
+    said = predict(model, titles, descriptions)
+    tags, confidence = [each.tag for each in said], [each.probability for each in said]
+    return Sample(titles, descriptions, tags, confidence, truth=truth)
+
+
+def _cross_fitted(params: Params, training: LabeledRows, recent: Sample, seed: int) -> tuple[Sample, list[float]]:
+    """The training rows by models that have not seen them, and how sure such models are of the recent rows."""
     counts = Counter(training.tags)
     kept = [row for row, tag in enumerate(training.tags) if counts[tag] >= LEAST_ROWS]
     titles, descriptions = ([column[row] for row in kept] for column in (training.titles, training.descriptions))
     truth = [training.tags[row] for row in kept]
     texts = frame(titles, descriptions)[TEXT].tolist()
-    probabilities, classes = out_of_fold(texts, truth, params, repeats=1, seed=seed)
-    tags = [classes[best] for best in probabilities.argmax(axis=1)]
-    return Sample(titles, descriptions, tags, probabilities.max(axis=1).tolist(), truth=truth)
+    ours, theirs, classes = cross_fit(texts, truth, recent.texts, params, seed=seed)
+    tags = [classes[best] for best in ours.argmax(axis=1)]
+    reference = Sample(titles, descriptions, tags, ours.max(axis=1).tolist(), truth=truth)
+    return reference, theirs.max(axis=1, initial=0.0).tolist()
 
 
 def _against(previous: Pipeline | None, recent: Sample, minimum: int, seed: int) -> Difference | None:
@@ -142,4 +151,6 @@ def _against(previous: Pipeline | None, recent: Sample, minimum: int, seed: int)
         return None
     before = predict(previous, [recent.titles[row] for row in known], [recent.descriptions[row] for row in known])
     truth = [str(recent.truth[row]) for row in known]
-    return paired_bootstrap(truth, [recent.tags[row] for row in known], [each.tag for each in before], seed=seed)
+    return paired_bootstrap(
+        truth, [recent.tags[row] for row in known], [each.tag for each in before], seed=seed, confidence=SURE
+    )
