@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ def collect(settings: Settings) -> dict[str, Any]:
 
     Returns:
         `assets`: name to `materialized_at` (ISO 8601, UTC), `run_id`, `data_version`, `checks` (name to
-        passed, failed, not evaluated, running or not run); `champion`: its version and metrics, or None.
+        passed, failed, not evaluated, running or not run); `champion`: its version and metrics, or None; `decision`:
+        the day, decision and reason of the last one, or None; `inspection`: the one that waits for an answer, or None.
     """
     with open_instance(settings) as instance:
         from mlops_platform.graph import build_definitions
@@ -34,7 +36,35 @@ def collect(settings: Settings) -> dict[str, Any]:
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
         for key in check_keys:
             assets[key.asset_key.to_user_string()]["checks"][key.name] = _outcome(instance, latest.get(key))
-    return {"assets": assets, "champion": champion(settings)}
+        decision = _decision(instance)
+    return {
+        "assets": assets,
+        "champion": champion(settings),
+        "decision": decision,
+        "inspection": _inspection(settings),
+    }
+
+
+def _decision(instance: dg.DagsterInstance) -> dict[str, Any] | None:
+    import dagster as dg
+
+    from mlops_platform.assets.decision import DECISION
+
+    record = instance.get_latest_materialization_event(dg.AssetKey(DECISION))
+    event = record.asset_materialization if record is not None else None
+    if event is None:
+        return None
+    told = {name: event.metadata[name].value for name in ("decision", "reason") if name in event.metadata}
+    return {"day": event.partition, **told}
+
+
+def _inspection(settings: Settings) -> dict[str, Any] | None:
+    from mlops_platform.resources.assembly import build_resources
+    from mlops_platform.resources.inspections import open_inspection
+
+    tracking = build_resources(settings)["tracking"]
+    found = open_inspection(tracking) if tracking.exists() else None
+    return asdict(found) if found is not None else None
 
 
 def _asset(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
@@ -96,3 +126,9 @@ def print_status(state: dict[str, Any]) -> None:
     console.print(f"champion: version {found['version']}, {figures(found['metrics'])}", highlight=False)
     if found["reason"]:
         console.print(f"  {found['reason']}", highlight=False, soft_wrap=True)
+    if state["decision"] is not None:
+        last = state["decision"]
+        console.print(f"decision of {last['day']}: {last['decision']}", highlight=False)
+        console.print(f"  {last['reason']}", highlight=False, soft_wrap=True)
+    if state["inspection"] is not None:
+        console.print("Promotion is on hold: `mlops decide` shows why, and takes an answer.", highlight=False)
