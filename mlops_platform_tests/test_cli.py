@@ -131,7 +131,7 @@ def test_before_the_first_run_predict_and_status_say_so(tmp_path: Path) -> None:
         (["predict", "--input", "a.csv"], "--output"),
         (["predict", "--input", "nowhere.csv", "--output", "b.csv"], "nowhere.csv is not a file"),
         (["predict", "  "], "empty"),
-        (["run", "everything"], "dataops, mlops or end_to_end"),
+        (["run", "everything"], "dataops, mlops, end_to_end or monitoring"),
         (["run", "--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
         (["fly"], "fly"),
     ],

@@ -7,7 +7,6 @@ import datetime as dt
 import hashlib
 import json
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.inference import daily
+from mlops_platform.assets.inference import daily_asset
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.monitoring import AGAINST_PREVIOUS, ONLINE, REPORT
 from mlops_platform.assets.windows import changed_labels
@@ -54,14 +53,12 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
         thresholds: The fields of `ml.policy.Thresholds`.
     """
 
-    @dg.asset(
+    @daily_asset(
+        first_day,
         name=DECISION,
         group_name="monitoring",
-        owners=["team:ml"],
         kinds={"table"},
         deps=[REPORT, "champion_model"],
-        partitions_def=daily(first_day),
-        pool="warehouse",
         description=(
             "Continue, improve, inspect or rollback: one decision a day by a fixed list of rules over the drift "
             "report, the labels, the champion's age and what was done before, with its reason and the figures it rests "
@@ -78,45 +75,49 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
     ) -> dg.MaterializeResult[None]:
         from mlops_platform.ml import policy
 
-        day = dt.date.fromisoformat(context.partition_key)
         limits = policy.Thresholds(**thresholds)
+        identities = []
         with sentences(ValueError), warehouse.connect():
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion to decide about: materialize champion_model first.")
-            report, figures = _report(warehouse, day, champion.version)
             trained_on = champion.tags.get("data_version", "")
-            decided = policy.decide(
-                report,
-                _evaluation(tracking, champion, figures, datasets, trained_on, validated_dataset, label_issues),
-                max(0, (day - champion.created_at.date()).days),
-                _history(context.instance, warehouse, tracking, champion, day, limits),
-                limits,
-            )
-            _keep(warehouse, day, champion.version, decided, context.run_id)
-            recent = warehouse.fetch_rows(
-                f"SELECT day, decision, reason, model_version FROM {DECISION} WHERE day <= ? "  # noqa: S608
-                f"ORDER BY day DESC, decided_at DESC LIMIT {_SHOWN}",
-                [day],
-            )
-        context.log.info(f"{decided.decision}: {decided.reason}")
-        identity = json.dumps([decided.decision, decided.evidence], sort_keys=True, default=str)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(hashlib.sha256(identity.encode()).hexdigest()[:16]),
-            metadata={
-                "decision": decided.decision,
-                "reason": decided.reason,
-                "rule": decided.evidence["rule"],
-                "problems": dg.MetadataValue.json(decided.evidence["problems"]),
-                "model_version": champion.version,
-                "evidence": dg.MetadataValue.json(decided.evidence),
-                "recent": dg.MetadataValue.md(markdown_table(["day", "decision", "reason", "version"], recent, 160)),
-            },
-        )
+            # in their order: a day's decision knows those of the days before
+            for key in sorted(context.partition_keys):
+                day = dt.date.fromisoformat(key)
+                report, figures = _report(warehouse, day, champion.version)
+                decided = policy.decide(
+                    report,
+                    _evaluation(tracking, champion, figures, datasets, trained_on, validated_dataset, label_issues),
+                    max(0, (day - champion.created_at.date()).days),
+                    _history(context.instance, warehouse, tracking, champion, day, limits),
+                    limits,
+                )
+                _keep(warehouse, day, champion.version, decided, context.run_id)
+                context.log.info(f"{key}: {decided.decision}. {decided.reason}")
+                context.add_asset_metadata(_metadata(warehouse, day, champion.version, decided), partition_key=key)
+                identities.append([decided.decision, decided.evidence])
+        identity = json.dumps(identities, sort_keys=True, default=str)
+        return dg.MaterializeResult(data_version=dg.DataVersion(hashlib.sha256(identity.encode()).hexdigest()[:16]))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        return retraining_decision
+    return retraining_decision
+
+
+def _metadata(warehouse: Warehouse, day: dt.date, version: str, decided: "RetrainingDecision") -> dict[str, Any]:
+    recent = warehouse.fetch_rows(
+        f"SELECT day, decision, reason, model_version FROM {DECISION} WHERE day <= ? "  # noqa: S608
+        f"ORDER BY day DESC, decided_at DESC LIMIT {_SHOWN}",
+        [day],
+    )
+    return {
+        "decision": decided.decision,
+        "reason": decided.reason,
+        "rule": decided.evidence["rule"],
+        "problems": dg.MetadataValue.json(decided.evidence["problems"]),
+        "model_version": version,
+        "evidence": dg.MetadataValue.json(decided.evidence),
+        "recent": dg.MetadataValue.md(markdown_table(["day", "decision", "reason", "version"], recent, 160)),
+    }
 
 
 def _report(warehouse: Warehouse, day: dt.date, version: str) -> tuple[list[Any], dict[str, dict[str, Any]]]:

@@ -8,7 +8,7 @@ import datetime as dt
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,25 @@ def daily(first_day: dt.date) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=first_day.isoformat(), timezone="UTC", end_offset=1)
 
 
+def daily_asset(first_day: dt.date, **declared: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare an asset of the warehouse with a partition a day, whose backfill is one run.
+
+    Args:
+        first_day: First daily partition.
+        declared: What else `dg.asset` takes.
+    """
+    with warnings.catch_warnings():
+        # Dagster warns of its backfill policies each time the graph is loaded
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.asset(
+            owners=["team:ml"],
+            partitions_def=daily(first_day),
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            pool="warehouse",
+            **declared,
+        )
+
+
 def build_predictions_asset(first_day: dt.date, log_dir: Path) -> dg.AssetsDefinition:
     """Make the `predictions` asset.
 
@@ -58,25 +77,18 @@ def build_predictions_asset(first_day: dt.date, log_dir: Path) -> dg.AssetsDefin
         first_day: First daily partition.
         log_dir: Where the service keeps its log.
     """
-    with warnings.catch_warnings():
-        # Dagster warns of its backfill policies each time the graph is loaded
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        asset = dg.asset(
-            name=PREDICTIONS,
-            group_name="serving",
-            owners=["team:ml"],
-            kinds={"scikitlearn"},
-            deps=["unlabeled_projects", "champion_model"],
-            partitions_def=daily(first_day),
-            backfill_policy=dg.BackfillPolicy.single_run(),
-            pool="warehouse",
-            description=(
-                "What the champion says of the unlabeled projects of a day, and what the service has answered on it. "
-                "Unique by id, model version and day; a day that is made again replaces its own rows."
-            ),
-        )
 
-    @asset
+    @daily_asset(
+        first_day,
+        name=PREDICTIONS,
+        group_name="serving",
+        kinds={"scikitlearn"},
+        deps=["unlabeled_projects", "champion_model"],
+        description=(
+            "What the champion says of the unlabeled projects of a day, and what the service has answered on it. "
+            "Unique by id, model version and day; a day that is made again replaces its own rows."
+        ),
+    )
     def predictions(
         context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking
     ) -> dg.MaterializeResult:

@@ -4,15 +4,15 @@ import datetime as dt
 import hashlib
 import json
 import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.inference import PREDICTIONS, daily
+from mlops_platform.assets.inference import PREDICTIONS, daily_asset
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.windows import known_rows, window_rows
 from mlops_platform.errors import ModelError, PlatformError, WarehouseError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from mlops_platform.ml.model import Params
-    from mlops_platform.ml.watching import Watched
+    from mlops_platform.ml.watching import Watched, WindowRows
 
 REPORT = "drift_report"
 ONLINE, AGAINST_PREVIOUS = "online_f1", "against_previous"  # rows of the table that are figures, not tests
@@ -59,10 +59,10 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
         alpha: Chance of any alarm on a day without drift.
     """
 
-    @dg.asset(
+    @daily_asset(
+        first_day,
         name=REPORT,
         group_name="monitoring",
-        owners=["team:ml"],
         kinds={"scikitlearn"},
         deps=[
             # the window's days; its own day comes in the same run
@@ -75,8 +75,6 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
             "champion_model",
             "labeled_projects",
         ],
-        partitions_def=daily(first_day),
-        pool="warehouse",
         description=(
             f"Whether the {window_days} days up to this one differ from what the champion was trained on: texts, "
             "predicted tags, confidence, unknown words, missing fields, volume, and F1 where true tags are known. "
@@ -86,62 +84,84 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
     def drift_report(
         context: dg.AssetExecutionContext, warehouse: Warehouse, datasets: DatasetStore, tracking: MlflowTracking
     ) -> dg.MaterializeResult[None]:
-        from mlops_platform.ml import drift_plots, plots
-        from mlops_platform.ml.watching import watch
-
-        day = dt.date.fromisoformat(context.partition_key)
+        days = [dt.date.fromisoformat(key) for key in sorted(context.partition_keys)]
         with sentences(ValueError):
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion to watch: materialize champion_model first.")
-            version = champion.tags.get("data_version", "")
-            training, trained_on = known_rows(datasets, version, "train")
-            held_out, _ = known_rows(datasets, version, "test")
-            first = _begin(tracking, day, window_days, first_day)
-            with warehouse.connect():
-                for table in (PREDICTIONS, "labeled_projects"):
-                    if not warehouse.has_table(table):
-                        raise WarehouseError(f"The warehouse has no table {table}: materialize {table} first.")
-                window, before = window_rows(warehouse, first, day, trained_on)
-            watched = watch(
-                tracking.load(champion.version),
-                _params(tracking, champion),
-                training,
-                held_out,
-                window,
-                before,
-                previous=_previous(tracking, champion),
-                alpha=alpha,
-                minimum=minimum_rows,
-            )
-            rows = _rows(watched, day, first, champion.version)
-            with tempfile.TemporaryDirectory(prefix="mlops-drift-") as folder:
-                file = Path(folder) / f"{REPORT}.parquet"
-                write_rows(file, _COLUMNS, rows)
-                warehouse.replace_rows(REPORT, file, {"day": day})
-        detected = [test.name for test in watched.tests if test.detected]
-        run = [test for test in watched.tests if test.p_value is not None]
-        picture = drift_plots.drift_png(watched.tests, watched.reference, watched.window, (before, window.rows_by_day))
-        shown = [tuple(_rounded(row.get(name)) for name in _SHOWN) for row in rows]
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(_digest(rows)),
-            metadata={
-                "model_version": champion.version,
-                "window": f"{first} to {day}",
-                "window_rows": len(window.titles),
-                "labelled_rows": sum(each is not None for each in window.truth),
-                "detected": ", ".join(detected) or "nothing",
-                "tests_run": len(run),
-                "tests_without_enough_data": len(watched.tests) - len(run),
-                "online_f1": round(watched.online.value, 4) if watched.online else "too few labels",
-                "tests": dg.MetadataValue.md(markdown_table(list(_SHOWN), shown, 120)),
-                "picture": dg.MetadataValue.md(plots.embed(picture)),
-            },
-        )
+            for table in (PREDICTIONS, "labeled_projects"):
+                if not warehouse.has_table(table):
+                    raise WarehouseError(f"The warehouse has no table {table}: materialize {table} first.")
+            watcher = _watcher(tracking, datasets, champion, minimum_rows, alpha)
+            versions = []
+            for day in days:
+                first = _begin(tracking, day, window_days, first_day)
+                with warehouse.connect():
+                    window, before = window_rows(warehouse, first, day, watcher.trained_on)
+                watched = watcher.watch(window, before)
+                rows = _rows(watched, day, first, champion.version)
+                _keep(warehouse, day, rows)
+                versions.append(_digest(rows))
+                told = _metadata(watched, rows, window, before)
+                context.add_asset_metadata(
+                    {"model_version": champion.version, "window": f"{first} to {day}", **told},
+                    partition_key=day.isoformat(),
+                )
+        return dg.MaterializeResult(data_version=dg.DataVersion(_digest(versions)))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        return drift_report
+    return drift_report
+
+
+@dataclass(frozen=True)
+class _Watcher:
+    """The champion with what it is compared with, read once for all days of a run."""
+
+    trained_on: set[int]
+    watch: "Callable[[WindowRows, Sequence[int]], Watched]"
+
+
+def _watcher(
+    tracking: MlflowTracking, datasets: DatasetStore, champion: RegisteredVersion, minimum: int, alpha: float
+) -> _Watcher:
+    from mlops_platform.ml.watching import watch
+
+    version = champion.tags.get("data_version", "")
+    training, trained_on = known_rows(datasets, version, "train")
+    held_out, _ = known_rows(datasets, version, "test")
+    model, params = tracking.load(champion.version), _params(tracking, champion)
+    previous = _previous(tracking, champion)
+
+    def compare(window: "WindowRows", before: Sequence[int]) -> "Watched":
+        return watch(model, params, training, held_out, window, before, previous=previous, alpha=alpha, minimum=minimum)
+
+    return _Watcher(trained_on, compare)
+
+
+def _keep(warehouse: Warehouse, day: dt.date, rows: Sequence[Mapping[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory(prefix="mlops-drift-") as folder:
+        file = Path(folder) / f"{REPORT}.parquet"
+        write_rows(file, _COLUMNS, rows)
+        warehouse.replace_rows(REPORT, file, {"day": day})
+
+
+def _metadata(
+    watched: "Watched", rows: Sequence[Mapping[str, Any]], window: "WindowRows", before: Sequence[int]
+) -> dict[str, Any]:
+    from mlops_platform.ml import drift_plots, plots
+
+    run = [test for test in watched.tests if test.p_value is not None]
+    picture = drift_plots.drift_png(watched.tests, watched.reference, watched.window, (before, window.rows_by_day))
+    shown = [tuple(_rounded(row.get(name)) for name in _SHOWN) for row in rows]
+    return {
+        "window_rows": len(window.titles),
+        "labelled_rows": sum(each is not None for each in window.truth),
+        "detected": ", ".join(test.name for test in watched.tests if test.detected) or "nothing",
+        "tests_run": len(run),
+        "tests_without_enough_data": len(watched.tests) - len(run),
+        "online_f1": round(watched.online.value, 4) if watched.online else "too few labels",
+        "tests": dg.MetadataValue.md(markdown_table(list(_SHOWN), shown, 120)),
+        "picture": dg.MetadataValue.md(plots.embed(picture)),
+    }
 
 
 _SHOWN = ("name", "statistic", "p_value", "adjusted_p", "detected", "reference_rows", "window_rows", "detail")
@@ -155,8 +175,6 @@ def _begin(tracking: MlflowTracking, day: dt.date, days: int, first_day: dt.date
 
 def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
     """The parameters that the champion was trained with, from its run."""
-    from dataclasses import fields
-
     from mlops_platform.ml.model import Params
 
     said = tracking.params(champion.run_id)
@@ -211,8 +229,8 @@ def _rows(watched: "Watched", day: dt.date, first: dt.date, version: str) -> lis
     return rows
 
 
-def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps(list(rows), sort_keys=True, default=str).encode()).hexdigest()[:16]
+def _digest(rows: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _rounded(value: Any) -> Any:

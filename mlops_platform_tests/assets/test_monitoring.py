@@ -186,6 +186,25 @@ def test_flipped_labels_are_not_learnt_from(monitored: Monitored) -> None:
     assert evidence["evaluation"]["doubt"] == {"suspects": 30, "judged": 60, "old_suspects": 0, "old_judged": ROWS}
 
 
+def test_a_backfill_is_one_run_that_decides_day_by_day(monitored: Monitored) -> None:
+    first, last = TODAY - dt.timedelta(days=30), TODAY - dt.timedelta(days=27)
+    monitored.warehouse.execute("update predictions set description = null, day = day - 27")
+    tags = {
+        "dagster/asset_partition_range_start": first.isoformat(),
+        "dagster/asset_partition_range_end": last.isoformat(),
+    }
+    job = monitored.defs.resolve_job_def("watch")
+    ran = job.execute_in_process(instance=monitored.instance, tags=tags)
+    told = {
+        event.partition: (event.metadata["decision"].value, event.metadata["rule"].value)
+        for event in ran.asset_materializations_for_node(DECISION)
+    }
+    days = [(first + dt.timedelta(days=number)).isoformat() for number in range(4)]
+    assert told == {days[0]: ("inspect", "damaged"), **dict.fromkeys(days[1:], ("continue", "damaged"))}
+    kept = monitored.warehouse.fetch_rows("select cast(day as varchar), decision from retraining_decision order by day")
+    assert kept == [(day, told[day][0]) for day in days]
+
+
 def test_an_old_day_is_recorded_and_not_acted_upon(monitored: Monitored) -> None:
     old = TODAY - dt.timedelta(days=5)
     monitored.warehouse.execute("update predictions set description = null")

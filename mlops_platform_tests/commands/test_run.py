@@ -135,7 +135,7 @@ def test_steps_side_by_side_keep_their_own_checks() -> None:
 
 
 def test_an_unknown_job_is_a_sentence() -> None:
-    with pytest.raises(PlatformError, match="There is no job fly: choose dataops, mlops or end_to_end"):
+    with pytest.raises(PlatformError, match="There is no job fly: choose dataops, mlops, end_to_end or monitoring"):
         _job(dg.Definitions(), "fly")
 
 
