@@ -187,6 +187,26 @@ def history_command(
         print_history(found)
 
 
+@app.command("replay")
+def replay_command(
+    scenario: Annotated[str, typer.Option(help="quiet, faults, or a YAML file.")] = "faults",
+    projects: Annotated[str | None, typer.Option(help="Projects CSV (by default MLOPS_PROJECTS_URI).")] = None,
+    tags: Annotated[str | None, typer.Option(help="Tags CSV (by default MLOPS_TAGS_URI).")] = None,
+    seed: Annotated[int, typer.Option(help="Of the first history.")] = 0,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Histories, each with a seed of its own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    output: Annotated[Path | None, typer.Option(help="File that gets the result.")] = None,
+) -> None:
+    """Play a labelled history through the loop in simulated time, beside what should have happened."""
+    from mlops_platform.commands.replay import replay
+
+    told = {"projects": projects, "tags": tags, "seed": seed, "repeats": repeats}
+    if not replay(Settings(), scenario, **told, as_json=as_json, output=output):  # type: ignore[arg-type]
+        raise typer.Exit(1)
+
+
 def _read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}

@@ -83,9 +83,6 @@ class Settings(BaseSettings):
     drift_alpha: float = Field(
         0.01, gt=0.0, le=0.2, description="Chance that a day without drift raises any alarm, over all its tests."
     )
-    f1_loss: Share = Field(
-        0.02, description="Weighted F1 by which the champion must fall below its evaluation to count as a loss."
-    )
     rollback_days: int = Field(14, ge=0, description="Days after a promotion in which a loss is blamed on it.")
     cooldown_days: int = Field(7, ge=0, description="Days in which the same problem is not acted upon again.")
     min_new_labels: int = Field(50, ge=1, description="Labels since the champion's training that are worth retraining.")
@@ -186,9 +183,9 @@ class Settings(BaseSettings):
         return cron
 
     @property
-    def decision_thresholds(self) -> dict[str, float]:
+    def decision_thresholds(self) -> dict[str, int]:
         """Where the rules of `retraining_decision` draw their lines, as `ml.policy.Thresholds` names them."""
-        names = ("f1_loss", "rollback_days", "cooldown_days", "min_new_labels", "max_age_days")
+        names = ("rollback_days", "cooldown_days", "min_new_labels", "max_age_days")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -21,7 +21,7 @@ from mlops_platform.assets.windows import changed_labels
 from mlops_platform.errors import ModelError, WarehouseError
 from mlops_platform.resources import deployments
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.inspections import open_inspection
+from mlops_platform.resources.inspections import inspections, open_inspection
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.resources.warehouse_base import Warehouse
@@ -210,12 +210,14 @@ def _history(
         before[0] if before else None,
         # a promotion after this day cannot have done what the day shows
         days_ago if days_ago is not None and days_ago >= 0 else None,
-        _actions(instance, warehouse, day, limits.cooldown_days),
+        _actions(instance, warehouse, tracking, day, limits.max_age_days),
         open_inspection(tracking) is not None,
     )
 
 
-def _actions(instance: dg.DagsterInstance, warehouse: Warehouse, day: dt.date, days: int) -> "list[PastAction]":
+def _actions(
+    instance: dg.DagsterInstance, warehouse: Warehouse, tracking: MlflowTracking, day: dt.date, days: int
+) -> "list[PastAction]":
     """The decisions of the days before that were acted upon, but for retrainings that failed."""
     from mlops_platform.ml.policy import PastAction
 
@@ -226,8 +228,13 @@ def _actions(instance: dg.DagsterInstance, warehouse: Warehouse, day: dt.date, d
         "WHERE day >= ? AND day < ? AND decision <> 'continue' ORDER BY day",
         [day - dt.timedelta(days=days), day],
     )
+    answered = {
+        each.day: (day - dt.date.fromisoformat(each.answered_at[:10])).days
+        for each in inspections(tracking)
+        if each.answered_at
+    }
     return [
-        PastAction((day - then).days, action, tuple(json.loads(problems)), rule)
+        PastAction((day - then).days, action, tuple(json.loads(problems)), rule, answered.get(then.isoformat()))
         for then, action, problems, rule in rows
         if action != "improve" or not _failed(instance, then)
     ]

@@ -9,13 +9,16 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from mlops_platform.ml.model import DEFAULT, TEXT, Params, fit, stratified_folds
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 FOLDS, REPEATS = 5, 3
 LEAST_ROWS = 3  # so that each training part keeps the two rows of a tag that calibration needs
@@ -114,18 +117,41 @@ def cross_fit(
         Probabilities of the texts, shape (n, tags), and of the others, shape (m, tags), and the tags in the order of
         their columns.
     """
-    classes = sorted(set(labels))
+    return across(fold_models(texts, labels, params, folds=folds, seed=seed), texts, others, seed=seed)
+
+
+@dataclass(frozen=True)
+class FoldModels:
+    """Models that are fitted on all folds but one: each with the numbers of the rows that it has not seen."""
+
+    models: Sequence[tuple[Pipeline, npt.NDArray[np.intp]]]
+    classes: list[str]
+
+
+def fold_models(
+    texts: Sequence[str], labels: Sequence[str], params: Params = DEFAULT, *, folds: int = FOLDS, seed: int = 0
+) -> FoldModels:
+    """Fit the models of `cross_fit`, for those who hold the same labelled rows against other rows again and again."""
     frame, tags = pd.DataFrame({TEXT: list(texts)}), list(labels)
-    besides = pd.DataFrame({TEXT: list(others)}, dtype=object)
-    drawn = np.random.default_rng(seed).permutation(np.arange(len(besides)) % folds)
-    probabilities, also = np.zeros((len(tags), len(classes))), np.zeros((len(besides), len(classes)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        for fold, (train, held_out) in enumerate(stratified_folds(texts, tags, n_splits=folds, seed=seed)):
-            model = fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed)
-            probabilities[held_out] = model.predict_proba(frame.iloc[held_out])
-            if (drawn == fold).any():
-                also[drawn == fold] = model.predict_proba(besides[drawn == fold])
+        cut = stratified_folds(texts, tags, n_splits=folds, seed=seed)
+        models = [(fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed), out) for train, out in cut]
+    return FoldModels(models, sorted(set(labels)))
+
+
+def across(
+    fitted: FoldModels, texts: Sequence[str], others: Sequence[str], *, seed: int = 0
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[str]]:
+    """Predict as `cross_fit` does, by models that are there already."""
+    frame, besides = pd.DataFrame({TEXT: list(texts)}), pd.DataFrame({TEXT: list(others)}, dtype=object)
+    drawn = np.random.default_rng(seed).permutation(np.arange(len(besides)) % len(fitted.models))
+    classes = fitted.classes
+    probabilities, also = np.zeros((len(frame), len(classes))), np.zeros((len(besides), len(classes)))
+    for fold, (model, held_out) in enumerate(fitted.models):
+        probabilities[held_out] = model.predict_proba(frame.iloc[held_out])
+        if (drawn == fold).any():
+            also[drawn == fold] = model.predict_proba(besides[drawn == fold])
     return probabilities, also, classes
 
 

@@ -1,7 +1,9 @@
 """What to do after a day's watching: a pure, ordered list of rules over figures, with the reason in words.
 
-The first rule that applies decides. Damaged data comes first, because nothing learnt from it can be trusted, and
-what was acted upon already comes before acting again. Whether a model may be promoted is `ml.gates`.
+The first rule that applies decides. A bad deployment comes first, since returning to the champion before is safe and
+needs no new data; then a person's answer is waited for; then data and labels that cannot be trusted, from which
+nothing is learnt; then what was acted upon already; and only then the world's drift. Whether a model may be promoted
+is `ml.gates`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from mlops_platform.ml.metrics import Difference
 
 Action = Literal["continue", "improve", "inspect", "rollback"]
 DAMAGE = ("null_titles", "null_descriptions", "volume")  # tests whose alarm points upstream, not at the world
-LABELS = "labels"  # the problem that new labels are doubtful
+INPUTS = ("text", "unknown_words")  # tests that look at the rows alone, whatever the model
+ANSWERS = ("classes", "confidence")  # tests that look at what the model makes of them
+DEPLOYMENT, LABELS = "deployment", "labels"  # problems beside those that are named after a test
 
 
 @dataclass(frozen=True)
@@ -25,22 +29,21 @@ class Thresholds:
     """Where the rules draw their lines.
 
     Attributes:
-        f1_loss: Weighted F1 by which the whole online interval must lie under the evaluation to count as a loss.
         rollback_days: Days after a promotion in which a loss is blamed on the promotion.
-        cooldown_days: Days in which the same problem is not acted upon again.
+        cooldown_days: Days in which the same problem is not acted upon again; each further retraining for the same
+            problem waits twice as long as the one before.
         min_new_labels: Labels since the champion's training that make retraining worth its while.
         max_age_days: Age of the champion at which new labels alone are reason to retrain.
-        doubt_gap: Share of suspects by which the new labels must exceed the older ones to count as doubtful.
-        doubt_alpha: Chance of calling new labels doubtful that are as good as the older ones.
+        doubt_alpha: Chance of calling new labels doubtful that are as good as the old.
+        doubt_gap: Share by which the doubtful ones must be more, beside.
     """
 
-    f1_loss: float = 0.02
     rollback_days: int = 14
     cooldown_days: int = 7
     min_new_labels: int = 50
     max_age_days: int = 90
-    doubt_gap: float = 0.1
-    doubt_alpha: float = 0.01
+    doubt_alpha: float = 0.001
+    doubt_gap: float = 0.05
 
 
 DEFAULT = Thresholds()
@@ -48,14 +51,7 @@ DEFAULT = Thresholds()
 
 @dataclass(frozen=True)
 class LabelDoubt:
-    """What label QA says of the labels that came since the champion's training, and of the older ones.
-
-    Attributes:
-        suspects: Doubtful ones among the new labels.
-        judged: New labels that were judged.
-        old_suspects: Doubtful ones among the older labels.
-        old_judged: Older labels that were judged.
-    """
+    """What label QA says of the labels that came since the champion's training, and of the older ones."""
 
     suspects: int
     judged: int
@@ -64,12 +60,12 @@ class LabelDoubt:
 
     @property
     def gap(self) -> float:
-        """Share of suspects among the new labels minus that among the older ones."""
+        """Share of suspects among the new labels minus that among the old."""
         return self.suspects / max(self.judged, 1) - self.old_suspects / max(self.old_judged, 1)
 
     @property
     def p_value(self) -> float:
-        """Fisher's exact test of whether the new labels hold more suspects."""
+        """Chance of as many suspects among the new labels if they were as good as the old (Fisher, one-sided)."""
         table = [
             [self.suspects, self.judged - self.suspects],
             [self.old_suspects, self.old_judged - self.old_suspects],
@@ -79,14 +75,15 @@ class LabelDoubt:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of the champion's weighted F1 and of the labels.
+    """What is known of the champion.
 
     Attributes:
-        f1: On its test split.
-        online: On labels that came in since; None where there are too few.
-        against_previous: Minus that of the champion before, on the same labels; None without one or with too few.
+        f1: Its weighted F1 on its test split.
+        online: The same on labels that came in since; None where there are too few.
+        against_previous: Its weighted F1 minus the previous champion's on those labels; None where there are too few,
+            or no previous champion.
         new_labels: Labels since the champion was trained.
-        doubt: How good the new labels look; None without any.
+        doubt: What label QA says of them; None where it was not asked.
     """
 
     f1: float
@@ -105,12 +102,19 @@ class PastAction:
         action: What was decided.
         problems: The names of the problems it answered.
         rule: The rule that took it.
+        answered_days_ago: How many days back a person answered, of an inspection; the cooldown runs from there.
     """
 
     days_ago: int
     action: Action
     problems: tuple[str, ...] = ()
     rule: str = ""
+    answered_days_ago: int | None = None
+
+    @property
+    def since(self) -> int:
+        """Days since it was closed."""
+        return self.days_ago if self.answered_days_ago is None else self.answered_days_ago
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class History:
         version: The champion's.
         previous_version: The champion before it, to which a rollback returns; None without one.
         promoted_days_ago: Days since the champion was promoted; None where not known.
-        actions: Decisions of the past days.
+        actions: Decisions of the past days, of `Thresholds.max_age_days` for the waits to double as they should.
         held: Whether a person has yet to answer an inspection.
     """
 
@@ -149,48 +153,90 @@ class _Case:
     history: History
     thresholds: Thresholds
 
+    def fired(self, *names: str) -> tuple[str, ...]:
+        return tuple(test.name for test in self.report if test.detected and test.name in names)
+
     @property
     def damage(self) -> tuple[str, ...]:
-        return tuple(test.name for test in self.report if test.detected and test.name in DAMAGE)
+        return self.fired(*DAMAGE)
 
     @property
     def drift(self) -> tuple[str, ...]:
         return tuple(test.name for test in self.report if test.detected and test.name not in DAMAGE)
 
     @property
-    def lost(self) -> bool:
-        online = self.evaluation.online
-        return online is not None and online.high < self.evaluation.f1 - self.thresholds.f1_loss
-
-    @property
-    def doubtful(self) -> bool:
-        doubt = self.evaluation.doubt
-        limits = self.thresholds
-        return doubt is not None and doubt.gap > limits.doubt_gap and doubt.p_value < limits.doubt_alpha
-
-    @property
-    def badly_deployed(self) -> bool:
-        """Whether the champion before does better on the same labels, and the champion is new."""
-        history, gap = self.history, self.evaluation.against_previous
-        new = history.promoted_days_ago is not None and history.promoted_days_ago <= self.thresholds.rollback_days
-        return new and history.previous_version is not None and gap is not None and gap.is_loss
-
-    @property
     def enough_labels(self) -> bool:
+        """Whether retraining has something to learn from."""
         return self.evaluation.new_labels >= self.thresholds.min_new_labels
 
     @property
+    def doubted(self) -> bool:
+        """Whether the new labels are doubted, and the rows do not differ so that new labels could well be odd."""
+        doubt = self.evaluation.doubt
+        return (
+            doubt is not None
+            and doubt.gap >= self.thresholds.doubt_gap
+            and not self.fired(*INPUTS)
+            and doubt.p_value <= self.thresholds.doubt_alpha
+        )
+
+    @property
+    def bad_deployment(self) -> bool:
+        """Whether the champion is new and worse than the one before, or answers oddly where texts are as ever."""
+        history = self.history
+        days = history.promoted_days_ago
+        if history.previous_version is None or days is None or days > self.thresholds.rollback_days:
+            return False
+        if self.evaluation.against_previous is not None:
+            return self.evaluation.against_previous.is_loss
+        # without labels the texts must be clearly as ever, or a drift that the text test just misses would do
+        alike = [test.p_value for test in self.report if test.name in INPUTS and test.p_value is not None]
+        return bool(self.fired(*ANSWERS)) and bool(alike) and min(alike) > CLEARLY_ALIKE
+
+    @property
     def problems(self) -> tuple[str, ...]:
-        fell = ("f1",) if self.lost or self.badly_deployed else ()
-        return tuple(sorted({*self.damage, *self.drift, *fell, *((LABELS,) if self.doubtful else ())}))
+        more = ((DEPLOYMENT, self.bad_deployment), (LABELS, self.doubted))
+        return tuple(sorted({*self.damage, *self.drift, *(name for name, there in more if there)}))
+
+    def recent(self, problems: Sequence[str], *actions: Action) -> bool:
+        """Whether each of the problems was answered by one of the actions within its cooldown."""
+        return all(self._recent(problem, actions) for problem in problems)
+
+    def _recent(self, problem: str, actions: Sequence[Action]) -> bool:
+        past = [a for a in self.history.actions if a.action in actions and problem in a.problems]
+        again = sum(a.action == "improve" and a.since <= self.thresholds.max_age_days for a in past)
+        wait = min(self.thresholds.cooldown_days * 2 ** max(again - 1, 0), self.thresholds.max_age_days)
+        return any(a.since <= (wait if a.action == "improve" else self.thresholds.cooldown_days) for a in past)
 
 
+CLEARLY_ALIKE = 0.1
 Verdict = tuple[Action, str] | None
 
 
+def _bad_deployment(case: _Case) -> Verdict:
+    """Roll back, even while a person's answer is due: a bad model must not serve until somebody reads an alert."""
+    history = case.history
+    if not case.bad_deployment or case.damage or case.doubted:
+        return None
+    if case.recent((DEPLOYMENT,), "rollback"):
+        if history.held or case.recent((DEPLOYMENT,), "inspect"):
+            return None
+        return "inspect", "The champion does badly within the cooldown of a rollback, so a person has to look."
+    against = case.evaluation.against_previous
+    seen = (
+        f"its tags or probabilities shifted ({', '.join(case.fired(*ANSWERS))}) though the texts did not"
+        if against is None
+        else f"its weighted F1 is {-against.value:.3f} under that of version {history.previous_version} on"
+        f" {against.rows} labelled rows"
+    )
+    return "rollback", (
+        f"Version {history.version} was promoted {history.promoted_days_ago} days ago and {seen}, so version"
+        f" {history.previous_version} returns."
+    )
+
+
 def _held(case: _Case) -> Verdict:
-    # a return to a model that was good needs nobody's leave
-    if not case.history.held or (case.badly_deployed and not case.damage):
+    if not case.history.held:
         return None
     seen = f" ({', '.join(case.problems)} now)" if case.problems else ""
     return "continue", f"An inspection waits for a person's answer, so nothing else is started{seen}."
@@ -199,44 +245,33 @@ def _held(case: _Case) -> Verdict:
 def _damaged(case: _Case) -> Verdict:
     if not case.damage:
         return None
-    if _answered(case, case.damage, ("inspect",)):
+    if case.recent(case.damage, "inspect"):
         return "continue", f"The damage in {', '.join(case.damage)} was reported within the cooldown already."
     return "inspect", f"The data looks damaged upstream ({', '.join(case.damage)}), so nothing is learnt from it."
 
 
-def _bad_deployment(case: _Case) -> Verdict:
-    history, gap = case.history, case.evaluation.against_previous
-    if not case.badly_deployed or gap is None:
-        return None
-    if _answered(case, ("f1",), ("rollback",)):
-        return "inspect", "F1 is low again within the cooldown of a rollback, so a person has to look."
-    return "rollback", (
-        f"Version {history.version}, promoted {history.promoted_days_ago} days ago, has {gap.value:+.3f} weighted F1"
-        f" [{gap.low:+.3f}, {gap.high:+.3f}] against version {history.previous_version} on {gap.rows} labels, so that"
-        " returns."
-    )
-
-
 def _doubtful_labels(case: _Case) -> Verdict:
     doubt = case.evaluation.doubt
-    if not case.doubtful or doubt is None or _answered(case, (LABELS,), ("inspect",)):
+    if not case.doubted or doubt is None:
         return None
+    if case.recent((LABELS,), "inspect"):
+        return "continue", "The doubtful labels were reported within the cooldown already, and are not learnt from."
     return "inspect", (
-        f"{doubt.suspects} of {doubt.judged} new labels look wrong, and {doubt.old_suspects} of {doubt.old_judged}"
-        " older ones, so nothing is learnt from them before somebody has looked."
+        f"Label QA doubts {doubt.suspects} of {doubt.judged} new labels but {doubt.old_suspects} of"
+        f" {doubt.old_judged} old ones though the texts did not change, so nothing is learnt from them."
     )
 
 
 def _acted_upon(case: _Case) -> Verdict:
-    if not case.problems or not _answered(case, case.problems, ("improve", "inspect", "rollback")):
+    """Leave alone what was acted upon; an inspection for want of labels is over once they are there."""
+    actions: tuple[Action, ...] = ("improve", "rollback") if case.enough_labels else ("improve", "rollback", "inspect")
+    if not case.problems or not case.recent(case.problems, *actions):
         return None
-    days = case.thresholds.cooldown_days
-    return "continue", f"The problems ({', '.join(case.problems)}) were acted upon in the last {days} days already."
+    return "continue", f"The problems ({', '.join(case.problems)}) were acted upon already and the cooldown lasts."
 
 
 def _learnable(case: _Case) -> Verdict:
-    # what is doubtful was looked at by now, and is as good as it gets
-    if not case.problems or not case.enough_labels or set(case.problems) <= {LABELS}:
+    if not case.problems or not case.enough_labels:
         return None
     seen = ", ".join(case.problems)
     return "improve", f"There is drift ({seen}) and {case.evaluation.new_labels} new labels to learn it from."
@@ -253,7 +288,7 @@ def _unlabeled(case: _Case) -> Verdict:
 def _old(case: _Case) -> Verdict:
     labels, limits = case.evaluation.new_labels, case.thresholds
     retrained = any(a.action == "improve" and a.days_ago <= limits.cooldown_days for a in case.history.actions)
-    if case.age_days < limits.max_age_days or not case.enough_labels or retrained:
+    if case.age_days < limits.max_age_days or labels < limits.min_new_labels or retrained:
         return None
     return "improve", f"The champion is {case.age_days} days old and {labels} new labels are there."
 
@@ -269,24 +304,10 @@ def _quiet(case: _Case) -> Verdict:
     return "continue", f"None of the {run} tests that were run found a drift."
 
 
-def _answered(case: _Case, problems: Sequence[str], actions: Sequence[Action]) -> bool:
-    """Whether each of the problems was answered by one of the actions within the cooldown.
-
-    A call for labels is no answer any more once the labels are there.
-    """
-    met = (_unlabeled.__name__.lstrip("_"),) if case.enough_labels else ()
-    recent = [
-        a
-        for a in case.history.actions
-        if a.days_ago <= case.thresholds.cooldown_days and a.action in actions and a.rule not in met
-    ]
-    return set(problems) <= {problem for action in recent for problem in action.problems}
-
-
 RULES: tuple[Callable[[_Case], Verdict], ...] = (
+    _bad_deployment,
     _held,
     _damaged,
-    _bad_deployment,
     _doubtful_labels,
     _acted_upon,
     _learnable,
@@ -308,7 +329,7 @@ def decide(
 
     Args:
         report: The day's tests.
-        evaluation: What is known of the champion's F1, and how many new labels there are.
+        evaluation: What is known of the champion's F1, and of the labels that came since.
         age_days: Days since the champion was trained.
         history: The deployment's.
         thresholds: Where the rules draw their lines.

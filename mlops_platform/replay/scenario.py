@@ -1,0 +1,144 @@
+"""What a scenario file says: how a history is played, which faults come, and what should follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mlops_platform.errors import PlatformError
+from mlops_platform.ml.policy import Action, Thresholds
+
+SHIPPED = Path(__file__).resolve().parents[1] / "scenarios"
+Kind = Literal["new_topic", "label_flips", "class_shift", "null_column", "bad_deployment"]
+EXPECTED: dict[str, Action] = {
+    "new_topic": "improve",
+    "label_flips": "inspect",
+    "class_shift": "improve",
+    "null_column": "inspect",
+    "bad_deployment": "rollback",
+}
+Share = Annotated[float, Field(gt=0, le=1)]
+Weeks = Annotated[int, Field(ge=1, le=1000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fault(_Strict):
+    """Something that goes wrong from a week on; docs/replay.md says what each kind does."""
+
+    kind: Kind
+    week: Weeks = 3
+    until: Weeks | None = None
+    share: Share = 0.5
+    tag: str | None = None
+    texts: list[str] = []
+    column: Literal["title", "description"] = "description"
+    expect: Action | None = None
+    also: list[Action] = []
+    within_weeks: Weeks = 3
+    recovers: bool = True
+    tolerance: float = Field(0.01, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Fault:
+        if self.until is not None and self.until < self.week:
+            raise ValueError(f"until is week {self.until}, before the fault's week {self.week}")
+        if self.texts and (self.kind != "new_topic" or not self.tag):
+            raise ValueError("texts belong to a new_topic, whose tag they need")
+        return self
+
+    @property
+    def expected(self) -> Action:
+        """The decision that should follow."""
+        return self.expect or EXPECTED[self.kind]
+
+
+class Scenario(_Strict):
+    """A scenario; docs/replay.md describes each field."""
+
+    description: str = ""
+    order: Literal["time", "shuffled"] = "shuffled"
+    train_rows: int | None = Field(None, ge=1)
+    train_share: Share = 0.4
+    pool_share: float = Field(0.25, ge=0, lt=0.9)
+    rows_per_week: int | None = Field(None, ge=1)
+    weeks: Weeks | None = None
+    window_weeks: Weeks = 4
+    label_delay_weeks: int = Field(1, ge=0, le=100)
+    answer_after_weeks: Weeks = 1
+    repeats: int = Field(1, ge=1, le=1000)
+    together: bool = False
+    test_share: float = Field(0.2, gt=0, lt=1)
+    min_f1: float = Field(0.5, ge=0, le=1)
+    min_rows: int = Field(50, ge=1)
+    alpha: float = Field(0.01, gt=0, lt=1)
+    max_false_alarms: float = Field(0.05, ge=0, le=1)
+    thresholds: dict[str, float] = {}
+    faults: list[Fault] = []
+
+    @model_validator(mode="after")
+    def _fits(self) -> Scenario:
+        if unknown := sorted(set(self.thresholds) - set(Thresholds.__dataclass_fields__)):
+            names = ", ".join(Thresholds.__dataclass_fields__)
+            raise ValueError(f"unknown threshold {', '.join(unknown)}; there are {names}")
+        if self.order == "shuffled" and self.rows_per_week is None:
+            raise ValueError("a shuffled history has no calendar, so say rows_per_week")
+        late = [fault for fault in self.faults if self.weeks is not None and fault.week > self.weeks]
+        if late:
+            raise ValueError(f"{late[0].kind} comes in week {late[0].week}, after the last of {self.weeks} weeks")
+        return self
+
+    @property
+    def limits(self) -> Thresholds:
+        """The policy's thresholds."""
+        return Thresholds(**self.thresholds)  # type: ignore[arg-type]
+
+
+def shipped() -> list[str]:
+    """Names of the scenarios that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def read_scenario(name_or_file: str) -> Scenario:
+    """Read a shipped scenario by name, or one from a YAML file.
+
+    Args:
+        name_or_file: Such as `quiet`, or a path.
+
+    Raises:
+        PlatformError: It is not there, not YAML, or says what no scenario can.
+    """
+    path = SHIPPED / f"{name_or_file}.yaml" if name_or_file in shipped() else Path(name_or_file)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        names = " or ".join(shipped())
+        raise PlatformError(
+            f"Scenario {name_or_file} cannot be read ({error.strerror}): give a YAML file, or {names}."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PlatformError(f"Scenario {path} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(content, dict):
+        raise PlatformError(f"Scenario {path} holds no settings: it should have lines such as `rows_per_week: 30`.")
+    try:
+        return Scenario.model_validate(content)
+    except ValidationError as error:
+        raise PlatformError(f"Scenario {path}: {_sentence(error, content)}.") from error
+
+
+def _sentence(error: ValidationError, content: dict[Any, Any]) -> str:
+    """Say the first thing that is wrong, where it is, and what would fit."""
+    first = error.errors()[0]
+    place = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in first["loc"])
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        model = Fault if first["loc"][0] == "faults" else Scenario
+        return f"it has an unknown field {place}; there are {', '.join(model.model_fields)}"
+    given = "" if first["type"] in ("value_error", "missing") else f" is {first['input']!r}:"
+    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
+    return f"{place}{given} {said}{more}".strip() if content else "it is empty"
