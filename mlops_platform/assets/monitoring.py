@@ -123,16 +123,28 @@ class _Watcher:
 def _watcher(
     tracking: MlflowTracking, datasets: DatasetStore, champion: RegisteredVersion, minimum: int, alpha: float
 ) -> _Watcher:
-    from mlops_platform.ml.watching import watch
+    from mlops_platform.ml.watching import ENOUGH_HELD_OUT, folds_of, watch
 
     version = champion.tags.get("data_version", "")
     training, trained_on = known_rows(datasets, version, "train")
     held_out, _ = known_rows(datasets, version, "test")
     model, params = tracking.load(champion.version), _params(tracking, champion)
     previous = _previous(tracking, champion)
+    fitted = folds_of(params, training) if len(held_out.tags) < ENOUGH_HELD_OUT else None
 
     def compare(window: "WindowRows", before: Sequence[int]) -> "Watched":
-        return watch(model, params, training, held_out, window, before, previous=previous, alpha=alpha, minimum=minimum)
+        return watch(
+            model,
+            params,
+            training,
+            held_out,
+            window,
+            before,
+            previous=previous,
+            fitted=fitted,
+            alpha=alpha,
+            minimum=minimum,
+        )
 
     return _Watcher(trained_on, compare)
 
