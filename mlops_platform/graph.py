@@ -18,7 +18,7 @@ from mlops_platform.assets.transform import build_transform_assets
 from mlops_platform.assets.tuning import build_tuning_asset
 from mlops_platform.checks.expectations import suite_checks
 from mlops_platform.checks.ingest import build_ingest_checks
-from mlops_platform.checks.labels import build_label_check
+from mlops_platform.checks.labels import build_conflict_check, build_label_check
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
 from mlops_platform.packages import require_packages
@@ -48,10 +48,14 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
     sensors.append(build_alert_sensor(Notifier(settings.alerts), settings.alert_after))
     if settings.source_loader == "airbyte":
-        raw = build_airbyte_assets(settings.airbyte_projects_connection, settings.airbyte_tags_connection)
+        raw = build_airbyte_assets(
+            settings.airbyte_projects_connection, settings.airbyte_tags_connection, settings.labels_path
+        )
     else:
-        raw = build_ingest_assets(settings.projects_uri, settings.tags_uri, settings.fetch_timeout)
-        sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri))
+        raw = build_ingest_assets(
+            settings.projects_uri, settings.tags_uri, settings.fetch_timeout, settings.labels_path
+        )
+        sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri, settings.labels_path))
     assets = [
         *raw,
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
@@ -62,7 +66,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         build_deployment_asset(settings.min_f1),
         build_predictions_asset(settings.first_day, settings.prediction_log_dir),
         label_issues,
-        build_queue_asset(settings.queue_size),
+        build_queue_asset(settings.queue_size, settings.labels_path),
     ]
     if settings.env == "production":
         assets = [each.map_asset_specs(_in_bigquery) for each in assets]
@@ -72,6 +76,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         suite_checks("labeled_projects", "validated_dataset", snapshot=True),
         *build_model_checks(settings.min_f1),
         build_label_check(settings.max_suspect_share),
+        build_conflict_check(),
     ]
     check_keys = [key for each in (*assets, *checks) for key in each.check_keys]
     defs = dg.Definitions(

@@ -39,7 +39,7 @@ def promote(settings: Settings, version: str, *, reason: str, force: str) -> str
     move = deployments.promote(
         tracking,
         version,
-        by=_who(),
+        by=who(),
         reason=(force if not passed else reason) or f"Promoted by hand: {why}.",
         forced=not passed,
     )
@@ -61,7 +61,7 @@ def rollback(settings: Settings, *, reason: str) -> str:
     """
     from mlops_platform.resources import deployments
 
-    return _told(deployments.rollback(_registry(settings), by=_who(), reason=reason or "Rolled back by hand."))
+    return _told(deployments.rollback(_registry(settings), by=who(), reason=reason or "Rolled back by hand."))
 
 
 def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
@@ -158,7 +158,12 @@ def _told(move: Deployment) -> str:
     return f"The champion is version {move.version}{before}. {move.reason}"
 
 
-def _who() -> str:
+def who() -> str:
+    """Return the name of the user of the system.
+
+    Raises:
+        PlatformError: The system knows none.
+    """
     try:
         return getpass.getuser()
     except OSError as error:
