@@ -101,7 +101,8 @@ def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
     tied = people.labels.loc[people.labels["votes"] * 2 <= people.labels["voters"], "id"]
     unresolved = set(tied.tolist())
     conflicts = [
-        _row({**each, "unresolved": each["id"] in unresolved}) for each in found.conflicts.to_dict(orient="records")
+        _row({**dict(zip(found.conflicts.columns, each, strict=True)), "unresolved": each[0] in unresolved})
+        for each in found.conflicts.itertuples(index=False)
     ]
     _replace(warehouse, CONFLICTS, _CONFLICT_COLUMNS, conflicts)
     _replace_tags(warehouse, found.labels)

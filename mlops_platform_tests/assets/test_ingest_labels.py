@@ -61,7 +61,7 @@ def outcome(result: dg.ExecuteInProcessResult) -> tuple[dict[str, object], str, 
     (event,) = result.asset_materializations_for_node("tags")
     (check,) = result.get_asset_check_evaluations()
     assert check.severity is dg.AssetCheckSeverity.WARN
-    found = {name: value.value for name, value in event.metadata.items()}
+    found: dict[str, object] = {name: value.value for name, value in event.metadata.items()}
     return found, (event.tags or {})["dagster/data_version"], check.passed
 
 

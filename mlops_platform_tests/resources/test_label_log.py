@@ -133,7 +133,7 @@ def test_a_damaged_line_is_refused_by_file_and_line(log: Path, line: str, says: 
 def test_bytes_and_a_foreign_file_are_refused(log: Path) -> None:
     log.parent.mkdir()
     log.write_text("id,tag\n1,mlops\n")
-    with pytest.raises(LabelError, match="line 1, is no label .the first line must be id,tag"):
+    with pytest.raises(LabelError, match=r"line 1, is no label .the first line must be id,tag"):
         read(log)
     log.write_bytes(HEADER.encode() + b"1,\xff,2026-01-01T00:00:00Z,ann,page\n")
     with pytest.raises(LabelError, match="line 2"):
