@@ -98,8 +98,9 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
         label_log.append(log, [Label(given.id, given.tag, label_log.now(), person, given.source)])
         return {"id": str(given.id), "tag": given.tag}
 
+    @app.get("/")
     @app.get("/{name}")
-    def page(name: str) -> FileResponse:
+    def page(name: str = "") -> FileResponse:
         if name not in _FILES:
             raise HTTPException(404, "There is nothing here.")
         return FileResponse(PAGE / _FILES[name])
