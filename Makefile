@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help run ui status test test-production lint format types bench docs constraints clean
+.PHONY: help run ui status test test-browser test-production lint format types bench docs constraints clean
 
 help: ## list the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -25,7 +25,11 @@ status: .venv/.installed-run ## what is materialized, checked and promoted
 	@$(BIN)/mlops status $(ARGS)
 
 test: .venv/.installed-dev ## set up and pass the tests
-	@$(BIN)/python -m pytest -n 2 --ignore=mlops_platform_tests/production $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --ignore=mlops_platform_tests/production \
+		--ignore=mlops_platform_tests/browser $(ARGS)
+
+test-browser: .venv/.installed-dev ## pass the tests of the labeling page (needs Chromium and its driver)
+	@$(BIN)/python -m pytest mlops_platform_tests/browser $(ARGS)
 
 test-production: .venv/.installed-dev ## pass the tests against a BigQuery emulator, Postgres, MLflow and Airbyte's API
 	@scripts/bigquery-emulator.sh

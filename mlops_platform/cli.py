@@ -207,6 +207,28 @@ def replay_command(
         raise typer.Exit(1)
 
 
+@app.command("label")
+def label_command(
+    port: Annotated[int | None, typer.Option(help="Port of the page (MLOPS_LABEL_PORT).")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the page's address.")] = False,
+    person: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who labels; by default you.")] = None,
+    export: Annotated[Path | None, typer.Option("--export", help="Write the queue as a CSV to fill in.")] = None,
+    source: Annotated[Path | None, typer.Option("--import", help="Take the labels of a CSV with id and tag.")] = None,
+) -> None:
+    """Label the projects that are worth it most, in the browser or by CSV."""
+    from mlops_platform.commands import label
+
+    if export is not None and source is not None:
+        raise typer.BadParameter("give either --export or --import")
+    settings = Settings(**({} if port is None else {"label_port": port}))  # type: ignore[arg-type]
+    if export is not None:
+        print(label.export_queue(settings, export))
+    elif source is not None:
+        print(label.import_labels(settings, source, person))
+    else:
+        label.serve(settings, person, browser=not no_browser)
+
+
 def _read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}

@@ -20,7 +20,7 @@ from mlops_platform.assets.transform import build_transform_assets
 from mlops_platform.assets.tuning import build_tuning_asset
 from mlops_platform.checks.expectations import suite_checks
 from mlops_platform.checks.ingest import build_ingest_checks
-from mlops_platform.checks.labels import build_label_check
+from mlops_platform.checks.labels import build_conflict_check, build_label_check
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
 from mlops_platform.packages import require_packages
@@ -54,10 +54,14 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     training = next(job for job in named if job.name == "mlops")
     sensors.append(build_decision_sensor(settings.retrain_cron, training, acting))
     if settings.source_loader == "airbyte":
-        raw = build_airbyte_assets(settings.airbyte_projects_connection, settings.airbyte_tags_connection)
+        raw = build_airbyte_assets(
+            settings.airbyte_projects_connection, settings.airbyte_tags_connection, settings.labels_path
+        )
     else:
-        raw = build_ingest_assets(settings.projects_uri, settings.tags_uri, settings.fetch_timeout)
-        sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri))
+        raw = build_ingest_assets(
+            settings.projects_uri, settings.tags_uri, settings.fetch_timeout, settings.labels_path
+        )
+        sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri, settings.labels_path))
     assets = [
         *raw,
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
@@ -72,7 +76,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         ),
         build_decision_asset(settings.first_day, settings.decision_thresholds),
         label_issues,
-        build_queue_asset(settings.queue_size),
+        build_queue_asset(settings.queue_size, settings.labels_path),
     ]
     if settings.env == "production":
         assets = [each.map_asset_specs(_in_bigquery) for each in assets]
@@ -82,6 +86,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         suite_checks("labeled_projects", "validated_dataset", snapshot=True),
         *build_model_checks(settings.min_f1),
         build_label_check(settings.max_suspect_share),
+        build_conflict_check(),
     ]
     check_keys = [key for each in (*assets, *checks) for key in each.check_keys]
     defs = dg.Definitions(

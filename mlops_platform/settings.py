@@ -96,6 +96,7 @@ class Settings(BaseSettings):
 
     # labeling
     queue_size: int = Field(50, ge=1, le=10_000, description="Projects in the labeling queue.")
+    label_port: int = Field(8010, ge=1, le=65535, description="Port of the labeling page on 127.0.0.1.")
     max_suspect_share: Share = Field(0.1, description="Share of doubtful labels above which a check warns.")
 
     # the service
@@ -217,6 +218,11 @@ class Settings(BaseSettings):
     def prediction_log_dir(self) -> Path:
         """What the service has answered, in segments."""
         return self.home / "prediction_log"
+
+    @property
+    def labels_path(self) -> Path:
+        """The labels that people gave."""
+        return self.home / "labels.csv"
 
     @property
     def values_dir(self) -> Path:

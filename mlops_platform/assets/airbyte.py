@@ -5,31 +5,40 @@ own: `airbyte_projects`, `airbyte_tags` (the connection's table prefix is `airby
 sync needs them, so the table of the graph is a copy of the declared columns in the declared types.
 """
 
+from pathlib import Path
+
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.ingest import TABLES, declaration, table_metadata
+from mlops_platform.assets.ingest import TABLES, declaration, read_labels, table_metadata, take_in
 from mlops_platform.errors import AirbyteError
 from mlops_platform.resources.airbyte import Airbyte
+from mlops_platform.resources.label_tables import TAGS
 from mlops_platform.resources.warehouse_base import Warehouse
 
 LANDING_PREFIX = "airbyte_"
 
 
-def build_airbyte_assets(projects_connection: str, tags_connection: str) -> list[dg.AssetsDefinition]:
+def build_airbyte_assets(
+    projects_connection: str, tags_connection: str, labels_path: Path | None = None
+) -> list[dg.AssetsDefinition]:
     """Makes the assets `projects` and `tags`; asks Airbyte nothing before they are materialized.
 
     Args:
         projects_connection: Id of the connection that loads projects.
         tags_connection: Id of the connection that loads tags.
+        labels_path: The log of the labels that people gave, which `tags` takes in.
 
     Returns:
         Two assets that need the resources `airbyte` and `warehouse`.
     """
-    return [_airbyte_asset("projects", projects_connection), _airbyte_asset("tags", tags_connection)]
+    return [
+        _airbyte_asset("projects", projects_connection, None),
+        _airbyte_asset("tags", tags_connection, labels_path),
+    ]
 
 
-def _airbyte_asset(table: str, connection_id: str) -> dg.AssetsDefinition:
+def _airbyte_asset(table: str, connection_id: str, labels_path: Path | None) -> dg.AssetsDefinition:
     @dg.asset(**declaration(table), kinds={"airbyte", "duckdb"})
     def ingest(
         context: dg.AssetExecutionContext, airbyte: dg.ResourceParam[Airbyte], warehouse: Warehouse
@@ -40,8 +49,10 @@ def _airbyte_asset(table: str, connection_id: str) -> dg.AssetsDefinition:
                     f"It is not known which Airbyte connection loads {table}: "
                     f"set MLOPS_AIRBYTE_{table.upper()}_CONNECTION to its id."
                 )
+            log = read_labels(labels_path)
             sync = airbyte.sync(connection_id)
             rejected = _take_over(table, f"Airbyte job {sync.job_id}", warehouse)
+            labels = take_in(log, warehouse) if table == TAGS else {}
             rows = warehouse.row_count(table)
             context.log.info(f"Airbyte job {sync.job_id}: {rows:,} rows in {table}, {rejected:,} rejected.")
             if sync.rows is not None and sync.rows > rows + rejected:
@@ -59,6 +70,7 @@ def _airbyte_asset(table: str, connection_id: str) -> dg.AssetsDefinition:
                     "airbyte_job_id": sync.job_id,
                     "airbyte_job": dg.MetadataValue.url(sync.url),
                     "airbyte_joined": sync.joined,
+                    **labels,
                 },
             )
 

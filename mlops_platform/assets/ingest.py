@@ -7,12 +7,14 @@ by the transform stage.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
+from mlops_platform.resources import label_log, label_tables
 from mlops_platform.resources.sources import SOURCE_FINGERPRINT, fetched
 from mlops_platform.resources.warehouse_base import LoadResult, Warehouse
 
@@ -46,38 +48,47 @@ _DESCRIPTIONS = {
     "projects": "Machine-learning projects as people posted them: title, description and time. "
     "One row a project, loaded whole from its source; rows that can't be read are in the table rejects.",
     "tags": "The class that a person gave a project. "
-    "At most one row a project, loaded whole from its source; rows that can't be read are in the table rejects.",
+    "At most one row a project, loaded whole from its source; rows that can't be read are in the table rejects. "
+    "Where people gave labels of their own, the tag is what all of them come to.",
 }
 
 
-def build_ingest_assets(projects_uri: str, tags_uri: str, fetch_timeout: float) -> list[dg.AssetsDefinition]:
+def build_ingest_assets(
+    projects_uri: str, tags_uri: str, fetch_timeout: float, labels_path: Path | None = None
+) -> list[dg.AssetsDefinition]:
     """Makes the assets `projects` and `tags`.
 
     Args:
         projects_uri: Path or http(s) URL of the projects CSV.
         tags_uri: Path or http(s) URL of the tags CSV.
         fetch_timeout: Seconds to wait for a server.
+        labels_path: The log of the labels that people gave, which `tags` takes in.
 
     Returns:
         Two assets that need the resource `warehouse`.
     """
     return [
-        _ingest_asset("projects", projects_uri, fetch_timeout),
-        _ingest_asset("tags", tags_uri, fetch_timeout),
+        _ingest_asset("projects", projects_uri, fetch_timeout, None),
+        _ingest_asset("tags", tags_uri, fetch_timeout, labels_path),
     ]
 
 
-def _ingest_asset(table: str, uri: str, fetch_timeout: float) -> dg.AssetsDefinition:
+def _ingest_asset(table: str, uri: str, fetch_timeout: float, labels_path: Path | None) -> dg.AssetsDefinition:
     @dg.asset(**declaration(table), kinds={"duckdb", "csv"})
     def ingest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
         # the file is opened once for all that follows: an opening takes 12 ms
         with sentences(), fetched(uri, fetch_timeout) as source, warehouse.connect():
+            log = read_labels(labels_path)
             result = warehouse.load_csv(table, source.path, columns, source.name)
+            labels = take_in(log, warehouse) if table == label_tables.TAGS else {}
+            if labels:
+                version = warehouse.content_version(table)
+                result = replace(result, rows=warehouse.row_count(table), version=version)
             context.log.info(f"{source.name}: {result.rows:,} rows in {table}, {result.rejected:,} lines rejected.")
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(result.version),
-                metadata=_metadata(table, source.name, result, warehouse),
+                metadata={**_metadata(table, source.name, result, warehouse), **labels},
             )
 
     return ingest
@@ -90,6 +101,39 @@ def _metadata(table: str, source: str, result: LoadResult, warehouse: Warehouse)
         "source": source,
         SOURCE_FINGERPRINT: result.fingerprint,
         "ignored_columns": ", ".join(result.ignored_columns) or "none",
+    }
+
+
+def read_labels(path: Path | None) -> label_log.LabelLog:
+    """Reads the labels that people gave, before the load: what can't be read leaves the old table.
+
+    Args:
+        path: The log; None for a table that takes no labels.
+
+    Raises:
+        PlatformError: A line is no label, or has a tag that the suite `tags` doesn't know.
+    """
+    return label_log.read(path, label_tables.known_tags()) if path else label_log.LabelLog()
+
+
+def take_in(log: label_log.LabelLog, warehouse: Warehouse) -> dict[str, Any]:
+    """Gives the ids that people labeled their tag in the table `tags`, which was just loaded.
+
+    Args:
+        log: The labels.
+        warehouse: Where the table is.
+
+    Returns:
+        What to show of it; empty where there are no labels.
+    """
+    applied = label_tables.apply(warehouse, log)
+    if applied is None:
+        return {}
+    return {
+        "labels_by_people": applied.labeled,
+        "label_conflicts": applied.conflicts,
+        "unresolved_label_conflicts": applied.unresolved,
+        label_log.LABELS_FINGERPRINT: log.fingerprint,
     }
 
 

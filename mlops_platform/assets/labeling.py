@@ -12,6 +12,7 @@ import dagster as dg
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.errors import ModelError, WarehouseError
+from mlops_platform.resources import label_log
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
@@ -107,11 +108,12 @@ def label_issues(
     )
 
 
-def build_queue_asset(size: int) -> dg.AssetsDefinition:
+def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDefinition:
     """Make the `labeling_queue` asset.
 
     Args:
         size: Rows that people are asked to label.
+        labels_path: The log of the labels that people gave: what is labeled is not asked for again.
     """
 
     @dg.asset(
@@ -136,6 +138,8 @@ def build_queue_asset(size: int) -> dg.AssetsDefinition:
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion to choose rows by: materialize champion_model first.")
+            labels = label_log.read(labels_path).labels if labels_path else ()
+            said = {key for key, _ in label_log.standing(labels)}
             with warehouse.connect():
                 unlabeled = _texts(warehouse, "unlabeled_projects", "id, title, description")
                 labeled = _texts(warehouse, "labeled_projects", "id, title, description, tag")
@@ -147,6 +151,7 @@ def build_queue_asset(size: int) -> dg.AssetsDefinition:
                 Labeled(*(labeled[name].tolist() for name in ("id", "title", "description", "tag"))),
                 size=size,
                 suspects=suspects,
+                excluded=said,
             )
             rows = [
                 {

@@ -1,10 +1,18 @@
-"""The check of the labels: how many of them look wrong."""
+"""The checks of the labels: how many of them look wrong, and on how many people disagree."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.ingest import markdown_table
+from mlops_platform.resources.label_tables import CONFLICTS
+from mlops_platform.resources.warehouse_base import Warehouse
+
+_SHOWN = 20
+_CHARS = 80
 
 
 def build_label_check(max_share: float) -> dg.AssetChecksDefinition:
@@ -30,3 +38,41 @@ def build_label_check(max_share: float) -> dg.AssetChecksDefinition:
         )
 
     return few_suspects
+
+
+def build_conflict_check() -> dg.AssetChecksDefinition:
+    """Make the check on `tags` that people agree on their labels; it warns and holds nothing back.
+
+    A tag that more than half of the people gave settles a conflict. Where none has, the last word counts, and the
+    check names the project.
+    """
+
+    @dg.asset_check(
+        asset="tags",
+        name="people_agree",
+        description="Of each project that people labeled, one tag has more than half of them.",
+        pool="warehouse",
+    )
+    def people_agree(warehouse: Warehouse) -> dg.AssetCheckResult:
+        with sentences(), warehouse.connect():
+            rows: list[tuple[Any, ...]] = []
+            if warehouse.has_table(CONFLICTS):
+                rows = warehouse.fetch_rows(
+                    f"SELECT id, tag, labeled_by, source, won FROM {CONFLICTS} WHERE unresolved "  # noqa: S608
+                    "ORDER BY id, labeled_by, source"
+                )
+        found = len({key for key, *_ in rows})
+        metadata: dict[str, Any] = {"unresolved": found}
+        if rows:
+            names = ["id", "tag", "labeled_by", "source", "counts"]
+            metadata["labels"] = dg.MetadataValue.md(markdown_table(names, rows[:_SHOWN], _CHARS))
+        return dg.AssetCheckResult(
+            passed=not found,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{found} projects have labels on which people disagree; the last word counts."
+            if found
+            else "People agree on their labels.",
+            metadata=metadata,
+        )
+
+    return people_agree

@@ -40,7 +40,7 @@ def serve(settings: Settings) -> int:
     if settings.mlflow_uri is None:
         ports["MLOPS_MLFLOW_PORT"] = settings.mlflow_port
     for setting, port in ports.items():
-        _require_free(setting, port)
+        require_free(setting, port)
     prepare_home(settings)
     # `kill` has to end the children too; and a shell starts what it puts in the background with interrupts ignored
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,7 +112,16 @@ def _stop(children: list[subprocess.Popen[bytes]]) -> None:
             child.wait()
 
 
-def _require_free(setting: str, port: int) -> None:
+def require_free(setting: str, port: int) -> None:
+    """Refuse a port of 127.0.0.1 that is taken.
+
+    Args:
+        setting: What sets the port.
+        port: The port.
+
+    Raises:
+        PlatformError: It can't be had.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -25,6 +25,7 @@ def write_rows(file: Path, columns: Mapping[str, str], rows: Iterable[Mapping[st
         "BIGINT": pa.int64(),
         "VARCHAR": pa.string(),
         "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(),
         "DATE": pa.date32(),
         "TIMESTAMP": pa.timestamp("us"),
     }

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
+from mlops_platform.resources.label_log import LABELS_FINGERPRINT, fingerprint
 from mlops_platform.resources.sources import SOURCE_FINGERPRINT
 
 INTERVAL_SECONDS = 30
 PROBE_TIMEOUT = 10.0
+LABELS, ABSENT = "labels", "absent"
 
 
 def stamp(uri: str) -> str | None:
@@ -44,11 +46,11 @@ def stamp(uri: str) -> str | None:
     return f"{found.st_mtime_ns}-{found.st_size}"
 
 
-def _loaded_fingerprint(instance: dg.DagsterInstance, asset: str) -> str | None:
+def _loaded_fingerprint(instance: dg.DagsterInstance, asset: str, key: str = SOURCE_FINGERPRINT) -> str | None:
     event = instance.get_latest_materialization_event(dg.AssetKey(asset))
     if event is None or event.asset_materialization is None:
         return None
-    value = event.asset_materialization.metadata.get(SOURCE_FINGERPRINT)
+    value = event.asset_materialization.metadata.get(key)
     return str(value.value) if value is not None else None
 
 
@@ -60,7 +62,7 @@ def _same_content(uri: str, fingerprint: str | None) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == fingerprint
 
 
-def build_source_sensor(projects_uri: str, tags_uri: str) -> dg.SensorDefinition:
+def build_source_sensor(projects_uri: str, tags_uri: str, labels_path: Path | None = None) -> dg.SensorDefinition:
     """Make the sensor that runs `dataops` when a source file changes.
 
     Its cursor holds one stamp a source. A change is asked for once: a run that fails on a damaged file is not
@@ -69,6 +71,7 @@ def build_source_sensor(projects_uri: str, tags_uri: str) -> dg.SensorDefinition
     Args:
         projects_uri: Path or URL of the projects.
         tags_uri: Path or URL of the tags.
+        labels_path: The log of the labels that people gave; it may be missing.
     """
     sources = {"projects": projects_uri, "tags": tags_uri}
 
@@ -76,7 +79,7 @@ def build_source_sensor(projects_uri: str, tags_uri: str) -> dg.SensorDefinition
         job_name="dataops",
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Watches the source files of projects and tags; a change of content runs dataops.",
+        description="Watches the source files and people's labels; a change of content runs dataops.",
     )
     def source_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         cursor = json.loads(context.cursor) if context.cursor else {"stamps": {}, "requests": 0}
@@ -86,6 +89,12 @@ def build_source_sensor(projects_uri: str, tags_uri: str) -> dg.SensorDefinition
         changed = [
             name for name in touched if not _same_content(sources[name], _loaded_fingerprint(context.instance, name))
         ]
+        if labels_path is not None:
+            # no file is a state like others: before the first label, or after somebody took the log away
+            now[LABELS] = stamp(str(labels_path)) or ABSENT
+            loaded = _loaded_fingerprint(context.instance, "tags", LABELS_FINGERPRINT)
+            if now[LABELS] != cursor["stamps"].get(LABELS, ABSENT) and fingerprint(labels_path) != loaded:
+                changed.append(LABELS)
         # a missing partner would only fail the run: wait until both can be read
         if changed and unseen:
             return dg.SkipReason(f"{', '.join(changed)} changed, but {', '.join(unseen)} cannot be looked at.")

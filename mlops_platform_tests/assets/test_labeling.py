@@ -10,6 +10,7 @@ import pytest
 
 from mlops_platform.assets.labeling import build_queue_asset, label_issues
 from mlops_platform.checks.labels import build_label_check
+from mlops_platform.resources.label_log import Label, append, now
 from mlops_platform.resources.tracking import CHAMPION
 from mlops_platform_tests.training_graph import Run, TrainingHome
 
@@ -29,7 +30,8 @@ class Labeling:
 
     def run(self, *names: str, max_share: float = 0.5) -> Run:
         upstream = [dg.AssetSpec(name) for name in ("validated_dataset", "tuned_params")]
-        assets: list[Any] = [*upstream, label_issues, build_queue_asset(SIZE), build_label_check(max_share)]
+        queue = build_queue_asset(SIZE, self.home.settings.labels_path)
+        assets: list[Any] = [*upstream, label_issues, queue, build_label_check(max_share)]
         with dg.DagsterInstance.ephemeral() as instance:
             return Run(
                 dg.materialize(
@@ -90,6 +92,30 @@ def test_twice_is_once(labeling: Labeling) -> None:
     for name, rows in tables.items():
         assert labeling.rows(name) == rows
         assert first.data_version(name) == second.data_version(name)
+
+
+def test_what_people_have_said_is_not_asked_again(labeling: Labeling) -> None:
+    assert labeling.run("label_issues", "labeling_queue").success
+    rows = labeling.rows("labeling_queue")
+    first, second = [row for row in rows if row["reason"] == "uncertain"][:2]
+    # the random sample is drawn first and stays
+    third = next(row for row in rows if row["reason"] == "random")
+    suspect = next(row for row in rows if row["reason"] == "suspect")
+    log = labeling.home.settings.labels_path
+    for row, tag, who in (
+        (first, "mlops", "ann"),
+        (second, "mlops", "ann"),
+        (second, "other", "bob"),
+        (suspect, "mlops", "ann"),
+        (third, "mlops", "ann"),
+        (third, "", "ann"),
+    ):
+        append(log, [Label(row["id"], tag, now(), who, "page")])
+    assert labeling.run("labeling_queue").success
+    asked = {row["id"] for row in labeling.rows("labeling_queue")}
+    assert len(asked) == SIZE
+    assert not asked & {first["id"], second["id"], suspect["id"]}
+    assert third["id"] in asked  # it was taken back
 
 
 def test_too_many_suspects_are_a_warning(labeling: Labeling) -> None:

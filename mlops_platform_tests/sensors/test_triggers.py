@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from mlops_platform.resources.label_log import LABELS_FINGERPRINT, Label, append, fingerprint, now
 from mlops_platform.resources.sources import SOURCE_FINGERPRINT
 from mlops_platform.sensors.triggers import build_source_sensor, stamp
 
@@ -28,8 +29,8 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 class Watcher:
     """Ticks the sensor and keeps its cursor, as the daemon does."""
 
-    def __init__(self, projects: str, tags: str) -> None:
-        self.sensor = build_source_sensor(projects, tags)
+    def __init__(self, projects: str, tags: str, labels: Path | None = None) -> None:
+        self.sensor, self.labels = build_source_sensor(projects, tags, labels), labels
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursor: str | None = None
 
@@ -42,6 +43,8 @@ class Watcher:
     def loaded(self, projects: Path, tags: Path) -> None:
         for name, path in (("projects", projects), ("tags", tags)):
             metadata = {SOURCE_FINGERPRINT: hashlib.sha256(path.read_bytes()).hexdigest()}
+            if self.labels and (mark := fingerprint(self.labels)):
+                metadata[LABELS_FINGERPRINT] = mark
             self.instance.report_runless_asset_event(dg.AssetMaterialization(name, metadata=metadata))
 
 
@@ -84,6 +87,27 @@ def test_a_missing_partner_holds_the_run_back_until_it_returns(files: tuple[Path
     assert watcher.tick() == []
     files[1].write_text(content)
     assert len(watcher.tick()) == 1
+
+
+def test_people_labels_are_a_source_that_may_be_missing(files: tuple[Path, Path], tmp_path: Path) -> None:
+    log = tmp_path / "labels.csv"
+    watcher = Watcher(str(files[0]), str(files[1]), log)
+    assert len(watcher.tick()) == 1
+    watcher.loaded(*files)
+    assert watcher.tick() == []
+    append(log, [Label(1, "mlops", now(), "ann", "page")])
+    assert len(watcher.tick()) == 1
+    assert watcher.tick() == []
+    watcher.loaded(*files)
+    os.utime(log, (1, 1))
+    assert watcher.tick() == []
+    with log.open("a") as file:
+        file.write("2,torn")  # nobody was told that it is kept
+    assert watcher.tick() == []
+    log.unlink()
+    assert len(watcher.tick()) == 1
+    watcher.loaded(*files)
+    assert watcher.tick() == []
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""The labeling page's server: the queue out, labels in; for one person, on this machine."""
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from mlops_platform.labeling.queue import UNDO, Queue, history
+from mlops_platform.resources import label_log
+from mlops_platform.resources.label_log import Label, LabelError
+from mlops_platform.serving.limits import BodyLimit
+
+PAGE = Path(__file__).parent / "page"
+HOSTS = ["127.0.0.1", "localhost"]
+_FILES = {"": "index.html", "page.css": "page.css", "page.js": "page.js"}
+_MAX_BYTES = 10_000
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Given(BaseModel):
+    """What the person says of a project; an empty tag takes the label back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: int
+    tag: str
+    source: Literal["page", "page-undo"] = "page"
+
+
+def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
+    """Make the server.
+
+    Args:
+        queue: What is to be labeled.
+        log: Takes the labels.
+        person: Who labels.
+        token: What the page must send with each question: other sites and other users of the machine don't know it.
+    """
+    ids, tags = {row["id"] for row in queue.rows}, queue.tags
+    app = FastAPI(title="Labeling", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def guarded(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers.update(_HEADERS)
+        return response
+
+    app.add_middleware(BodyLimit, max_bytes=_MAX_BYTES)
+    # a name of another site that was made to point to this machine is no name of this page
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)
+
+    def allowed(x_label_token: Annotated[str, Header()] = "") -> None:
+        if not secrets.compare_digest(x_label_token.encode(), token.encode()):
+            raise HTTPException(403, "This page is not of the `mlops label` that runs: open the address it printed.")
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, __: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": "Send JSON with the id of a project and a tag."}, 422)
+
+    @app.exception_handler(LabelError)
+    def unkept(_: Request, error: LabelError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 503)
+
+    @app.get("/api/queue", dependencies=[Depends(allowed)])
+    def state() -> dict[str, Any]:
+        labels = label_log.read(log, tags).labels
+        mine = {key: tag for (key, who), tag in label_log.standing(labels).items() if who == person and key in ids}
+        return {
+            "person": person,
+            "classes": [{"tag": tag, "count": count} for tag, count in queue.classes],
+            # as text: JavaScript's numbers end at 2^53
+            "rows": [
+                {**row, "id": str(row["id"]), "neighbours": [_named(each) for each in row["neighbours"]]}
+                for row in queue.rows
+            ],
+            "labels": {str(key): tag for key, tag in mine.items()},
+            "history": [{**each, "id": str(each["id"])} for each in history(labels, person, queue)],
+        }
+
+    @app.post("/api/labels", dependencies=[Depends(allowed)])
+    def give(given: Given) -> dict[str, str]:
+        if given.id not in ids:
+            raise HTTPException(404, f"Project {given.id} is not in the queue: load the page again.")
+        if given.tag not in tags and not (given.source == UNDO and given.tag == ""):
+            raise HTTPException(422, f"{given.tag!r} is no tag; it must be one of {', '.join(tags)}.")
+        label_log.append(log, [Label(given.id, given.tag, label_log.now(), person, given.source)])
+        return {"id": str(given.id), "tag": given.tag}
+
+    @app.get("/")
+    @app.get("/{name}")
+    def page(name: str = "") -> FileResponse:
+        if name not in _FILES:
+            raise HTTPException(404, "There is nothing here.")
+        return FileResponse(PAGE / _FILES[name])
+
+    return app
+
+
+def _named(neighbour: dict[str, Any]) -> dict[str, str]:
+    return {"title": str(neighbour.get("title") or ""), "tag": str(neighbour.get("tag") or "")}

@@ -1,0 +1,102 @@
+"""The labeling queue as people see it, read once from the warehouse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlops_platform.errors import WarehouseError
+from mlops_platform.resources.label_log import Label
+from mlops_platform.resources.label_tables import known_tags
+from mlops_platform.resources.warehouse_base import Warehouse
+
+UNDO = "page-undo"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What there is to label.
+
+    Attributes:
+        rows: By rank: id, title, description, reason, guess, probability, neighbours (id, title, tag, similarity),
+            and the label `given` so far, if there is one.
+        classes: (tag, projects that have it), those of the suite in its order.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    classes: tuple[tuple[str, int], ...]
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that a label may have."""
+        return [tag for tag, _ in self.classes]
+
+
+def read_classes(warehouse: Warehouse) -> tuple[tuple[str, int], ...]:
+    """Return the tags that a label may have, and how many projects have each.
+
+    Args:
+        warehouse: Where the labeled projects are.
+    """
+    counts: dict[str, int] = {}
+    if warehouse.has_table("labeled_projects"):
+        rows = warehouse.fetch_rows("SELECT tag, COUNT(*) FROM labeled_projects GROUP BY tag ORDER BY tag")
+        counts = {tag: int(count) for tag, count in rows if tag}
+    return tuple((tag, counts.get(tag, 0)) for tag in known_tags() or sorted(counts))
+
+
+def read_queue(warehouse: Warehouse) -> Queue:
+    """Read the queue; the warehouse is free again afterwards.
+
+    Args:
+        warehouse: Where it is.
+
+    Raises:
+        WarehouseError: It was never made.
+    """
+    with warehouse.connect():
+        if not warehouse.has_table("labeling_queue"):
+            raise WarehouseError(
+                "There is no labeling queue yet: run `mlops run`, then materialize label_issues and labeling_queue "
+                "(the job `monitoring` does)."
+            )
+        found = warehouse.fetch_arrow(
+            "SELECT queue.id, queue.title, queue.description, reason, guess, probability, neighbours, tag AS given "
+            "FROM labeling_queue AS queue LEFT JOIN labeled_projects AS labeled ON queue.id = labeled.id "
+            "ORDER BY queue.rank"
+        ).to_pylist()
+        classes = read_classes(warehouse)
+    for row in found:
+        row["neighbours"] = json.loads(row["neighbours"] or "[]")
+    return Queue(tuple(found), classes)
+
+
+def history(labels: Sequence[Label], person: str, queue: Queue) -> list[dict[str, Any]]:
+    """Return what a person did to the queue and can undo, oldest first.
+
+    Args:
+        labels: The log.
+        person: Whose labels.
+        queue: What is labeled.
+
+    Returns:
+        `id`, the `tag` that was given, and the one `before` it, empty for none.
+    """
+    ids = {row["id"] for row in queue.rows}
+    now: dict[int, str] = {}
+    done: list[dict[str, Any]] = []
+    for label in labels:
+        if label.labeled_by != person or label.id not in ids:
+            continue
+        before = now.get(label.id, "")
+        now[label.id] = label.tag
+        if label.source == UNDO:
+            # it takes back the latest step on this project
+            last = next((at for at in reversed(range(len(done))) if done[at]["id"] == label.id), None)
+            if last is not None:
+                del done[last]
+        else:
+            done.append({"id": label.id, "tag": label.tag, "before": before})
+    return done

@@ -1,0 +1,1 @@
+"""Tests of the labeling page's server and of the CSV files."""
