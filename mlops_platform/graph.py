@@ -27,6 +27,7 @@ from mlops_platform.resources.notify import Notifier
 from mlops_platform.sensors.alerts import build_alert_sensor
 from mlops_platform.sensors.partitions import build_partition_sensor
 from mlops_platform.sensors.triggers import build_source_sensor
+from mlops_platform.serving.log_store import log_store
 from mlops_platform.settings import Settings
 
 
@@ -60,7 +61,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         trained_model,
         model_evaluation,
         build_deployment_asset(settings.min_f1),
-        build_predictions_asset(settings.first_day, settings.prediction_log_dir),
+        build_predictions_asset(settings.first_day, log_store(settings)),
         label_issues,
         build_queue_asset(settings.queue_size),
     ]

@@ -15,11 +15,14 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, SecretStr
 
+from mlops_platform.packages import require_packages
 from mlops_platform.resources.assembly import build_resources
 from mlops_platform.serving.champion import Champion, ChampionFollower
 from mlops_platform.serving.limits import BodyLimit, FeedbackRequest, PredictRequest
+from mlops_platform.serving.log_store import BigQueryLog, log_store
 from mlops_platform.serving.metrics import Measured, Metrics
 from mlops_platform.serving.prediction_log import LogError, PredictionLog, seal_abandoned
+from mlops_platform.serving.shipping import Destination, Shipper
 from mlops_platform.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class ModelResponse(BaseModel):
     loaded_at: datetime
     registry_looked_at: datetime | None
     registry_problem: str | None
+    log_problem: str | None
 
 
 def create_app() -> FastAPI:
@@ -71,30 +75,57 @@ def create_app() -> FastAPI:
         PredictionLog(
             settings.prediction_log_dir, seconds=settings.serve_log_seconds, max_bytes=settings.serve_log_bytes
         ),
+        destination(settings),
     )
 
 
-def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLog) -> FastAPI:
+def destination(settings: Settings) -> Destination | None:
+    """Where the log's segments go to: nowhere, where the graph reads them from this disk.
+
+    Args:
+        settings: Which environment it is.
+    """
+    store = log_store(settings)
+    if not isinstance(store, BigQueryLog):
+        return None
+    require_packages(settings)
+    # Google's libraries take seconds to import, which a request would feel
+    import mlops_platform.resources.bigquery_client  # noqa: F401
+
+    return store
+
+
+def build_app(
+    settings: Settings, champions: ChampionFollower, log: PredictionLog, ships_to: Destination | None = None
+) -> FastAPI:
     """Make the service.
 
     Args:
         settings: Limits and the token.
         champions: What it serves; the service starts and stops it.
         log: Takes each prediction before it is answered; the service closes it.
+        ships_to: Takes the log's sealed segments; without it they stay on this disk.
     """
     metrics = Metrics(several_workers=settings.serve_workers > 1)
+    folder = settings.prediction_log_dir
+    shipper = None if ships_to is None else Shipper(folder, ships_to, tell=metrics.count_shipping)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        seal_abandoned(settings.prediction_log_dir)
+        seal_abandoned(folder)
         # a worker takes connections after this: with the first look behind it, no request meets it without a model
         await run_in_threadpool(champions.look)
         champions.start()
+        if shipper is not None:
+            shipper.start()
         try:
             yield
         finally:
             champions.stop()
             log.close()
+            if shipper is not None:
+                # what is sealed now has gone too, if this machine does not come back
+                await run_in_threadpool(shipper.stop)
 
     app = FastAPI(
         title="Project tagger",
@@ -185,6 +216,7 @@ def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLo
             loaded_at=champion.loaded_at,
             registry_looked_at=champions.looked_at,
             registry_problem=champions.problem,
+            log_problem=None if shipper is None else shipper.problem,
         )
 
     @app.get("/metrics", dependencies=allowed, response_class=Response)
@@ -193,6 +225,7 @@ def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLo
         champion = champions.current
         metrics.model_version.set(int(champion.registered.version) if champion else 0)
         metrics.registry_ok.set(champions.problem is None)
+        metrics.waiting.set(0 if shipper is None else shipper.waiting())
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
