@@ -46,9 +46,10 @@ class PredictResponse(BaseModel):
 
 
 class FeedbackResponse(BaseModel):
-    """How many labels were taken."""
+    """How many labels were taken, and which of their tags the served model doesn't know: new topics, or typos."""
 
     accepted: int
+    unknown_tags: list[str]
 
 
 class ModelResponse(BaseModel):
@@ -191,7 +192,11 @@ def build_app(
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         keep([{"kind": "feedback", "at": at, **label.model_dump()} for label in asked.labels])
         metrics.feedback.inc(len(asked.labels))
-        return FeedbackResponse(accepted=len(asked.labels))
+        champion = champions.current
+        known = {label.tag for label in asked.labels} if champion is None else set(champion.classes)
+        unknown = [label.tag for label in asked.labels if label.tag not in known]
+        metrics.unknown_tags.inc(len(unknown))
+        return FeedbackResponse(accepted=len(asked.labels), unknown_tags=sorted(set(unknown)))
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -261,6 +266,11 @@ def _token_check(token: SecretStr | None) -> Callable[..., None]:
 
 def _answer_errors(app: FastAPI) -> None:
     """Every error is `{"detail": "a sentence"}`."""
+
+    @app.exception_handler(400)
+    async def unreadable(_: Request, __: Exception) -> JSONResponse:
+        # FastAPI's only 400: bytes that are no UTF-8, nesting and numbers beyond what Python's parser takes
+        return JSONResponse({"detail": "The body cannot be read: send JSON in UTF-8 as /docs shows it."}, 422)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

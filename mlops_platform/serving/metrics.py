@@ -38,6 +38,9 @@ class Metrics:
             "mlops_predictions", "Texts predicted.", ("tag", "model_version"), registry=self.registry
         )
         self.feedback = Counter("mlops_feedback", "Labels that came back.", registry=self.registry)
+        self.unknown_tags = Counter(
+            "mlops_feedback_unknown_tags", "Labels whose tag the served model doesn't know.", registry=self.registry
+        )
         self.log_errors = Counter("mlops_log_errors", "Requests that could not be logged.", registry=self.registry)
         self.shipped = Counter("mlops_log_shipped", "Records shipped to the warehouse.", registry=self.registry)
         self.ship_errors = Counter("mlops_log_ship_errors", "Tries to ship that failed.", registry=self.registry)

@@ -29,7 +29,6 @@ from mlops_platform_tests.training_graph import Run, TrainingHome
 pytest_plugins = ["mlops_platform_tests.production.training_home"]
 
 FIRST = dt.date(2024, 1, 1)
-UPLOAD = "POST /upload/"
 
 
 def _record(key: str, at: str, **changes: Any) -> dict[str, Any]:
@@ -189,7 +188,9 @@ def test_predictions_on_bigquery_over_several_days_and_again(
     for _ in range(2):
         ran = _run(asset, resources, "2024-01-01", "2024-01-05")
         assert ran.success, ran.failure
-        told = ran.metadata("predictions")
+        # an event a day, all with the figures of the run
+        event = ran.result.asset_materializations_for_node("predictions")[0]
+        told = {key: each.value for key, each in event.metadata.items()}
         assert (told["scored_projects"], told["served_predictions"], told["feedback_labels"]) == (3, 5_001, 2)
         assert bigquery.fetch_rows(seen) == [
             ("batch", "2024-01-01", 2, 2),
