@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import requests
 from google.api_core.exceptions import NotFound
 
 from mlops_platform.assets.inference import build_predictions_asset
@@ -24,6 +25,8 @@ from mlops_platform.serving.shipping import SHIPPED, Shipper
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.bigquery_emulator import Emulator
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to
+from mlops_platform_tests.serving.conftest import make_registry, wait_for
+from mlops_platform_tests.serving.test_serve import Clients, served
 from mlops_platform_tests.training_graph import Run, TrainingHome
 
 pytest_plugins = ["mlops_platform_tests.production.training_home"]
@@ -200,3 +203,29 @@ def test_predictions_on_bigquery_over_several_days_and_again(
         ]
     labels = bigquery.fetch_rows("SELECT id, tag, CAST(day AS STRING) FROM feedback ORDER BY at")
     assert labels == [("b.0", "other", "2024-01-05"), ("b.0", "mlops", "2024-01-05")]
+
+
+def test_a_service_that_is_killed_under_load_and_started_again_has_shipped_what_it_told(
+    bigquery: BigQueryWarehouse, bigquery_settings: Settings, bigquery_emulator: Emulator
+) -> None:
+    home = bigquery_settings.home
+    make_registry(home)
+    production = bigquery_emulator.env(bigquery.schema_name, home) | {"MLOPS_SERVE_LOG_BYTES": "20000"}
+    told: list[str] = []
+    with served(home, "--workers", "2", **production) as service:
+        clients = Clients(service.url)
+        wait_for(lambda: len(clients.told) > 200)
+        wait_for(lambda: (home / "prediction_log" / SHIPPED).exists())
+        os.killpg(service.process.pid, signal.SIGKILL)
+        wait_for(lambda: len(clients.failed) > 0)
+        clients.stop()
+        told += clients.told
+    assert len(_ids(bigquery)) > 0
+    with served(home, **production) as service:
+        (last,) = requests.post(f"{service.url}/predict", json={"title": "a"}, timeout=30).json()["predictions"]
+        os.kill(service.process.pid, signal.SIGTERM)
+        service.process.wait(60)
+    assert segments(home / "prediction_log") == []
+    shipped = _ids(bigquery)
+    assert len(shipped) == len(set(shipped))
+    assert set(shipped) >= {*told, last["id"]}
