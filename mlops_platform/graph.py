@@ -30,6 +30,7 @@ from mlops_platform.sensors.alerts import build_alert_sensor
 from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
 from mlops_platform.sensors.partitions import build_partition_sensor
 from mlops_platform.sensors.triggers import build_source_sensor
+from mlops_platform.serving.log_store import log_store
 from mlops_platform.settings import Settings
 
 
@@ -70,7 +71,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         trained_model,
         model_evaluation,
         build_deployment_asset(settings.min_f1),
-        build_predictions_asset(settings.first_day, settings.prediction_log_dir),
+        build_predictions_asset(settings.first_day, log_store(settings)),
         build_drift_asset(
             settings.first_day, settings.drift_window_days, settings.drift_minimum_rows, settings.drift_alpha
         ),

@@ -8,7 +8,7 @@ import datetime as dt
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,12 @@ from mlops_platform.errors import ModelError, WarehouseError
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.serving.log_store import FEEDBACK, PREDICTION, LogStore
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-PREDICTIONS, FEEDBACK = "predictions", "feedback"
+PREDICTIONS = "predictions"
 BATCH, SERVICE = "batch", "service"
 _BATCH_ROWS = 4096  # a batch and its probabilities are all that is in memory
 _PREDICTION_COLUMNS = {
@@ -39,7 +40,6 @@ _PREDICTION_COLUMNS = {
     "model_version": "VARCHAR",
 }
 _FEEDBACK_COLUMNS = {"id": "VARCHAR", "day": "DATE", "tag": "VARCHAR", "at": "TIMESTAMP"}
-_MAX_LAG = dt.timedelta(days=1)  # between the start of a segment and its last record
 
 
 def daily(first_day: dt.date) -> dg.DailyPartitionsDefinition:
@@ -70,12 +70,12 @@ def daily_asset(first_day: dt.date, **declared: Any) -> Callable[[Callable[..., 
         )
 
 
-def build_predictions_asset(first_day: dt.date, log_dir: Path) -> dg.AssetsDefinition:
+def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefinition:
     """Make the `predictions` asset.
 
     Args:
         first_day: First daily partition.
-        log_dir: Where the service keeps its log.
+        log: What the service has answered.
     """
 
     @daily_asset(
@@ -92,18 +92,15 @@ def build_predictions_asset(first_day: dt.date, log_dir: Path) -> dg.AssetsDefin
     def predictions(
         context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking
     ) -> dg.MaterializeResult:
-        from mlops_platform.serving.prediction_log import seal_abandoned
-
         with sentences(), tempfile.TemporaryDirectory(prefix="mlops-predictions-") as name:
             window = context.partition_time_window
             first, after = window.start.date(), window.end.date()
             if not warehouse.has_table("unlabeled_projects"):
                 raise WarehouseError("The warehouse has no table unlabeled_projects: materialize it first.")
-            seal_abandoned(log_dir)
             folder = Path(name)
             with warehouse.connect():
                 counts = _score(warehouse, tracking, folder, first, after)
-                counts |= _take_in(warehouse, folder, log_dir, first, after)
+                counts |= _take_in(warehouse, folder, log, first, after)
         return dg.MaterializeResult(metadata={"days": (after - first).days, **counts})
 
     return predictions
@@ -176,61 +173,22 @@ def _scored(model: "Pipeline", version: str, day: dt.date, source: Path) -> Iter
                 }
 
 
-def _take_in(warehouse: Warehouse, folder: Path, log_dir: Path, first: dt.date, after: dt.date) -> dict[str, Any]:
+def _take_in(warehouse: Warehouse, folder: Path, log: LogStore, first: dt.date, after: dt.date) -> dict[str, Any]:
     """Bring what the service has logged on some days into the warehouse, day by day."""
     counts = {"served_predictions": 0, "feedback_labels": 0}
-    for day in _logged_days(log_dir, first, after):
+    log.prepare()
+    for day in log.days(first, after):
         file = folder / "served.parquet"
-        served = (_served(record, day) for record in _logged(log_dir, day, "prediction"))
-        write_rows(file, _PREDICTION_COLUMNS, served)
+        write_rows(file, _PREDICTION_COLUMNS, (_served(row, day) for row in log.rows(PREDICTION, day)))
         counts["served_predictions"] += warehouse.replace_rows(PREDICTIONS, file, {"source": SERVICE, "day": day})
-        write_rows(file, _FEEDBACK_COLUMNS, (_label(record, day) for record in _logged(log_dir, day, "feedback")))
+        write_rows(file, _FEEDBACK_COLUMNS, ({**row, "day": day} for row in log.rows(FEEDBACK, day)))
         counts["feedback_labels"] += warehouse.replace_rows(FEEDBACK, file, {"day": day})
     return counts
 
 
-def _logged_days(log_dir: Path, first: dt.date, after: dt.date) -> list[dt.date]:
-    from mlops_platform.serving.prediction_log import segments, started
-
-    begun = {started(segment).date() for segment in segments(log_dir)}
-    found = {day + dt.timedelta(days=late) for day in begun for late in (0, 1)}
-    return sorted(day for day in found if first <= day < after)
-
-
-def _logged(log_dir: Path, day: dt.date, kind: str) -> Iterator[dict[str, Any]]:
-    from mlops_platform.serving.prediction_log import records, segments, started
-
-    prefix = day.isoformat()
-    for segment in segments(log_dir):
-        if not day - _MAX_LAG <= started(segment).date() <= day:
-            continue
-        for record in records(segment):
-            if record["kind"] == kind and record["at"].startswith(prefix):
-                yield record
-
-
-def _served(record: dict[str, Any], day: dt.date) -> dict[str, Any]:
-    return {
-        "id": record["id"],
-        "source": SERVICE,
-        "day": day,
-        "predicted_at": _naive(record["at"]),
-        "title": record["title"],
-        "description": record["description"],
-        "tag": record["tag"],
-        "probability": record["probability"],
-        "probabilities": json.dumps(record["probabilities"]),
-        "model_version": record["model_version"],
-    }
-
-
-def _label(record: dict[str, Any], day: dt.date) -> dict[str, Any]:
-    return {"id": record["id"], "day": day, "tag": record["tag"], "at": _naive(record["at"])}
+def _served(row: Mapping[str, Any], day: dt.date) -> dict[str, Any]:
+    return {**row, "source": SERVICE, "day": day, "predicted_at": row["at"]}
 
 
 def _midnight(day: dt.date) -> dt.datetime:
     return dt.datetime.combine(day, dt.time())
-
-
-def _naive(text: str) -> dt.datetime:
-    return dt.datetime.fromisoformat(text).astimezone(dt.UTC).replace(tzinfo=None)

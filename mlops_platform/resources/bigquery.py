@@ -8,7 +8,7 @@ connects before the first operation.
 
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -22,7 +22,7 @@ from mlops_platform.errors import WarehouseError
 from mlops_platform.resources import bigquery_sql
 from mlops_platform.resources.bigquery_arrow import arrow_table, plain, write_parquet
 from mlops_platform.resources.bigquery_jobs import Jobs
-from mlops_platform.resources.bigquery_loading import clear_rejects, replace_rows, upload
+from mlops_platform.resources.bigquery_loading import append_once, clear_rejects, replace_rows, upload
 from mlops_platform.resources.bigquery_sql import quoted
 from mlops_platform.resources.csv_loading import LoadResult
 from mlops_platform.resources.job_labels import job_labels
@@ -147,6 +147,24 @@ class BigQueryWarehouse(Warehouse):
         """
         with self._embedded() as (jobs, local, folder):
             return replace_rows(jobs, local, folder, table, file, where)
+
+    def append_once(
+        self, table: str, file: Path, columns: Mapping[str, str], name: str, failed: MutableMapping[str, int]
+    ) -> None:
+        """Appends a Parquet file to a table, which is made when missing: once, however often it is asked to.
+
+        Args:
+            table: Name of the table.
+            file: The rows; a time in it says that it is UTC.
+            columns: Column names and their DuckDB types.
+            name: Of the rows, from which the job's id is made: letters, digits, `_` and `-`.
+            failed: Name to the number of tries that are known to have failed; the caller keeps it between calls.
+
+        Raises:
+            WarehouseError: BigQuery can't take it, or doesn't say whether it has.
+        """
+        with self._working() as jobs:
+            append_once(jobs, table, file, columns, name, failed)
 
     def clear_rejects(self, table: str) -> None:
         """Removes a table's entries from `rejects`, which is made when missing."""

@@ -6,7 +6,7 @@ Needs a client that somebody else has opened; its defaults hold for each job.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -90,6 +90,56 @@ class Jobs:
                 job.result(retry=self.retry, timeout=self.timeout + _HTTP_SECONDS)
 
         self.retry(load)()  # a load that replaces may run twice
+
+    def load_once(
+        self, table: str, file: Path, config: bigquery.LoadJobConfig, name: str, failed: MutableMapping[str, int]
+    ) -> None:
+        """Appends a file to a table, once however often, and from wherever, it is asked to.
+
+        A job's id can be used once in a project and location. The id is made from the name and the number of the
+        try: a try that is there already is waited for, and the next is begun only when it has failed, having loaded
+        nothing.
+
+        Args:
+            table: Name of the table.
+            file: The rows.
+            config: Of the load job.
+            name: Of the rows: letters, digits, `_` and `-`.
+            failed: Name to the number of tries that are known to have failed; it is kept up to date.
+        """
+        from google.api_core.exceptions import Conflict, GoogleAPICallError
+
+        def load() -> None:
+            while True:
+                job_id = f"{table}_{name}_{failed.get(name, 0)}"
+                try:
+                    with file.open("rb") as stream:
+                        job: Any = self.client.load_table_from_file(
+                            stream,
+                            self.id(table),
+                            job_id=job_id,
+                            job_config=config,
+                            num_retries=0,
+                            timeout=_HTTP_SECONDS,
+                        )
+                    found = False
+                except Conflict:
+                    job = self.client.get_job(job_id, retry=self.retry, timeout=_HTTP_SECONDS)
+                    found = True
+                try:
+                    # not cancelled when it is left: whoever comes next finds it
+                    job.result(retry=self.retry, timeout=self.timeout + _HTTP_SECONDS)
+                except GoogleAPICallError:
+                    if job.state != "DONE" or not job.error_result:
+                        raise  # it could not be asked
+                    failed[name] = failed.get(name, 0) + 1
+                    if not found:
+                        raise
+                else:
+                    failed.pop(name, None)
+                    return
+
+        self.retry(load)()
 
 
 @contextmanager

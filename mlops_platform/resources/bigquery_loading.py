@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlops_platform.resources.warehouse import DuckDBWarehouse
 
 REJECTS = "rejects"
-_PARTITIONED_BY, _CLUSTERED_BY = ("day", "created_on"), "id"
+_PARTITIONED_BY, _CLUSTERED_BY = ("day", "created_on", "at"), "id"
 _STAGING_HOURS = 6  # what a killed load leaves goes away by itself
 
 
@@ -95,6 +95,32 @@ def replace_rows(
     with _staged(jobs, table, exported, columns) as staging:
         _merge(jobs, table, staging, where)
     return count
+
+
+def append_once(
+    jobs: Jobs, table: str, file: Path, columns: Mapping[str, str], name: str, failed: MutableMapping[str, int]
+) -> None:
+    """Appends a Parquet file to a table, which is made when missing, in a load job that can succeed once only.
+
+    Args:
+        jobs: The dataset.
+        table: Name of the table.
+        file: The rows; a time in it says that it is UTC.
+        columns: Column names and their DuckDB types.
+        name: Of the rows (see `Jobs.load_once`).
+        failed: Tries that are known to have failed, by name.
+    """
+    from google.cloud import bigquery
+
+    partitioning, clustering = _layout(columns)
+    config = bigquery.LoadJobConfig(
+        source_format=bigquery.SourceFormat.PARQUET,
+        schema=_schema(columns),
+        time_partitioning=partitioning,
+        clustering_fields=clustering,
+        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+    )
+    jobs.load_once(table, file, config, name, failed)
 
 
 def _exported(local: DuckDBWarehouse, folder: Path, table: str, columns: Mapping[str, str]) -> Path:

@@ -15,7 +15,7 @@ def write_rows(file: Path, columns: Mapping[str, str], rows: Iterable[Mapping[st
 
     Args:
         file: The file; it is replaced.
-        columns: Name and DuckDB type of each column; a time comes in UTC without a zone.
+        columns: Name and DuckDB type of each column; a TIMESTAMP comes in UTC without a zone.
         rows: Column to value; what is no column is left out.
     """
     import pyarrow as pa
@@ -28,6 +28,7 @@ def write_rows(file: Path, columns: Mapping[str, str], rows: Iterable[Mapping[st
         "BOOLEAN": pa.bool_(),
         "DATE": pa.date32(),
         "TIMESTAMP": pa.timestamp("us"),
+        "TIMESTAMPTZ": pa.timestamp("us", tz="UTC"),
     }
     schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
     rest = iter(rows)

@@ -15,11 +15,14 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, SecretStr
 
+from mlops_platform.packages import require_packages
 from mlops_platform.resources.assembly import build_resources
 from mlops_platform.serving.champion import Champion, ChampionFollower
 from mlops_platform.serving.limits import BodyLimit, FeedbackRequest, PredictRequest
+from mlops_platform.serving.log_store import BigQueryLog, log_store
 from mlops_platform.serving.metrics import Measured, Metrics
 from mlops_platform.serving.prediction_log import LogError, PredictionLog, seal_abandoned
+from mlops_platform.serving.shipping import Destination, Shipper
 from mlops_platform.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -43,9 +46,10 @@ class PredictResponse(BaseModel):
 
 
 class FeedbackResponse(BaseModel):
-    """How many labels were taken."""
+    """How many labels were taken, and which of their tags the served model doesn't know: new topics, or typos."""
 
     accepted: int
+    unknown_tags: list[str]
 
 
 class ModelResponse(BaseModel):
@@ -59,6 +63,7 @@ class ModelResponse(BaseModel):
     loaded_at: datetime
     registry_looked_at: datetime | None
     registry_problem: str | None
+    log_problem: str | None
 
 
 def create_app() -> FastAPI:
@@ -71,30 +76,57 @@ def create_app() -> FastAPI:
         PredictionLog(
             settings.prediction_log_dir, seconds=settings.serve_log_seconds, max_bytes=settings.serve_log_bytes
         ),
+        destination(settings),
     )
 
 
-def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLog) -> FastAPI:
+def destination(settings: Settings) -> Destination | None:
+    """Where the log's segments go to: nowhere, where the graph reads them from this disk.
+
+    Args:
+        settings: Which environment it is.
+    """
+    store = log_store(settings)
+    if not isinstance(store, BigQueryLog):
+        return None
+    require_packages(settings)
+    # Google's libraries take seconds to import, which a request would feel
+    import mlops_platform.resources.bigquery_client  # noqa: F401
+
+    return store
+
+
+def build_app(
+    settings: Settings, champions: ChampionFollower, log: PredictionLog, ships_to: Destination | None = None
+) -> FastAPI:
     """Make the service.
 
     Args:
         settings: Limits and the token.
         champions: What it serves; the service starts and stops it.
         log: Takes each prediction before it is answered; the service closes it.
+        ships_to: Takes the log's sealed segments; without it they stay on this disk.
     """
     metrics = Metrics(several_workers=settings.serve_workers > 1)
+    folder = settings.prediction_log_dir
+    shipper = None if ships_to is None else Shipper(folder, ships_to, tell=metrics.count_shipping)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        seal_abandoned(settings.prediction_log_dir)
+        seal_abandoned(folder)
         # a worker takes connections after this: with the first look behind it, no request meets it without a model
         await run_in_threadpool(champions.look)
         champions.start()
+        if shipper is not None:
+            shipper.start()
         try:
             yield
         finally:
             champions.stop()
             log.close()
+            if shipper is not None:
+                # what is sealed now has gone too, if this machine does not come back
+                await run_in_threadpool(shipper.stop)
 
     app = FastAPI(
         title="Project tagger",
@@ -160,7 +192,11 @@ def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLo
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         keep([{"kind": "feedback", "at": at, **label.model_dump()} for label in asked.labels])
         metrics.feedback.inc(len(asked.labels))
-        return FeedbackResponse(accepted=len(asked.labels))
+        champion = champions.current
+        known = {label.tag for label in asked.labels} if champion is None else set(champion.classes)
+        unknown = [label.tag for label in asked.labels if label.tag not in known]
+        metrics.unknown_tags.inc(len(unknown))
+        return FeedbackResponse(accepted=len(asked.labels), unknown_tags=sorted(set(unknown)))
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -185,6 +221,7 @@ def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLo
             loaded_at=champion.loaded_at,
             registry_looked_at=champions.looked_at,
             registry_problem=champions.problem,
+            log_problem=None if shipper is None else shipper.problem,
         )
 
     @app.get("/metrics", dependencies=allowed, response_class=Response)
@@ -193,6 +230,7 @@ def build_app(settings: Settings, champions: ChampionFollower, log: PredictionLo
         champion = champions.current
         metrics.model_version.set(int(champion.registered.version) if champion else 0)
         metrics.registry_ok.set(champions.problem is None)
+        metrics.waiting.set(0 if shipper is None else shipper.waiting())
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
@@ -228,6 +266,11 @@ def _token_check(token: SecretStr | None) -> Callable[..., None]:
 
 def _answer_errors(app: FastAPI) -> None:
     """Every error is `{"detail": "a sentence"}`."""
+
+    @app.exception_handler(400)
+    async def unreadable(_: Request, __: Exception) -> JSONResponse:
+        # FastAPI's only 400: bytes that are no UTF-8, nesting and numbers beyond what Python's parser takes
+        return JSONResponse({"detail": "The body cannot be read: send JSON in UTF-8 as /docs shows it."}, 422)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

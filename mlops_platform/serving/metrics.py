@@ -11,6 +11,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from mlops_platform.serving.shipping import Look
+
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -36,7 +38,24 @@ class Metrics:
             "mlops_predictions", "Texts predicted.", ("tag", "model_version"), registry=self.registry
         )
         self.feedback = Counter("mlops_feedback", "Labels that came back.", registry=self.registry)
+        self.unknown_tags = Counter(
+            "mlops_feedback_unknown_tags", "Labels whose tag the served model doesn't know.", registry=self.registry
+        )
         self.log_errors = Counter("mlops_log_errors", "Requests that could not be logged.", registry=self.registry)
+        self.shipped = Counter("mlops_log_shipped", "Records shipped to the warehouse.", registry=self.registry)
+        self.ship_errors = Counter("mlops_log_ship_errors", "Tries to ship that failed.", registry=self.registry)
+        self.waiting = Gauge(
+            "mlops_log_segments_waiting",
+            "Sealed segments that the warehouse does not have yet.",
+            registry=self.registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.ship_failed = Gauge(
+            "mlops_log_ship_last_error_timestamp_seconds",
+            "When a try to ship failed last; 0 for never.",
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
         # `mostrecent` matters to several workers only: the newest value is the service's
         self.model_version = Gauge(
             "mlops_model_version",
@@ -50,6 +69,13 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="mostrecent",
         )
+
+    def count_shipping(self, look: Look) -> None:
+        """Count what came of a look of the shipping thread."""
+        self.shipped.inc(look.records)
+        self.ship_errors.inc(look.errors)
+        if look.errors:
+            self.ship_failed.set_to_current_time()
 
     def text(self) -> bytes:
         """The figures in Prometheus' text format."""

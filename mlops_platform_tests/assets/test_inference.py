@@ -11,6 +11,7 @@ import pytest
 
 from mlops_platform.assets.inference import build_predictions_asset
 from mlops_platform.resources.tracking import CHAMPION
+from mlops_platform.serving.log_store import LocalSegments
 from mlops_platform.serving.prediction_log import PredictionLog
 from mlops_platform_tests.training_graph import Run, TrainingHome
 
@@ -29,7 +30,7 @@ class Days:
 
     def __init__(self, home: TrainingHome) -> None:
         self.home, self.log_dir = home, home.settings.prediction_log_dir
-        self.asset = build_predictions_asset(FIRST, self.log_dir)
+        self.asset = build_predictions_asset(FIRST, LocalSegments(self.log_dir))
 
     def run(self, first: str, last: str | None = None) -> Run:
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}

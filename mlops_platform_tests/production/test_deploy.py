@@ -23,6 +23,8 @@ from dagster._core.instance.config import ConcurrencyConfig
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 
+from mlops_platform.commands.serve import STOP_SECONDS
+from mlops_platform.serving import shipping
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 DEPLOY = PROJECT_ROOT / "deploy"
@@ -63,7 +65,7 @@ def test_the_image_has_the_commands_that_are_run(service: str, command: list[str
 def test_the_services_are_there_and_find_each_other() -> None:
     compose = _yaml("docker-compose.yml")
     services = compose["services"]
-    assert set(services) == {"postgres", "mlflow", "code", "webserver", "daemon"}
+    assert set(services) == {"postgres", "mlflow", "code", "webserver", "daemon", "serve"}
     for service in services.values():
         assert set(service.get("depends_on", {})) <= set(services)
         for needed, how in service.get("depends_on", {}).items():
@@ -84,11 +86,29 @@ def test_the_services_are_there_and_find_each_other() -> None:
     assert command[command.index("--module-name") + 1] == "mlops_platform.definitions"
 
 
+def test_the_service_keeps_its_log_in_a_volume_of_its_own_and_asks_for_a_token() -> None:
+    services = _yaml("docker-compose.yml")["services"]
+    serve = services["serve"]
+    (home,) = re.findall(r"MLOPS_HOME=(\S+?)(?: |$)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    (volume,) = serve["volumes"]
+    name, _, place = volume.partition(":")
+    assert place == home
+    users = [each for each in services.values() if any(v.startswith(f"{name}:") for v in each["volumes"])]
+    assert users == [serve]
+    assert serve["environment"]["MLOPS_SERVE_TOKEN"].startswith("${MLOPS_SERVE_TOKEN:?")
+    port = serve["command"][serve["command"].index("--port") + 1]
+    assert serve["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f":{port}/healthz" in serve["healthcheck"]["test"][-1]
+    # uvicorn ends the requests under way, then the log is shipped
+    assert int(serve["stop_grace_period"].removesuffix("s")) > STOP_SECONDS + shipping.STOP_SECONDS
+
+
 def test_the_settings_in_the_files_are_settings() -> None:
     known = {f"MLOPS_{name.upper()}" for name in Settings.model_fields}
     compose, helm = _yaml("docker-compose.yml"), _yaml("helm-values.yaml")
     (deployment,) = helm["dagster-user-deployments"]["deployments"]
-    named = [*compose["services"]["code"]["environment"], *deployment["env"]]
+    named = [each for name in ("code", "serve") for each in compose["services"][name]["environment"]]
+    named += deployment["env"]
     settings = [name for name in named if name.startswith("MLOPS_")]
     assert settings
     assert known.issuperset(settings)

@@ -32,7 +32,7 @@ def test_one_text_and_many(service: Service) -> None:
 def test_every_prediction_and_label_is_in_the_log(service: Service) -> None:
     answer = service.client.post("/predict", json={"title": "a", "description": "b ü"}).json()
     told = service.client.post("/feedback", json={"labels": [{"id": f"{answer['request_id']}.0", "tag": " mlops "}]})
-    assert (told.status_code, told.json()) == (200, {"accepted": 1})
+    assert (told.status_code, told.json()) == (200, {"accepted": 1, "unknown_tags": []})
     prediction, label = service.logged()
     assert prediction.pop("at") < label.pop("at")
     assert prediction == {
@@ -78,6 +78,37 @@ def test_a_request_that_does_not_fit_is_told_what_to_change(
     assert service.logged() == []
 
 
+def test_a_tag_that_nobody_knows_is_kept_told_and_counted(service: Service) -> None:
+    labels = [{"id": "0" * 32 + f".{number}", "tag": tag} for number, tag in enumerate(("mlops", "mlopz", "mlopz"))]
+    answer = service.client.post("/feedback", json={"labels": labels})
+    assert (answer.status_code, answer.json()) == (200, {"accepted": 3, "unknown_tags": ["mlopz"]})
+    assert "mlops_feedback_unknown_tags_total 2.0" in service.client.get("/metrics").text
+    assert [record["tag"] for record in service.logged()] == ["mlops", "mlopz", "mlopz"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"title": "a\u0000b"}', 200),
+        (b'{"title": "' + b"\xff" + b'"}', 422),
+        (b"\xff\xfe", 422),
+        (b"[" * 4_900, 422),
+        (b'{"texts":' * 500, 422),
+        (b'{"title": ' + b"9" * 4_900 + b"}", 422),
+        (b'{"title": NaN}', 422),
+        (b"null", 422),
+        (b"[]", 422),
+        (b"", 422),
+    ],
+)
+def test_no_body_makes_it_stumble(service: Service, body: bytes, status: int) -> None:
+    for path in ("/predict", "/feedback"):
+        answer = service.client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == (status if path == "/predict" else 422), answer.text
+        assert "error parsing" not in answer.text
+    assert service.client.get("/healthz").status_code == 200
+
+
 def test_labels_that_do_not_fit(service: Service) -> None:
     good = {"id": "0" * 32 + ".0", "tag": "mlops"}
     for labels, said in (
@@ -114,10 +145,13 @@ def test_what_is_served_and_its_figures(service: Service) -> None:
     assert {"/predict", "/feedback", "/healthz", "/readyz", "/model", "/metrics"} == set(described["paths"])
 
 
+UNICODE: Any = {"Authorization": "Bearer sécret".encode()}
+
+
 @pytest.mark.parametrize("service", [{"serve_token": "secret"}], indirect=True)
 def test_with_a_token_who_has_none_is_refused(service: Service) -> None:
     asked: dict[str, Any] = {"json": {"title": "a"}}
-    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic c2VjcmV0"}):
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic c2VjcmV0"}, UNICODE):
         answer = service.client.post("/predict", headers=headers, **asked)
         assert answer.status_code == 401
         assert answer.json() == {"detail": "Send the header `Authorization: Bearer TOKEN`."}
