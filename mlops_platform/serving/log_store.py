@@ -102,7 +102,7 @@ class BigQueryLog:
         if not self._warehouse.has_table(TABLE):
             return []
         found = self._warehouse.fetch_rows(
-            f"SELECT DISTINCT CAST(at AS DATE) FROM {TABLE} WHERE at >= ? AND at < ?",  # noqa: S608
+            f"SELECT DISTINCT CAST(`at` AS DATE) FROM {TABLE} WHERE `at` >= ? AND `at` < ?",  # noqa: S608
             [_midnight(first), _midnight(after)],
         )
         return sorted(day for (day,) in found)
@@ -111,12 +111,13 @@ class BigQueryLog:
         """See `LogStore`; the same record twice, which only a hand can bring about, comes once."""
         import pyarrow.parquet as pq
 
+        # BigQuery reserves the word `at`; the emulator does not
         query = (
-            f"SELECT {', '.join(LOG_COLUMNS)} FROM (SELECT *, ROW_NUMBER() OVER "  # noqa: S608 - names, a kind, days
-            f"(PARTITION BY id, at, tag ORDER BY segment) AS turn FROM {TABLE} WHERE kind = '{kind}' "
-            f"AND at >= TIMESTAMP '{day.isoformat()} 00:00:00+00' "
-            f"AND at < TIMESTAMP '{(day + dt.timedelta(days=1)).isoformat()} 00:00:00+00') AS numbered "
-            "WHERE turn = 1 ORDER BY at, id"
+            f"SELECT {', '.join(f'`{name}`' for name in LOG_COLUMNS)} FROM (SELECT *, ROW_NUMBER() OVER "  # noqa: S608 - names, a kind, days
+            f"(PARTITION BY id, `at`, tag ORDER BY segment) AS turn FROM {TABLE} WHERE kind = '{kind}' "
+            f"AND `at` >= TIMESTAMP '{day.isoformat()} 00:00:00+00' "
+            f"AND `at` < TIMESTAMP '{(day + dt.timedelta(days=1)).isoformat()} 00:00:00+00') AS numbered "
+            "WHERE turn = 1 ORDER BY `at`, id"
         )
         with tempfile.TemporaryDirectory(prefix="mlops-log-") as name:
             file = Path(name) / "log.parquet"

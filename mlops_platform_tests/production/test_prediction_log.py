@@ -201,7 +201,7 @@ def test_predictions_on_bigquery_over_several_days_and_again(
             ("batch", "2024-01-03", 1, 1),
             ("service", "2024-01-04", 1, 1),
         ]
-    labels = bigquery.fetch_rows("SELECT id, tag, CAST(day AS STRING) FROM feedback ORDER BY at")
+    labels = bigquery.fetch_rows("SELECT id, tag, CAST(day AS STRING) FROM feedback ORDER BY `at`")
     assert labels == [("b.0", "other", "2024-01-05"), ("b.0", "mlops", "2024-01-05")]
 
 
