@@ -46,8 +46,8 @@ def window_rows(
 ) -> "tuple[WindowRows, list[int]]":
     """Read the rows that were predicted in a window of days, each once, with the true tags that are known by now.
 
-    A true tag is the latest feedback on a prediction of the service, or the label that a project got since. Projects
-    that the champion was trained on are left out: it is surer of them than of others, and always right.
+    A true tag is the latest feedback on a prediction of the service, if it is a tag that some project has, or the label
+    that a project got since. Projects that the champion was trained on are left out: it is surer of them than of others, and always right.
 
     Args:
         warehouse: Has the tables.
@@ -71,7 +71,9 @@ def window_rows(
     rows = _rows(warehouse, first, last, sum(by_day))
     known = {str(each) for each in trained_on}
     rows = rows[~((rows["source"] == "batch") & rows["id"].isin(known))]
-    truth = [tag if isinstance(tag, str) else None for tag in rows["truth"]]
+    tags = {tag for (tag,) in warehouse.fetch_rows("SELECT DISTINCT tag FROM labeled_projects")}
+    # feedback comes from anywhere: a tag that no project has is a typo until people label projects so
+    truth = [tag if tag in tags else None for tag in rows["truth"]]
     return WindowRows(rows["title"].tolist(), rows["description"].tolist(), truth, by_day), before
 
 

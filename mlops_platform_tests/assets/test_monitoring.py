@@ -221,6 +221,9 @@ def test_truth_is_the_latest_feedback_and_leaves_out_what_was_trained_on(monitor
     )
     assert value < 0.4
     assert rows == 325
+    # a tag that no project has is no truth
+    monitored.warehouse.execute("insert into feedback select id, day, 'ohter', timestamp '2024-04-01' from feedback")
+    assert monitored.run().metadata(REPORT)["labelled_rows"] == 0
     # projects of the train split are no evidence, those of the test split are
     monitored.warehouse.execute("drop table feedback")
     monitored.warehouse.execute(
