@@ -47,7 +47,8 @@ def window_rows(
     """Read the rows that were predicted in a window of days, each once, with the true tags that are known by now.
 
     A true tag is the latest feedback on a prediction of the service, if it is a tag that some project has, or the label
-    that a project got since. Projects that the champion was trained on are left out: it is surer of them than of others, and always right.
+    that a project got since. Projects that the champion was trained on are left out: it is surer of them than of
+    others, and always right.
 
     Args:
         warehouse: Has the tables.
