@@ -50,6 +50,8 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
     """
     ids, tags = {row["id"] for row in queue.rows}, queue.tags
     app = FastAPI(title="Labeling", docs_url=None, redoc_url=None, openapi_url=None)
+    # the last one added is the outermost
+    app.add_middleware(BodyLimit, max_bytes=_MAX_BYTES)
 
     @app.middleware("http")
     async def guarded(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -57,7 +59,6 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
         response.headers.update(_HEADERS)
         return response
 
-    app.add_middleware(BodyLimit, max_bytes=_MAX_BYTES)
     # a name of another site that was made to point to this machine is no name of this page
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)
 

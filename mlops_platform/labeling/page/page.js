@@ -17,6 +17,7 @@ let skipped = new Set();
 let at = 0; // the row that is shown; rows.length for the end
 let saving = false;
 let again = null; // what to try again
+let shown = null; // the row whose texts are on the page
 
 async function ask(path, body) {
   let answer;
@@ -154,10 +155,10 @@ function showRow(row) {
   $("mine").textContent = mine ? `You said: ${mine}.` : skipped.has(row.id) ? "You skipped it." : "";
   $("title").textContent = row.title || "Without a title";
   $("title").classList.toggle("empty", !row.title);
-  if ($("description").textContent !== (row.description || "")) {
-    $("description").textContent = row.description || "";
-    $("description").scrollTop = 0;
-  }
+  $("description").textContent = row.description || "";
+  if (shown !== row) for (const id of ["title", "description"]) $(id).scrollTop = 0;
+  if (shown !== row) scrollTo(0, 0);
+  shown = row;
   $("guess-name").textContent = row.given ? "The model suggests" : "The model's guess:";
   $("guess").textContent = row.guess;
   $("probability").textContent = `${Math.round(row.probability * 100)}%`;
