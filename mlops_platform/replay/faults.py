@@ -77,11 +77,9 @@ def deal(rows: Sequence[Row], scenario: Scenario, faults: Sequence[Fault], seed:
     draw = random.Random(f"replay {seed}")  # noqa: S311 - not for secrets
     counts = Counter(row.tag for row in rows)
     known = [_with_tag(fault, counts) for fault in faults]
-    extra = [
-        Row(-1 - i, None, text, None, str(fault.tag))
-        for fault in known
-        for i, text in enumerate(fault.texts, 1000 * known.index(fault))
-    ]
+    given = [(text, str(fault.tag)) for fault in known for text in fault.texts]
+    lowest = min(row.id for row in rows)
+    extra = [Row(lowest - 1 - i, None, text, None, tag) for i, (text, tag) in enumerate(given)]
     order = [*rows]
     if scenario.order == "shuffled":
         draw.shuffle(order)

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.ml.policy import Action, Thresholds
+from mlops_platform.ml.policy import DEFAULT, Action, Thresholds
 
 SHIPPED = Path(__file__).resolve().parents[1] / "scenarios"
 Kind = Literal["new_topic", "label_flips", "class_shift", "null_column", "bad_deployment"]
@@ -96,7 +96,8 @@ class Scenario(_Strict):
     @property
     def limits(self) -> Thresholds:
         """The policy's thresholds."""
-        return Thresholds(**self.thresholds)  # type: ignore[arg-type]
+        given = {name: type(getattr(DEFAULT, name))(value) for name, value in self.thresholds.items()}
+        return Thresholds(**given)
 
 
 def shipped() -> list[str]:

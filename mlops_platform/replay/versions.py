@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mlops_platform.errors import PlatformError
 from mlops_platform.ml import gates
 from mlops_platform.ml import model as models
-from mlops_platform.ml.label_quality import LEAST_ROWS, FoldModels
+from mlops_platform.ml.label_quality import FOLDS, LEAST_ROWS, FoldModels
 from mlops_platform.ml.metrics import paired_bootstrap, weighted_f1
 from mlops_platform.ml.prediction import predict
 from mlops_platform.ml.splits import assign_splits
@@ -89,10 +89,11 @@ def train(name: str, known: Known, week: int, test_share: float, *, spoil: float
     rest = [pair for pair, split in zip(known, splits, strict=True) if split == "train"]
     counts = Counter(tag for _, tag in rest)
     rest = [pair for pair in rest if counts[pair[1]] >= LEAST_ROWS]
-    if not test or len({tag for _, tag in rest}) < 2:
+    counts = Counter(tag for _, tag in rest)
+    if not test or len(counts) < 2 or max(counts.values()) < FOLDS:
         raise PlatformError(
-            f"The {len(known)} labels known by week {week} leave {len(rest)} rows with two tags to train on and"
-            f" {len(test)} to test on: give more labelled rows, or another test_share."
+            f"The {len(known)} labels known by week {week} leave {len(rest)} rows of {len(counts)} tags to train on and"
+            f" {len(test)} to test on, too few for a model: give more labelled rows, or another test_share."
         )
     fitted_on = _spoilt(rest, spoil, seed)
     rows = columns(fitted_on)

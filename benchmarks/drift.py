@@ -1,0 +1,91 @@
+"""`python -m benchmarks.drift --splits N`: how often the day's watch fires, on random splits and on faults.
+
+Each split deals the labelled rows anew: some are the window, the rest is what the champion was trained on, so nothing
+drifts and whatever fires is a false alarm. A fault is then put into the same window, whose firing is the power.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.__main__ import REAL_DATA
+from mlops_platform.ml import model as models
+from mlops_platform.ml.drift import holm
+from mlops_platform.ml.watching import LabeledRows, WindowRows, watch
+from mlops_platform.replay.history import read_history
+from mlops_platform.settings import SAMPLE_DIR
+
+FAULTS = ("none", "topic", "shift")
+
+
+def measure(folder: Path, size: int, splits: int, share: float) -> list[dict[str, object]]:
+    """Return the p-value of each test, by split and fault.
+
+    "topic" puts rows of the second-rarest tag, which the champion has not seen, at `share` into the window; "shift"
+    puts as many rows of it, which the champion knows, into an otherwise random window.
+    """
+    history = read_history(str(folder / "projects.csv"), str(folder / "tags.csv")).rows
+    tag = Counter(row.tag for row in history).most_common()[-2][0]
+    found: list[dict[str, object]] = []
+    for split in range(splits):
+        draw = np.random.default_rng(7000 + split)
+        rows = [history[i] for i in draw.permutation(len(history))]
+        for fault in FAULTS:
+            # a fault needs rows of its tag beside those that the window has anyway
+            wanted = {"none": 0, "topic": round(share * size), "shift": round(share * size)}[fault]
+            ours, others = [r for r in rows if r.tag == tag][:wanted], [r for r in rows if r.tag != tag]
+            if fault == "topic":
+                window, rest = [*ours, *others[: size - wanted]], others[size - wanted :]
+            else:
+                taken = {row.id for row in ours}
+                left = [row for row in rows if row.id not in taken]
+                window, rest = [*ours, *left[: size - wanted]], left[size - wanted :]
+            training = LabeledRows(
+                [row.title for row in rest], [row.description for row in rest], [str(row.tag) for row in rest]
+            )
+            model = models.fit(models.frame(training.titles, training.descriptions), training.tags)
+            truth = [row.tag for row in window]
+            rows_now = WindowRows([row.title for row in window], [row.description for row in window], truth)
+            none = LabeledRows([], [], [])
+            seen = watch(model, models.DEFAULT, training, none, rows_now, [], seed=split)
+            p_values = {test.name: test.p_value for test in seen.tests if test.p_value is not None}
+            found.append({"fault": fault, "rows": len(window), "p": p_values})
+            print(".", end="", flush=True, file=sys.stderr)
+    return found
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.drift", description=__doc__)
+    parser.add_argument("--splits", type=int, default=100)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100, 200], help="rows of the window")
+    parser.add_argument("--share", type=float, default=0.2, help="share of the window that the fault has")
+    parser.add_argument("--data", type=Path, nargs="+", default=[REAL_DATA, SAMPLE_DIR])
+    parser.add_argument("--output", type=Path, help="JSON file that gets all p-values")
+    options = parser.parse_args()
+    print("| data | window | fault | any at .01 | any at .05 | share of single p <= .05, by test |")
+    print("|---|---|---|---|---|---|")
+    everything = {}
+    for folder in options.data:
+        for size in options.rows:
+            found = measure(folder, size, options.splits, options.share)
+            everything[f"{folder.name} {size}"] = found
+            for fault in FAULTS:
+                days = [each["p"] for each in found if each["fault"] == fault]
+                p_values: list[dict[str, float]] = [day for day in days if isinstance(day, dict)]
+                least = np.array([min(holm(list(day.values()))) for day in p_values])
+                single = ", ".join(f"{name} {np.mean([d[name] <= 0.05 for d in p_values]):.2f}" for name in p_values[0])
+                low, high = (float(np.mean(least <= alpha)) for alpha in (0.01, 0.05))
+                print(f"| {folder.name} | {size} | {fault} | {low:.3f} | {high:.3f} | {single} |", flush=True)
+    if options.output:
+        options.output.write_text(json.dumps(everything), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The replay: scenarios, dealing, faults, the loop, and the command."""
