@@ -99,6 +99,10 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
                 raise WarehouseError("The warehouse has no table unlabeled_projects: materialize it first.")
             folder = Path(name)
             with warehouse.connect():
+                if not warehouse.has_table(PREDICTIONS):
+                    # a first day without a row is made all the same, and what reads the table finds it
+                    write_rows(folder / "none.parquet", _PREDICTION_COLUMNS, ())
+                    warehouse.replace_rows(PREDICTIONS, folder / "none.parquet", {})
                 counts = _score(warehouse, tracking, folder, first, after)
                 counts |= _take_in(warehouse, folder, log, first, after)
         return dg.MaterializeResult(metadata={"days": (after - first).days, **counts})

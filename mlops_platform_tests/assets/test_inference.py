@@ -82,6 +82,11 @@ def test_a_backfill_gives_each_project_its_day(days: Days) -> None:
     assert {title for *_, title in stored} == {"YOLO", "BERT", None}
 
 
+def test_a_day_without_rows_makes_an_empty_table(days: Days) -> None:
+    assert days.run("2024-02-01").success
+    assert days.rows() == []
+
+
 def test_a_day_twice_is_once_and_another_version_comes_beside(days: Days) -> None:
     days.run("2024-01-01", "2024-01-05")
     before = days.rows()
