@@ -10,6 +10,7 @@ import duckdb
 import pytest
 import requests
 
+from mlops_platform.resources.label_log import Label, append, now
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.labeling.home import BIG_ID, CV, MLOPS, NLP, OTHER, ROWS, LabelHome, Server, served
 
@@ -73,6 +74,14 @@ def test_a_label_is_in_the_log_when_it_is_answered_and_can_be_taken_back(home: L
     client.give(BIG_ID, "", "page-undo")
     assert client.queue()["labels"] == {"11": MLOPS}
     assert home.labels()[-1] == (BIG_ID, "", "ann")
+
+
+def test_an_imported_label_is_no_step_but_comes_back_by_undoing(home: LabelHome, client: Client) -> None:
+    append(home.log, [Label(11, NLP, now(), "ann", "import-abc"), Label(12, NLP, now(), "bob", "page")])
+    client.give(11, CV)
+    told = client.queue()
+    assert told["labels"] == {"11": CV}
+    assert told["history"] == [{"id": "11", "tag": CV, "before": NLP}]
 
 
 @pytest.mark.parametrize(
