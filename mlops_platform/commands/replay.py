@@ -69,7 +69,7 @@ def replay(
     else:
         left_out = f"; {history.unlabelled} rows without a tag are left out" if history.unlabelled else ""
         unread = f"; {history.rejected} lines could not be read" if history.rejected else ""
-        text.write(f"{scenario}: {len(history.rows)} labelled rows{left_out}{unread}.\n\n")
+        text.write(f"{Path(scenario).name}: {len(history.rows)} labelled rows{left_out}{unread}.\n\n")
         # of many histories those that went wrong are worth reading, and the first
         shown = [one for one in played if one.seed == seed or (plan.faults and not one.met)]
         with redirect_stdout(text):

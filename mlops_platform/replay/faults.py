@@ -79,7 +79,7 @@ def deal(rows: Sequence[Row], scenario: Scenario, faults: Sequence[Fault], seed:
     known = [_with_tag(fault, counts) for fault in faults]
     given = [(text, str(fault.tag)) for fault in known for text in fault.texts]
     lowest = min(row.id for row in rows)
-    extra = [Row(lowest - 1 - i, None, text, None, tag) for i, (text, tag) in enumerate(given)]
+    extra = [Row(lowest - 1 - i, None, *_parted(text), tag) for i, (text, tag) in enumerate(given)]
     order = [*rows]
     if scenario.order == "shuffled":
         draw.shuffle(order)
@@ -100,12 +100,18 @@ def deal(rows: Sequence[Row], scenario: Scenario, faults: Sequence[Fault], seed:
     return world
 
 
+def _parted(text: str) -> tuple[str, str]:
+    """Title and description of a given text; without either, a row would look damaged in place of new."""
+    title, colon, description = text.partition(": ")
+    return (title, description) if colon else (" ".join(text.split()[:5]), text)
+
+
 def _with_tag(fault: Fault, counts: Counter[str]) -> Fault:
-    """Fill in the tag of a fault: of those that are frequent the second, so that the first stays to tell it from."""
+    """Fill in the tag of a fault: the most frequent shifts; the second is new, so that the first is there before."""
     if fault.kind not in ("new_topic", "class_shift"):
         return fault
     if fault.tag is None:
-        return fault.model_copy(update={"tag": counts.most_common(2)[-1][0]})
+        return fault.model_copy(update={"tag": counts.most_common(1 if fault.kind == "class_shift" else 2)[-1][0]})
     if fault.tag not in counts and not fault.texts:
         raise PlatformError(
             f"No row has the tag {fault.tag!r} that the scenario's {fault.kind} names; there are"

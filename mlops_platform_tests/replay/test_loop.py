@@ -45,7 +45,7 @@ def test_a_loop_that_is_deaf_fails_the_scenario(sample: History) -> None:
     """With an alpha that no test can reach nothing is found, and that is said."""
     plan = read_scenario("faults")
     fault = next(each for each in plan.faults if each.kind == "null_column")
-    deaf = plan.model_copy(update={"faults": [fault], "alpha": 1e-12, "weeks": 6})
+    deaf = plan.model_copy(update={"faults": [fault], "alpha": 1e-100, "weeks": 6})
     played = play_all(sample.rows, deaf, [0])
     assert not played[0].faults[0].right
     assert [each.week.week for each in played[0].weeks if not each.met] == [6]
