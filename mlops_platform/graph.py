@@ -15,7 +15,7 @@ from mlops_platform.assets.inference import build_predictions_asset
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.assets.labeling import build_queue_asset, label_issues
 from mlops_platform.assets.monitoring import build_drift_asset
-from mlops_platform.assets.training import trained_model
+from mlops_platform.assets.training import build_training_asset
 from mlops_platform.assets.transform import build_transform_assets
 from mlops_platform.assets.tuning import build_tuning_asset
 from mlops_platform.checks.expectations import suite_checks
@@ -68,7 +68,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
         build_dataset_asset(settings.test_share),
         build_tuning_asset(settings.num_trials, settings.tuning_workers),
-        trained_model,
+        build_training_asset(settings.recipe),
         model_evaluation,
         build_deployment_asset(settings.min_f1),
         build_predictions_asset(settings.first_day, log_store(settings)),

@@ -7,11 +7,14 @@ file in the current folder is read too. Nothing here makes a folder or opens a c
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mlops_platform.ml.recipe import Balance, Recipe
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_DIR = Path(__file__).resolve().parent / "sample"
@@ -28,6 +31,10 @@ def without_password(address: str) -> str:
         return address
     place, slash, path = rest.partition("/")
     return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
+
+
+def _changes(augment: str) -> tuple[Any, ...]:
+    return tuple(name for name in re.split(r"[,\s]+", augment) if name)
 
 
 class Settings(BaseSettings):
@@ -73,6 +80,26 @@ class Settings(BaseSettings):
     ui_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI on 127.0.0.1.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
     docs_port: int = Field(3080, ge=1, le=65535, description="Port of the Data Docs on 127.0.0.1.")
+
+    # training data
+    balance: Balance = Field(
+        "weights",
+        description="How classes of different size are dealt with: weights, none, oversample or undersample.",
+    )
+    balance_ratio: float = Field(
+        1.0, gt=0.0, le=1.0, description="What over- and undersampling aim at: rows of a small class over a large one."
+    )
+    augment: str = Field(
+        "",
+        description="Changed copies of each training row: of drop_words, swap_words, title_only, description_only, "
+        "parted by commas.",
+    )
+    recent_days: int = Field(
+        0, ge=0, description="Days before the newest row from which all rows train; 0 takes those of all times."
+    )
+    replay_share: float = Field(
+        0.5, ge=0.0, lt=1.0, description="Share of older rows in the training data where MLOPS_RECENT_DAYS is set."
+    )
 
     # monitoring
     first_day: datetime.date = Field(
@@ -174,6 +201,12 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().resolve()
 
+    @field_validator("augment")
+    @classmethod
+    def _augmentations(cls, augment: str) -> str:
+        Recipe(augment=_changes(augment))
+        return augment
+
     @field_validator("retrain_cron", "daily_cron", "monitoring_cron")
     @classmethod
     def _cron(cls, cron: str) -> str:
@@ -182,6 +215,11 @@ class Settings(BaseSettings):
         if not is_valid_cron_string(cron):
             raise ValueError("it is no cron expression of five fields, such as `0 6 * * *`")
         return cron
+
+    @property
+    def recipe(self) -> Recipe:
+        """How training data is composed."""
+        return Recipe(self.balance, self.balance_ratio, _changes(self.augment), self.recent_days, self.replay_share)
 
     @property
     def decision_thresholds(self) -> dict[str, int]:

@@ -18,9 +18,10 @@ from filelock import FileLock
 from mlops_platform.assets.dataset import build_dataset_asset
 from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
-from mlops_platform.assets.training import trained_model
+from mlops_platform.assets.training import build_training_asset
 from mlops_platform.assets.tuning import build_tuning_asset
 from mlops_platform.commands.run import sentence_of
+from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.assembly import build_resources
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.studies import StudyStore
@@ -90,12 +91,13 @@ class TrainingHome:
         config: Mapping[str, Mapping[str, Any]] | None = None,
         min_f1: float = MIN_F1,
         test_share: float = TEST_SHARE,
+        recipe: Recipe = Recipe(),  # noqa: B008 - frozen
     ) -> Run:
         """Materialize these assets in a run of their own."""
         assets = [
             build_dataset_asset(test_share),
             build_tuning_asset(1),
-            trained_model,
+            build_training_asset(recipe),
             model_evaluation,
             build_deployment_asset(min_f1),
         ]

@@ -3,17 +3,21 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from mlops_platform.assets.failures import sentences
+from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.tracking import CHALLENGER, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
 
+if TYPE_CHECKING:
+    from mlops_platform.ml.composition import Composed
+
 # the sources that decide which model the same data and parameters give
-_MODEL_SOURCES = ("text.py", "model.py")
+_MODEL_SOURCES = ("text.py", "model.py", "composition.py")
 EXAMPLE_ROWS = 3
 
 
@@ -31,7 +35,9 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def fingerprint(dataset: str, params: dict[str, Any], code: str, seed: int) -> str:
+def fingerprint(
+    dataset: str, params: dict[str, Any], code: str, seed: int, recipe: dict[str, Any] | None = None
+) -> str:
     """Identity of a model: the same fingerprint is the same model.
 
     Args:
@@ -39,11 +45,12 @@ def fingerprint(dataset: str, params: dict[str, Any], code: str, seed: int) -> s
         params: The model's parameters.
         code: Code version.
         seed: Seed of the fit.
+        recipe: What departs from the defaults in how the training data was composed.
 
     Returns:
         Sixteen hex digits.
     """
-    identity = json.dumps([dataset, params, code, seed], sort_keys=True)
+    identity = json.dumps([dataset, params, code, seed, *([recipe] if recipe else [])], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
@@ -55,75 +62,111 @@ class TrainingConfig(dg.Config):
     seed: int = Field(0, description="Seed of the calibration folds.")
 
 
-@dg.asset(
-    group_name="training",
-    owners=["team:ml"],
-    kinds={"scikitlearn", "mlflow"},
-    code_version=code_version(),
-    description=(
-        f"A version of the registered model `{MODEL_NAME}`: word and character TF-IDF with a calibrated linear "
-        "classifier. The same data, parameters and code give the version that is there already."
-    ),
-)
-def trained_model(
-    context: dg.AssetExecutionContext,
-    config: TrainingConfig,
-    validated_dataset: dict[str, Any],
-    tuned_params: dict[str, Any],
-    datasets: DatasetStore,
-    tracking: MlflowTracking,
-) -> dg.MaterializeResult[dict[str, Any]]:
-    """Train, or find the version that the same training made before."""
-    from mlops_platform.ml import model as models
+def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
+    """Make the `trained_model` asset.
 
-    with sentences(ValueError):
-        dataset = validated_dataset["version"]
-        params = models.Params.from_dict(tuned_params["params"])
-        code = code_version()
-        identity = fingerprint(dataset, params.to_dict(), code, config.seed)
-        experiment_id = tracking.experiment(config.experiment_name)
-        registered = tracking.find(identity)
-        tracking.close_unfinished(experiment_id, identity, finished=registered.run_id if registered else None)
-        reused = registered is not None
-        if registered is None:
-            train = datasets.load(dataset, "train")
-            frame = models.frame(train["title"], train["description"])
-            fitted = models.fit(frame, train["tag"].tolist(), params, seed=config.seed)
-            tags = {
-                FINGERPRINT_TAG: identity,
-                "dagster_run_id": context.run_id,
-                "data_version": dataset,
-                "code_version": code,
-            }
-            registered = tracking.register(
-                fitted,
-                frame.head(EXAMPLE_ROWS),
-                experiment_id=experiment_id,
-                run_name=config.run_name,
-                params={**params.to_dict(), "seed": config.seed},
-                metrics={"cv_f1_weighted": tuned_params["score"], "train_rows": float(len(frame))},
-                tags=tags,
-                artifacts={"params.json": json.dumps(params.to_dict(), indent=2).encode()},
-                trusted_types=list(models.TRUSTED_TYPES),
-            )
-        context.log.info(f"Version {registered.version} of {MODEL_NAME} {'was there already' if reused else 'is new'}.")
-        tracking.set_alias(CHALLENGER, registered.version, {})
-    value = {
-        "version": registered.version,
-        "run_id": registered.run_id,
-        "fingerprint": identity,
-        "dataset_version": dataset,
-    }
-    return dg.MaterializeResult(
-        value=value,
-        data_version=dg.DataVersion(identity),
-        metadata={
-            "model_version": registered.version,
-            "new_version": not reused,
-            "mlflow_run": dg.MetadataValue.url(tracking.run_url(registered.run_id)),
-            "registered_model": dg.MetadataValue.url(tracking.version_url(registered.version)),
-            "params": dg.MetadataValue.json(params.to_dict()),
-            "dataset_version": dataset,
-            "train_rows": validated_dataset["train_rows"],
-        },
+    Args:
+        recipe: How the rows of the train split become what the model is fitted on.
+    """
+
+    @dg.asset(
+        group_name="training",
+        owners=["team:ml"],
+        kinds={"scikitlearn", "mlflow"},
+        code_version=code_version(),
+        description=(
+            f"A version of the registered model `{MODEL_NAME}`: word and character TF-IDF with a calibrated linear "
+            "classifier. The same data, parameters and code give the version that is there already."
+        ),
     )
+    def trained_model(
+        context: dg.AssetExecutionContext,
+        config: TrainingConfig,
+        validated_dataset: dict[str, Any],
+        tuned_params: dict[str, Any],
+        datasets: DatasetStore,
+        tracking: MlflowTracking,
+    ) -> dg.MaterializeResult[dict[str, Any]]:
+        """Train, or find the version that the same training made before."""
+        from mlops_platform.ml import model as models
+        from mlops_platform.ml.composition import compose_rows
+
+        with sentences(ValueError):
+            dataset = validated_dataset["version"]
+            params = models.Params.from_dict(tuned_params["params"])
+            code = code_version()
+            changes = recipe.to_dict()
+            identity = fingerprint(dataset, params.to_dict(), code, config.seed, changes)
+            experiment_id = tracking.experiment(config.experiment_name)
+            registered = tracking.find(identity)
+            tracking.close_unfinished(experiment_id, identity, finished=registered.run_id if registered else None)
+            reused = registered is not None
+            composed = None
+            if registered is None:
+                composed = compose_rows(datasets.load(dataset, "train"), recipe, seed=config.seed)
+                frame = models.frame(*zip(*((row.title, row.description) for row in composed.rows), strict=True))
+                fitted = models.fit(
+                    frame,
+                    [row.tag for row in composed.rows],
+                    params,
+                    seed=config.seed,
+                    # copies of a row, where there are any, are calibrated together
+                    groups=[row.id for row in composed.rows] if changes else None,
+                    weighted=recipe.weighs_classes,
+                )
+                tags = {
+                    FINGERPRINT_TAG: identity,
+                    "dagster_run_id": context.run_id,
+                    "data_version": dataset,
+                    "code_version": code,
+                }
+                registered = tracking.register(
+                    fitted,
+                    frame.head(EXAMPLE_ROWS),
+                    experiment_id=experiment_id,
+                    run_name=config.run_name,
+                    params={**params.to_dict(), "seed": config.seed, **changes},
+                    metrics={"cv_f1_weighted": tuned_params["score"], "train_rows": float(len(frame))},
+                    tags=tags,
+                    artifacts={"params.json": json.dumps(params.to_dict(), indent=2).encode()},
+                    trusted_types=list(models.TRUSTED_TYPES),
+                )
+            context.log.info(
+                f"Version {registered.version} of {MODEL_NAME} {'was there already' if reused else 'is new'}."
+            )
+            tracking.set_alias(CHALLENGER, registered.version, {})
+        value = {
+            "version": registered.version,
+            "run_id": registered.run_id,
+            "fingerprint": identity,
+            "dataset_version": dataset,
+        }
+        return dg.MaterializeResult(
+            value=value,
+            data_version=dg.DataVersion(identity),
+            metadata={
+                "model_version": registered.version,
+                "new_version": not reused,
+                "mlflow_run": dg.MetadataValue.url(tracking.run_url(registered.run_id)),
+                "registered_model": dg.MetadataValue.url(tracking.version_url(registered.version)),
+                "params": dg.MetadataValue.json(params.to_dict()),
+                "dataset_version": dataset,
+                "train_rows": validated_dataset["train_rows"],
+                "composition": dg.MetadataValue.json(changes) if changes else "as the rows are",
+                **_composition(composed),
+            },
+        )
+
+    return trained_model
+
+
+def _composition(composed: "Composed | None") -> dict[str, Any]:
+    """What a new version was fitted on, by tag; nothing for one that was there already."""
+    if composed is None:
+        return {}
+    return {
+        "rows_by_tag": dg.MetadataValue.table([dg.TableRecord(each) for each in composed.by_tag()]),
+        "replayed_rows": composed.replayed,
+        "left_out_rows": composed.left_out,
+        "changed_copies": composed.copies,
+    }

@@ -14,54 +14,42 @@ import random
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from mlops_platform.ml.recipe import Augmentation, Balance, Recipe
 from mlops_platform.ml.splits import hash_fractions
 from mlops_platform.ml.text import compose
-
-Balance = Literal["none", "weights", "oversample", "undersample"]
-Augmentation = Literal["drop_words", "swap_words", "title_only", "description_only"]
 
 CHANGED_WORDS = 0.1  # share of the words that a copy drops or swaps (Wei & Zou 2019 found .1 to do well)
 
 
-@dataclass(frozen=True)
-class Balanced:
-    """Rows to train on, by number and in order, and how much each weighs; the weights have mean 1."""
-
-    rows: npt.NDArray[np.intp]
-    weights: npt.NDArray[np.float64]
-
-
-def balance(labels: Sequence[str], method: Balance, *, ratio: float = 1.0, seed: int = 0) -> Balanced:
-    """Balance the classes of training rows.
+def balance(labels: Sequence[str], method: Balance, *, ratio: float = 1.0, seed: int = 0) -> npt.NDArray[np.intp]:
+    """Choose training rows so that the classes are balanced.
 
     Args:
         labels: Tag of each row, n > 0.
-        method: "none"; "weights" (every class weighs the same); "oversample" (repeats rows of small classes) or
-            "undersample" (leaves out rows of large classes), at random.
+        method: "oversample" (repeats rows of small classes) or "undersample" (leaves out rows of large classes), at
+            random; the others choose every row once, as weights are the model's affair (`ml.model.fit`).
         ratio: What over- and undersampling aim at, in (0, 1]: rows of a class over those of the largest class
             when repeating, at least; rows of the smallest class over those of a class when leaving out, at least.
         seed: Of the sampling.
 
+    Returns:
+        Row numbers, ascending.
+
     Raises:
-        ValueError: No rows, one class only, an unknown method, or a ratio out of range.
+        ValueError: One class only, an unknown method, or a ratio out of range.
     """
-    if method not in get_args(Balance):
-        raise ValueError(f"The balance is {method!r}; it must be one of {', '.join(get_args(Balance))}.")
-    if not 0 < ratio <= 1:
-        raise ValueError(f"ratio is {ratio}; it must lie above 0 and be at most 1.")
+    Recipe(balance=method, balance_ratio=ratio)
+    if method in ("weights", "none"):
+        return np.arange(len(labels), dtype=np.intp)
     counts = Counter(labels)
     if len(counts) < 2:
         raise ValueError(f"The {len(labels)} rows have {len(counts)} tags; balancing needs two or more.")
-    rows = np.arange(len(labels), dtype=np.intp)
-    if method == "weights":
-        return Balanced(rows, np.array([len(labels) / (len(counts) * counts[label]) for label in labels]))
-    if method == "none":
-        return Balanced(rows, np.ones(len(rows)))
 
     # 1.6 s, and only this function needs it
     from imblearn.over_sampling import RandomOverSampler
@@ -77,9 +65,8 @@ def balance(labels: Sequence[str], method: Balance, *, ratio: float = 1.0, seed:
         sampler = RandomUnderSampler(
             sampling_strategy={tag: min(count, most) for tag, count in counts.items()}, random_state=seed
         )
-    sampler.fit_resample(rows[:, None], np.asarray(labels, dtype=str))
-    chosen = np.sort(sampler.sample_indices_).astype(np.intp)
-    return Balanced(chosen, np.ones(len(chosen)))
+    sampler.fit_resample(np.arange(len(labels))[:, None], np.asarray(labels, dtype=str))
+    return np.sort(sampler.sample_indices_).astype(np.intp)
 
 
 @dataclass(frozen=True)
@@ -111,8 +98,7 @@ def augment(rows: Sequence[TrainingRow], changes: Collection[Augmentation], *, s
     Raises:
         ValueError: A change is unknown.
     """
-    if unknown := sorted(set(changes) - set(get_args(Augmentation))):
-        raise ValueError(f"Unknown augmentation {', '.join(unknown)}; there are {', '.join(get_args(Augmentation))}.")
+    Recipe(augment=tuple(changes))
     wanted = [change for change in get_args(Augmentation) if change in changes]
     result = []
     for row in rows:
@@ -148,14 +134,14 @@ def _changed(row: TrainingRow, change: Augmentation, seed: int) -> TrainingRow:
 def mix(old: Sequence[TrainingRow], new: Sequence[TrainingRow], share: float, *, seed: int = 0) -> list[TrainingRow]:
     """Replay old rows among new ones, so that what was learnt from them is not forgotten (Robins 1995).
 
-    Old rows are drawn by a hash of their id, of each tag in proportion, one at least, so that rare tags are
-    replayed too. With a larger share the draw only grows.
+    Old rows are drawn by a hash of their id, of each tag in proportion, two at least, so that rare tags are
+    replayed too and can be calibrated. With a larger share the draw only grows.
 
     Args:
         old: Rows of earlier training; those whose id is among `new` are left out.
         new: Rows that are all taken.
-        share: Share of old rows in the result, in [0, 1); fewer come where there are fewer, and some more where one
-            of each tag is more.
+        share: Share of old rows in the result, in [0, 1); fewer come where there are fewer, and some more where two
+            of each tag are more.
         seed: Of the draw.
 
     Returns:
@@ -164,8 +150,7 @@ def mix(old: Sequence[TrainingRow], new: Sequence[TrainingRow], share: float, *,
     Raises:
         ValueError: `share` is out of range.
     """
-    if not 0 <= share < 1:
-        raise ValueError(f"share is {share}; it must be 0 or more and below 1.")
+    Recipe(replay_share=share)
     ids = {row.id for row in new}
     left = [row for row in old if row.id not in ids]
     wanted = len(new) * share / (1 - share)
@@ -176,5 +161,57 @@ def mix(old: Sequence[TrainingRow], new: Sequence[TrainingRow], share: float, *,
     taken: set[int] = set()
     for tag, count in Counter(row.tag for row in left).items():
         places = sorted((fractions[i], left[i].id, i) for i in range(len(left)) if left[i].tag == tag)
-        taken.update(i for *_, i in places[: max(1, round(part * count))])
+        taken.update(i for *_, i in places[: max(2, round(part * count))])
     return [*(row for i, row in enumerate(left) if i in taken), *new]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Rows to train on, and how they came about.
+
+    Attributes:
+        rows: In order; a row may be there several times, and its copies.
+        given: Rows of each tag that there were.
+        replayed: Old rows among the result, before balance and copies.
+        left_out: Old rows that are not in the result.
+        copies: Changed copies in the result.
+    """
+
+    rows: list[TrainingRow]
+    given: dict[str, int]
+    replayed: int
+    left_out: int
+    copies: int
+
+    def by_tag(self) -> list[dict[str, Any]]:
+        """Rows of each tag before and after, by tag."""
+        after = Counter(row.tag for row in self.rows)
+        return [{"tag": tag, "before": rows, "after": after[tag]} for tag, rows in sorted(self.given.items())]
+
+
+def compose_rows(train: pd.DataFrame, recipe: Recipe, *, seed: int = 0) -> Composed:
+    """Compose the training data: old rows replayed among recent ones, then balanced, then augmented.
+
+    Args:
+        train: Rows of the train split alone; columns id, created_on (a row without one counts as old), title,
+            description, tag.
+        recipe: What to do.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: Over- or undersampling has one class only.
+    """
+    texts = (train[name].fillna("") for name in ("title", "description"))
+    rows = [TrainingRow(int(i), *each) for i, *each in zip(train["id"], *texts, train["tag"], strict=True)]
+    given, taken, replayed = dict(Counter(row.tag for row in rows)), rows, 0
+    made = pd.to_datetime(train["created_on"], utc=True)
+    if recipe.recent_days and made.notna().any():
+        recent = (made >= made.max() - pd.Timedelta(days=recipe.recent_days)).to_numpy()
+        new = [row for row, is_new in zip(rows, recent, strict=True) if is_new]
+        old = [row for row, is_new in zip(rows, recent, strict=True) if not is_new]
+        taken = mix(old, new, recipe.replay_share, seed=seed)
+        replayed = len(taken) - len(new)
+    chosen = balance([row.tag for row in taken], recipe.balance, ratio=recipe.balance_ratio, seed=seed)
+    result = augment([taken[i] for i in chosen], recipe.augment, seed=seed)
+    copies = sum(row.change is not None for row in result)
+    return Composed(result, given, replayed, len(rows) - len(taken), copies)

@@ -142,12 +142,20 @@ class RelevanceRidge(RidgeClassifier):
         return twin
 
 
-def build_classifier(params: Params) -> RelevanceRidge:
-    """Build the linear classifier that works on the TF-IDF features, not calibrated."""
-    return RelevanceRidge(alpha=params.alpha, class_weight="balanced", solver="sparse_cg", tol=1e-3)
+def build_classifier(params: Params, *, weighted: bool = True) -> RelevanceRidge:
+    """Build the linear classifier that works on the TF-IDF features, not calibrated.
+
+    Args:
+        params: The model's parameters.
+        weighted: Whether every class counts the same, however many rows it has.
+    """
+    weight = "balanced" if weighted else None
+    return RelevanceRidge(alpha=params.alpha, class_weight=weight, solver="sparse_cg", tol=1e-3)
 
 
-def build_pipeline(params: Params, *, calibration_folds: int = CALIBRATION_FOLDS, seed: int = 0) -> Pipeline:
+def build_pipeline(
+    params: Params, *, calibration_folds: int = CALIBRATION_FOLDS, seed: int = 0, weighted: bool = True
+) -> Pipeline:
     """Build the unfitted pipeline: a DataFrame with the column "text" in, tags and probabilities out.
 
     Word and character TF-IDF (sublinear) feed a class-balanced ridge classifier (Rifkin & Lippert 2007) that
@@ -159,6 +167,7 @@ def build_pipeline(params: Params, *, calibration_folds: int = CALIBRATION_FOLDS
         params: The model's parameters.
         calibration_folds: Folds that give the out-of-fold scores, at least 2.
         seed: Shuffles the calibration folds.
+        weighted: Whether every class counts the same, however many rows it has.
     """
 
     def tfidf(analyzer: str, ngrams: tuple[int, int]) -> TfidfVectorizer:
@@ -179,7 +188,9 @@ def build_pipeline(params: Params, *, calibration_folds: int = CALIBRATION_FOLDS
         sparse_threshold=1.0,
     )
     folds = StratifiedKFold(calibration_folds, shuffle=True, random_state=seed)
-    classifier = CalibratedClassifierCV(build_classifier(params), method="temperature", cv=folds, ensemble=False)
+    classifier = CalibratedClassifierCV(
+        build_classifier(params, weighted=weighted), method="temperature", cv=folds, ensemble=False
+    )
     return Pipeline([("features", features), ("classifier", classifier)])
 
 
@@ -210,7 +221,34 @@ def check_classes(labels: Sequence[str], *, least: int = 2) -> Counter[str]:
     return counts
 
 
-def fit(frame: pd.DataFrame, labels: Sequence[str], params: Params = DEFAULT, *, seed: int = 0) -> Pipeline:
+def grouped_folds(
+    groups: Sequence[int], labels: Sequence[str], folds: StratifiedKFold
+) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Cut stratified folds that part no row from its copies.
+
+    Args:
+        groups: The row that each of n rows is a copy of, or is; rows of a group have one label.
+        labels: Label of each row, length n.
+        folds: Cuts the groups.
+
+    Returns:
+        Row numbers of the training and of the held-out part of each fold. Unlike StratifiedGroupKFold's, each
+        training part holds every label that has two groups or more.
+    """
+    _, first, group_of = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    cut = folds.split(first, np.asarray(labels)[first])
+    return [(np.flatnonzero(np.isin(group_of, a)), np.flatnonzero(np.isin(group_of, b))) for a, b in cut]
+
+
+def fit(
+    frame: pd.DataFrame,
+    labels: Sequence[str],
+    params: Params = DEFAULT,
+    *,
+    seed: int = 0,
+    groups: Sequence[int] | None = None,
+    weighted: bool = True,
+) -> Pipeline:
     """Fit the pipeline. Same rows in the same order, parameters and seed: the same model, bit for bit.
 
     Args:
@@ -218,10 +256,13 @@ def fit(frame: pd.DataFrame, labels: Sequence[str], params: Params = DEFAULT, *,
         labels: Tag of each row, length n.
         params: The model's parameters.
         seed: Shuffles the calibration folds.
+        groups: Id of each row, length n, where some rows are copies of others: calibration parts no row from its
+            copies, which would make the model look surer than it is. By default each row stands alone.
+        weighted: Whether every class counts the same, however many rows it has.
 
     Returns:
         The fitted pipeline; `classes_` are the sorted tags. Calibration uses 5 folds, or as many as the
-        rarest tag has rows.
+        rarest tag has rows (groups, where they are given).
 
     Raises:
         ValueError: The rows cannot be trained on: none, one tag, a tag with one row, no n-gram that `min_df`
@@ -230,8 +271,15 @@ def fit(frame: pd.DataFrame, labels: Sequence[str], params: Params = DEFAULT, *,
     tags = [str(label) for label in labels]
     if len(frame) != len(tags):
         raise ValueError(f"There are {len(frame)} texts and {len(tags)} tags; give one tag a text.")
-    folds = min(CALIBRATION_FOLDS, *check_classes(tags).values())
-    pipeline = build_pipeline(params, calibration_folds=folds, seed=seed)
+    if groups is not None and len(groups) != len(tags):
+        raise ValueError(f"There are {len(groups)} groups and {len(tags)} tags; give one group a row.")
+    alone = tags if groups is None else list(dict(zip(groups, tags, strict=True)).values())
+    folds = min(CALIBRATION_FOLDS, *check_classes(alone).values())
+    pipeline = build_pipeline(params, calibration_folds=folds, seed=seed, weighted=weighted)
+    classifier = pipeline.named_steps["classifier"]
+    cut: StratifiedKFold = classifier.cv
+    if groups is not None:
+        classifier.cv = grouped_folds(groups, tags, cut)
     try:
         # the vectors are short: a second BLAS thread doubled the CPU time, and the sums would depend on cores
         with threadpool_limits(1):
@@ -244,7 +292,7 @@ def fit(frame: pd.DataFrame, labels: Sequence[str], params: Params = DEFAULT, *,
                 " titles and descriptions, or lower min_df."
             ) from error
         raise
-    classifier = pipeline.named_steps["classifier"]
+    classifier.cv = cut  # not the row numbers: a saved model holds what it was fitted by, not its rows
     classifier.estimator = classifier.estimator.plain()
     for calibrated in classifier.calibrated_classifiers_:
         calibrated.estimator = calibrated.estimator.plain()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from mlops_platform.assets.training import EXAMPLE_ROWS, code_version, fingerprint
+from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.tracking import CHALLENGER, FINGERPRINT_TAG
 from mlops_platform_tests.training_graph import SMALL, TrainingHome
 
@@ -221,3 +222,20 @@ def test_what_cannot_be_trained_is_a_sentence_and_no_version(
     trained.put("tuned_params", params=params)
     assert says in trained.run("trained_model").failure
     assert len(_versions(trained)) == 1
+
+
+def test_composed_training_data_is_another_version_that_says_how(trained: TrainingHome) -> None:
+    recipe = Recipe("oversample", augment=("title_only",), recent_days=200, replay_share=0.3)
+    ran = trained.run("trained_model", recipe=recipe)
+    told = ran.metadata("trained_model")
+    assert (told["model_version"], told["new_version"]) == ("2", True)
+    assert told["composition"] == recipe.to_dict()
+    assert told["replayed_rows"] > 0 < told["left_out_rows"]
+    by_tag = ran.table("trained_model", "rows_by_tag")
+    assert sum(each["after"] for each in by_tag) > told["changed_copies"] > 0
+    params = trained.client().get_run(trained.value("trained_model")["run_id"]).data.params
+    assert (params["balance"], params["recent_days"]) == ("oversample", "200")
+    assert set(trained.tracking.load("2").classes_) == {each["tag"] for each in by_tag}
+    assert trained.run("trained_model", recipe=recipe).metadata("trained_model")["new_version"] is False
+    # the defaults are what they were
+    assert trained.run("trained_model").metadata("trained_model")["model_version"] == "1"
