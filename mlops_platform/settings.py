@@ -253,6 +253,11 @@ class Settings(BaseSettings):
         return self.home / "datasets"
 
     @property
+    def evaluation_sets_dir(self) -> Path:
+        """The frozen evaluation sets, as JSON."""
+        return self.home / "evaluation_sets"
+
+    @property
     def prediction_log_dir(self) -> Path:
         """What the service has answered, in segments."""
         return self.home / "prediction_log"

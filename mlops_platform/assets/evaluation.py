@@ -5,8 +5,10 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.frozen import evaluation_set
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 
 
@@ -15,8 +17,9 @@ from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
     owners=["team:ml"],
     kinds={"scikitlearn", "mlflow"},
     description=(
-        "Figures of the newest model on the test split, which tuning never sees: overall, per class, by slice, "
-        "calibration; and the difference to the champion on the same rows with a paired bootstrap interval."
+        "Figures of the newest model on the frozen evaluation set, rows of the test split that no model has learnt: "
+        "overall, per class, by slice, over time, calibration; and the difference to the champion on the same rows "
+        "with a paired bootstrap interval."
     ),
 )
 def model_evaluation(
@@ -24,23 +27,33 @@ def model_evaluation(
     validated_dataset: dict[str, Any],
     trained_model: dict[str, Any],
     datasets: DatasetStore,
+    evaluation_sets: EvaluationSetStore,
     tracking: MlflowTracking,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Evaluate the candidate, and compare it with the champion if there is another one."""
-    from mlops_platform.ml import metrics, plots
+    from mlops_platform.ml import metrics, period_plots, plots
     from mlops_platform.ml import model as models
+    from mlops_platform.ml.evaluation_set import check_never_trained_on
+    from mlops_platform.ml.periods import compare_slices, quarters
 
     with sentences(ValueError):
         dataset, version = validated_dataset["version"], trained_model["version"]
         if trained_model["dataset_version"] != dataset:
             # else rows that the model was fitted on could be counted as unseen
             context.log.warning("The model was trained on another dataset than the current one.")
-        test = datasets.load(dataset, "test")
-        if test.empty:
+        champion = tracking.by_alias(CHAMPION)
+        learnt_from = {trained_model["dataset_version"]}
+        if champion is not None and "data_version" in champion.tags:
+            learnt_from.add(champion.tags["data_version"])
+        frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt_from)
+        if frozen is None:
             raise ModelError(
                 "The test split is empty, so the model cannot be judged: load more labeled projects or raise "
                 "MLOPS_TEST_SHARE."
             )
+        check_never_trained_on(frozen, datasets.load(dataset, "train")["id"])
+        test = datasets.load(dataset, "test")
+        test = test[test["id"].isin(frozen.tags)]
         frame = models.frame(test["title"], test["description"])
         labels = test["tag"].tolist()
         candidate = tracking.load(version)
@@ -48,19 +61,19 @@ def model_evaluation(
         classes = list(candidate.classes_)
         evaluation = metrics.evaluate(labels, probabilities, classes, frame[models.TEXT].tolist())
 
-        champion = tracking.by_alias(CHAMPION)
+        ours, theirs = [classes[best] for best in probabilities.argmax(axis=1)], None
         comparison: dict[str, Any] | None = None
         if champion is not None and champion.version != version:
             try:
-                theirs = tracking.load(champion.version).predict(frame)
+                theirs = [str(tag) for tag in tracking.load(champion.version).predict(frame)]
             except ModelError as error:
                 # a champion whose files are gone can't serve either: it must not hold back its successor
                 comparison = {"champion": champion.version, "unreadable": str(error)}
             else:
-                ours = [classes[best] for best in probabilities.argmax(axis=1)]
-                interval = metrics.paired_bootstrap(labels, ours, list(theirs))
+                interval = metrics.paired_bootstrap(labels, ours, theirs)
                 comparison = {"champion": champion.version, **interval.to_dict()}
 
+        by_period = compare_slices(quarters(test["created_on"].tolist()), labels, ours, theirs)
         figures = evaluation.to_dict()
         majority = max(sorted(set(labels)), key=labels.count)
         figures["overall"]["f1_weighted_of_majority"] = metrics.weighted_f1(labels, [majority] * len(labels))
@@ -68,6 +81,7 @@ def model_evaluation(
             "confusion_matrix.png": plots.confusion_matrix_png(evaluation),
             "per_class.png": plots.per_class_bars_png(evaluation),
             "calibration.png": plots.calibration_png(evaluation),
+            "periods.png": period_plots.periods_png(by_period),
         }
         overall = figures["overall"]
         tracking.log_evaluation(
@@ -80,21 +94,27 @@ def model_evaluation(
         "fingerprint": trained_model["fingerprint"],
         "dataset_version": dataset,
         "comparison": comparison,
+        "evaluation_set": frozen.version,
+        "periods": [each.to_dict() for each in by_period],
+        "tags": [each.to_dict() for each in compare_slices(labels, labels, ours, theirs)],
         **figures,
     }
     return dg.MaterializeResult(
         value=value,
         # the model and the rows decide the figures; the champion of the day does not change what was measured
-        data_version=dg.DataVersion(f"{trained_model['fingerprint']}-{dataset}"),
+        data_version=dg.DataVersion(f"{trained_model['fingerprint']}-{dataset}-{frozen.version}"),
         metadata={
             "model_version": version,
             "test_rows": overall["rows"],
+            "evaluation_set": f"version {frozen.version}: {frozen.reason}",
             "weighted_f1": round(overall["f1_weighted"], 4),
             "accuracy": round(overall["accuracy"], 4),
             "expected_calibration_error": round(overall["ece"], 4),
             "against_champion": dg.MetadataValue.json(comparison) if comparison else "no other champion",
             "per_class": dg.MetadataValue.table(_records("tag", figures["per_class"])),
             "slices": dg.MetadataValue.table(_records("slice", figures["slices"])),
+            "periods": dg.MetadataValue.table([_record(each.to_dict()) for each in by_period]),
+            "over_time": _picture(pictures["periods.png"]),
             "confusion_matrix": _picture(pictures["confusion_matrix.png"]),
             "per_class_bars": _picture(pictures["per_class.png"]),
             "calibration": _picture(pictures["calibration.png"]),
@@ -110,7 +130,8 @@ def _picture(png: bytes) -> dg.MarkdownMetadataValue:
 
 
 def _records(name: str, rows: dict[str, dict[str, Any]]) -> list[dg.TableRecord]:
-    return [
-        dg.TableRecord({name: key, **{k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}})
-        for key, figures in rows.items()
-    ]
+    return [_record({name: key, **figures}) for key, figures in rows.items()]
+
+
+def _record(figures: dict[str, Any]) -> dg.TableRecord:
+    return dg.TableRecord({k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()})

@@ -11,6 +11,7 @@ CALIBRATION_LIMIT = 0.15
 STRATIFICATION_ALPHA = 0.01
 WEAK_SLICE_GAP = 0.2
 SLICE_ROWS = 20
+FORGETTING_ALPHA = 0.05
 
 
 def build_model_checks(min_f1: float) -> list[dg.AssetChecksDefinition]:
@@ -36,6 +37,12 @@ def build_model_checks(min_f1: float) -> list[dg.AssetChecksDefinition]:
             asset="model_evaluation",
             description=f"No slice of {SLICE_ROWS} or more test rows is {WEAK_SLICE_GAP} F1 worse than the whole.",
         ),
+        dg.AssetCheckSpec(
+            "no_forgetting",
+            asset="model_evaluation",
+            description="No period and no tag has lost significantly against the champion "
+            f"(exact sign test, corrected over all, p > {FORGETTING_ALPHA}).",
+        ),
     ]
 
     @dg.multi_asset_check(name="model_evaluation_figures", specs=specs, can_subset=True)
@@ -46,6 +53,7 @@ def build_model_checks(min_f1: float) -> list[dg.AssetChecksDefinition]:
             "meets_quality_bar": _meets_quality_bar(model_evaluation, min_f1),
             "is_calibrated": _is_calibrated(model_evaluation),
             "no_weak_slice": _no_weak_slice(model_evaluation),
+            "no_forgetting": _no_forgetting(model_evaluation),
         }
         for key in context.selected_asset_check_keys:
             yield results[key.name]
@@ -91,6 +99,21 @@ def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         description=f"Weighted F1 is under {floor:.3f} on {', '.join(weak)}." if weak else None,
         metadata={"weak_slices": dg.MetadataValue.json(weak), "floor": floor},
+    )
+
+
+def _no_forgetting(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+    """Warn where what the champion knew of a time or a tag is gone, though the whole may be as good."""
+    slices = [*evaluation.get("periods", ()), *evaluation.get("tags", ())]  # older values have none
+    # corrected among the periods and among the tags already; two families share the level
+    lost = [each for each in slices if each["p_value"] is not None and 2 * each["p_value"] <= FORGETTING_ALPHA]
+    told = ", ".join(f"{each['name']} ({each['lost']} rows lost, {each['won']} won)" for each in lost)
+    return dg.AssetCheckResult(
+        check_name="no_forgetting",
+        passed=not lost,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Against the champion, version {evaluation['version']} has lost {told}." if lost else None,
+        metadata={"compared_slices": sum(each["p_value"] is not None for each in slices)},
     )
 
 

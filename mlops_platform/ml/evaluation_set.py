@@ -1,21 +1,22 @@
 """The frozen evaluation set: rows on which models of all times are compared, and which none was trained on.
 
-It is chosen from the test split, whose rows never move to train (`ml.splits`), so no version of it can meet a row
-that an earlier model has learnt. Once chosen it is stored and read, not computed anew.
+It is chosen from the test split, whose rows don't move to train while the share of the split stays (`ml.splits`), less
+the rows that a model in question has learnt nevertheless. Once chosen it is stored and read, not computed anew.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from mlops_platform.ml.splits import assign_splits, hash_fractions, stratification
+from mlops_platform.ml.splits import hash_fractions, stratification
 
 UNREPRESENTATIVE = 0.01  # p-value below which the set's class mix is no fair picture of the rows any more
+SMALLEST_PART = 0.5  # of the rows that can be chosen; below it, the newer rows are too many to stay out
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class EvaluationSet:
 
     Attributes:
         version: Counts the choices, from 1.
-        test_share: Of the split that the rows were chosen from.
+        reason: Why it was chosen, in a sentence.
         tags: Tag by id, as of the choice.
     """
 
     version: int
-    test_share: float
+    reason: str
     tags: dict[int, str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,74 +41,123 @@ class EvaluationSet:
     def from_dict(cls, values: Mapping[str, Any]) -> EvaluationSet:
         """Make a set from what `to_dict` returned, also after a way through JSON."""
         tags = {int(each): str(tag) for each, tag in values["tags"].items()}
-        return cls(int(values["version"]), float(values["test_share"]), tags)
+        return cls(int(values["version"]), str(values["reason"]), tags)
 
 
 def choose_evaluation_set(
-    ids: Sequence[int], labels: Sequence[str], *, test_share: float, rows: int, version: int = 1
+    ids: Sequence[int],
+    labels: Sequence[str],
+    eligible: Collection[int],
+    *,
+    rows: int | None = None,
+    version: int = 1,
+    reason: str = "It is the first one.",
 ) -> EvaluationSet:
-    """Choose the evaluation set: of each tag its share of `rows`, by a hash of id and version.
+    """Choose the evaluation set: as many rows as keep the class mix of all rows.
 
     Args:
         ids: n distinct ids of all labeled rows, train and test.
         labels: Tag of each, length n.
-        test_share: That of the splits; a row outside the test split is never chosen.
-        rows: Rows wanted; each tag of the test split gets one at least, and fewer come where a tag's test rows are
-            fewer.
-        version: Another version draws anew.
+        eligible: Ids of the test split that no model in question was trained on; others are never chosen.
+        rows: Rows wanted, each tag its share of them, by a hash of the id; a tag gets one at least, and fewer come
+            where its rows are fewer. By default all eligible rows if their class mix is a fair picture of all rows
+            (chi-squared, p of .01 or more), and else as many are wanted as are eligible.
+        version: Of the new set.
+        reason: Why it is chosen.
 
     Raises:
-        ValueError: `rows` is below 1, the lengths differ, an id occurs twice, or no row is in the test split.
+        ValueError: `rows` is below 1, the lengths differ, an id occurs twice, or no row is eligible.
     """
-    if rows < 1:
+    if rows is not None and rows < 1:
         raise ValueError(f"rows is {rows}; it must be 1 or more.")
     if len(ids) != len(labels) or len(set(ids)) != len(ids):
         raise ValueError(
             f"There are {len(set(ids))} distinct ids in {len(ids)} and {len(labels)} labels; give as many."
         )
-    splits = assign_splits(ids, test_share)
-    test: dict[str, list[int]] = {}
-    for each, label, split in zip(ids, labels, splits, strict=True):
-        if split == "test":
-            test.setdefault(str(label), []).append(int(each))
-    if not test:
-        raise ValueError("No labeled row is in the test split: add rows or enlarge the test share.")
-    counts, chosen = Counter(map(str, labels)), {}
-    for label, members in sorted(test.items()):
-        drawn = sorted(zip(hash_fractions(members, f"evaluation {version}"), members, strict=True))
+    by_id = {int(each): str(label) for each, label in zip(ids, labels, strict=True)}
+    able = {each: by_id[each] for each in sorted(map(int, eligible)) if each in by_id}
+    if not able:
+        raise ValueError(
+            "No row of the test split is new to the models that are compared: add labeled rows or enlarge the test "
+            "share (MLOPS_TEST_SHARE)."
+        )
+    if rows is None and _mix_fault(able, by_id) is None:
+        return EvaluationSet(version, reason, able)
+    wanted, counts, chosen = rows or len(able), Counter(by_id.values()), {}
+    for label in sorted(set(able.values())):
+        members = [each for each, tag in able.items() if tag == label]
+        drawn = sorted(zip(hash_fractions(members, "evaluation"), members, strict=True))
         # the tag's share of all rows, not of the test split, which chance may have cut unevenly
-        for _, each in drawn[: max(1, round(rows * counts[label] / len(labels)))]:
+        for _, each in drawn[: max(1, round(wanted * counts[label] / len(by_id)))]:
             chosen[each] = label
-    return EvaluationSet(version, test_share, dict(sorted(chosen.items())))
+    return EvaluationSet(version, reason, dict(sorted(chosen.items())))
 
 
-def refresh_reason(frozen: EvaluationSet, ids: Sequence[int], labels: Sequence[str]) -> str | None:
+def refresh_reason(
+    frozen: EvaluationSet, ids: Sequence[int], labels: Sequence[str], eligible: Collection[int]
+) -> str | None:
     """Say why a set should be chosen anew, with the next version, or None if it still serves.
 
     Args:
         frozen: The set in use.
         ids: Ids of all labeled rows of today.
         labels: Their tags, as many.
+        eligible: As for `choose_evaluation_set`, of today.
 
     Returns:
-        A sentence: rows of the set are gone or carry another tag, a tag is new, or the class mix of the set
-        is no fair picture of the rows any more (chi-squared, p below .01).
+        A sentence: rows of the set are gone, carry another tag or were trained on, a tag is new, the class mix of
+        the set is no fair picture of the rows any more (chi-squared, p below .01), or it has less than half of the
+        rows that it could have.
     """
     now = {int(each): str(label) for each, label in zip(ids, labels, strict=True)}
     if gone := [each for each in frozen.tags if each not in now]:
         return f"{len(gone)} of its {len(frozen.tags)} rows are no longer labeled, id {gone[0]} for one."
     if changed := [each for each, tag in frozen.tags.items() if now[each] != tag]:
         return f"{len(changed)} of its {len(frozen.tags)} rows carry another tag now, id {changed[0]} for one."
-    test = assign_splits(now, frozen.test_share) == "test"
-    fresh = sorted({tag for tag, held in zip(now.values(), test, strict=True) if held} - set(frozen.tags.values()))
-    if fresh:
+    able = {int(each) for each in eligible}
+    if learnt := [each for each in frozen.tags if each not in able]:
+        return f"{len(learnt)} of its {len(frozen.tags)} rows are trained on now, id {learnt[0]} for one."
+    if fresh := sorted({now[each] for each in able if each in now} - set(frozen.tags.values())):
         return f"It has no row of the tag {', '.join(fresh)}."
-    if len(now) > len(frozen.tags):
-        inside = ["test" if each in frozen.tags else "train" for each in now]
-        mix = stratification(np.array(list(now.values())), inside)
-        if mix.p_value < UNREPRESENTATIVE:
-            return f"Its class mix departs from that of all rows by up to {mix.max_gap:.2f} (p {mix.p_value:.2g})."
+    if fault := _mix_fault(frozen.tags, now):
+        return fault
+    if len(frozen.tags) < SMALLEST_PART * len(able):
+        return f"It has {len(frozen.tags)} rows, less than half of the {len(able)} that it could have now."
     return None
+
+
+def refreshed(
+    frozen: EvaluationSet | None, ids: Sequence[int], labels: Sequence[str], eligible: Collection[int]
+) -> EvaluationSet:
+    """Return the set to use: the frozen one, or the next version where a rule asks for it and gives another choice.
+
+    Args:
+        frozen: The set in use; None before the first.
+        ids: Ids of all labeled rows of today.
+        labels: Their tags, as many.
+        eligible: As for `choose_evaluation_set`.
+
+    Raises:
+        ValueError: As `choose_evaluation_set`.
+    """
+    if frozen is None:
+        return choose_evaluation_set(ids, labels, eligible)
+    reason = refresh_reason(frozen, ids, labels, eligible)
+    if reason is None:
+        return frozen
+    chosen = choose_evaluation_set(ids, labels, eligible, version=frozen.version + 1, reason=reason)
+    # a mix that the test rows can't give any better must not make a version a day
+    return frozen if chosen.tags == frozen.tags else chosen
+
+
+def _mix_fault(chosen: Mapping[int, str], of: Mapping[int, str]) -> str | None:
+    if len(of) <= len(chosen):
+        return None
+    inside = ["test" if each in chosen else "train" for each in of]
+    mix = stratification(np.array(list(of.values())), inside)
+    if mix.p_value >= UNREPRESENTATIVE:
+        return None
+    return f"Its class mix departs from that of all rows by up to {mix.max_gap:.2f} (p {mix.p_value:.2g})."
 
 
 def check_never_trained_on(frozen: EvaluationSet, trained_on: Iterable[int]) -> None:

@@ -121,3 +121,45 @@ def test_an_empty_test_split_is_a_sentence(trained: TrainingHome) -> None:
 def test_a_version_without_its_files_is_a_sentence(trained: TrainingHome) -> None:
     (trained.model_dir("1") / "model.skops").write_bytes(b"")
     assert "Version 1 of model project-tagger cannot be loaded" in trained.run("model_evaluation").failure
+
+
+def test_the_evaluation_set_stays_while_rows_come_and_is_refreshed_by_rule(trained: TrainingHome) -> None:
+    store = trained.resources["evaluation_sets"]
+    first = store.current()
+    assert first.version == 1
+    assert len(first.tags) == trained.value("validated_dataset")["test_rows"]
+    more = (
+        "insert into labeled_projects select id + {0}, created_on, title || ' again', description, tag "
+        "from labeled_projects where id < 100000"
+    )
+    # a few more rows than a third stay out, twice as many are taken in
+    trained.warehouse.execute(more.format(100000) + " order by id limit 90")
+    assert trained.run("validated_dataset", "trained_model", "model_evaluation").success
+    assert trained.value("model_evaluation")["evaluation_set"] == 1
+    assert trained.value("model_evaluation")["overall"]["rows"] == len(first.tags)
+    for shift in (200000, 300000):
+        trained.warehouse.execute(more.format(shift))
+    ran = trained.run("validated_dataset", "trained_model", "model_evaluation")
+    assert "version 2: It has" in ran.metadata("model_evaluation")["evaluation_set"]
+    assert store.versions() == [1, 2]
+    assert store.read(1) == first
+    train = set(trained.datasets.load(trained.value("validated_dataset")["version"], "train")["id"])
+    assert not train & store.current().tags.keys()
+    store.path(2).write_text("{", encoding="utf-8")
+    assert "is damaged: restore it from a backup" in trained.run("model_evaluation").failure
+
+
+def test_rows_that_a_model_has_learnt_are_no_test_rows_though_the_share_grew(trained: TrainingHome) -> None:
+    learnt = set(trained.datasets.load(trained.value("validated_dataset")["version"], "train")["id"])
+    assert trained.run("validated_dataset", test_share=0.8).success
+    assert trained.run("model_evaluation").success
+    assert not learnt & trained.resources["evaluation_sets"].current().tags.keys()
+
+
+def test_figures_over_time_are_beside_the_champions(trained: TrainingHome) -> None:
+    trained.put("tuned_params", params=SMALL)
+    ran = trained.run("trained_model", "model_evaluation")
+    periods = ran.table("model_evaluation", "periods")
+    assert sum(each["rows"] for each in periods) == trained.value("model_evaluation")["overall"]["rows"]
+    assert all(each["champion_f1"] is not None for each in periods)
+    assert ran.metadata("model_evaluation")["over_time"].startswith("![")

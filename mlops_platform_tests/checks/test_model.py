@@ -52,6 +52,7 @@ def test_a_good_model_passes_every_check(tmp_path: Path) -> None:
         "meets_quality_bar": True,
         "is_calibrated": True,
         "no_weak_slice": True,
+        "no_forgetting": True,
     }
     assert promoted
 
@@ -112,3 +113,14 @@ def test_a_split_that_cuts_a_class_unevenly_is_a_warning(tmp_path: Path, test_ta
     assert check.severity is dg.AssetCheckSeverity.WARN
     assert set(check.metadata["classes"].value) == {"mlops", "other"}
     assert went_on
+
+
+@pytest.mark.parametrize(("p_value", "passes"), [(0.026, True), (0.025, False), (None, True)])
+def test_what_was_forgotten_is_a_warning(tmp_path: Path, p_value: float | None, passes: bool) -> None:
+    lost = {"name": "2024 Q1", "rows": 30, "f1": 0.5, "champion_f1": 0.9, "lost": 12, "won": 0, "p_value": p_value}
+    checks, promoted = _run({**_evaluation(), "periods": [lost], "tags": []}, "model_evaluation", tmp_path)
+    assert promoted
+    assert checks["no_forgetting"].passed is passes
+    assert checks["no_forgetting"].severity is dg.AssetCheckSeverity.WARN
+    if not passes:
+        assert "2024 Q1 (12 rows lost, 0 won)" in checks["no_forgetting"].description
