@@ -189,6 +189,8 @@ class _Case:
             return False
         if self.evaluation.against_previous is not None:
             return self.evaluation.against_previous.is_loss
+        if any(a.action == "improve" and a.days_ago <= self.thresholds.rollback_days for a in history.actions):
+            return False  # it was trained because the world drifts: other answers are what is expected of it
         # without labels the texts must be clearly as ever, or a drift that the text test just misses would do
         alike = [test.p_value for test in self.report if test.name in INPUTS and test.p_value is not None]
         return bool(self.fired(*ANSWERS)) and bool(alike) and min(alike) > CLEARLY_ALIKE

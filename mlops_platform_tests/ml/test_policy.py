@@ -63,6 +63,15 @@ TWICE = History("1", actions=[PastAction(d, "improve", ("text",)) for d in (9, 2
         (report("f1"), Evaluation(0.9, GOOD, LOSS, 80), 30, History("2", "1", 30), "improve", "learnable"),
         (report("f1"), Evaluation(0.9, GOOD, LOSS, 80), 5, History("2", None, 3), "improve", "learnable"),
         (report("classes"), Evaluation(0.9), 5, DEPLOYED, "rollback", "bad_deployment"),
+        # trained because of drift: it answers otherwise by right
+        (
+            report("classes"),
+            Evaluation(0.9),
+            5,
+            History("2", "1", 3, [PastAction(10, "improve", ("text",))]),
+            "inspect",
+            "unlabeled",
+        ),
         (report("classes"), Evaluation(0.9, GOOD, GAIN, 80), 5, DEPLOYED, "improve", "learnable"),
         (report("classes", "text"), Evaluation(0.9), 5, DEPLOYED, "inspect", "unlabeled"),
         (nearly(), Evaluation(0.9), 5, DEPLOYED, "inspect", "unlabeled"),
