@@ -155,7 +155,7 @@ def test_mlops_run_obeys_the_executor(tmp_path: Path, executor: str) -> None:
     apart = run_mlops(home, "run", "dataops", MLOPS_EXECUTOR=executor)
     assert (apart.returncode, apart.stderr) == (0, "")
     assert _without_seconds(apart.stdout, home) == _without_seconds(here.stdout, tmp_path / "here")
-    assert "43 passed, 0 failed" in apart.stdout
+    assert "44 passed, 0 failed" in apart.stdout
     if executor == "multiprocess":
         assert len(set(_step_pids(home).values())) == 8
     assert (home / "logs" / "run.log").read_text()
