@@ -157,7 +157,7 @@ def test_mlops_run_obeys_the_executor(tmp_path: Path, executor: str) -> None:
     assert _without_seconds(apart.stdout, home) == _without_seconds(here.stdout, tmp_path / "here")
     assert "44 passed, 0 failed" in apart.stdout
     if executor == "multiprocess":
-        assert len(set(_step_pids(home).values())) == 8
+        assert len(set(_step_pids(home).values())) == 9
     assert (home / "logs" / "run.log").read_text()
 
     tags = (SAMPLE_DIR / "tags.csv").read_text().replace(",mlops", ",gardening")
