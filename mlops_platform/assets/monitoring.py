@@ -212,32 +212,18 @@ def _previous(tracking: MlflowTracking, champion: RegisteredVersion) -> "Pipelin
 def _rows(watched: "Watched", day: dt.date, first: dt.date, version: str) -> list[dict[str, Any]]:
     always = {"day": day, "window_from": first, "model_version": version}
     rows = [{**always, **test.to_dict(), "detected": int(test.detected)} for test in watched.tests]
-    if watched.online is not None:
-        figure = watched.online
-        rows.append(
-            {
-                **always,
-                "name": ONLINE,
-                "statistic": figure.value,
-                "low": figure.low,
-                "high": figure.high,
-                "window_rows": figure.rows,
-                "detail": "weighted F1 on the rows with a label, with its 95 % interval",
-            }
-        )
-    if watched.against_previous is not None:
-        gap = watched.against_previous
-        rows.append(
-            {
-                **always,
-                "name": AGAINST_PREVIOUS,
-                "statistic": gap.value,
-                "low": gap.low,
-                "high": gap.high,
-                "window_rows": gap.rows,
-                "detail": "weighted F1 of the champion minus that of the champion before, on the same rows",
-            }
-        )
+    figures = (
+        (ONLINE, watched.online, "weighted F1 on the rows with a label, with its 95 % interval"),
+        (
+            AGAINST_PREVIOUS,
+            watched.against_previous,
+            "weighted F1 of the champion minus that of the champion before, on the same rows",
+        ),
+    )
+    for name, figure, detail in figures:
+        if figure is not None:
+            values = {"statistic": figure.value, "low": figure.low, "high": figure.high, "window_rows": figure.rows}
+            rows.append({**always, "name": name, **values, "detail": detail})
     return rows
 
 
