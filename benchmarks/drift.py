@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.__main__ import REAL_DATA
+from benchmarks.harness import REAL_DATA
 from mlops_platform.ml import model as models
 from mlops_platform.ml.drift import holm
 from mlops_platform.ml.watching import LabeledRows, WindowRows, watch
