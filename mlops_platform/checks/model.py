@@ -104,16 +104,18 @@ def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
 
 def _no_forgetting(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """Warn where what the champion knew of a time or a tag is gone, though the whole may be as good."""
-    slices = [*evaluation.get("periods", ()), *evaluation.get("tags", ())]  # older values have none
-    # corrected among the periods and among the tags already; two families share the level
-    lost = [each for each in slices if each["p_value"] is not None and 2 * each["p_value"] <= FORGETTING_ALPHA]
-    told = ", ".join(f"{each['name']} ({each['lost']} rows lost, {each['won']} won)" for each in lost)
+    from mlops_platform.ml.periods import SliceComparison, forgotten
+
+    # older values have none
+    slices = [SliceComparison(**each) for each in (*evaluation.get("periods", ()), *evaluation.get("tags", ()))]
+    lost = forgotten(slices, FORGETTING_ALPHA)
+    told = ", ".join(f"{each.name} ({each.lost} rows lost, {each.won} won)" for each in lost)
     return dg.AssetCheckResult(
         check_name="no_forgetting",
         passed=not lost,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"Against the champion, version {evaluation['version']} has lost {told}." if lost else None,
-        metadata={"compared_slices": sum(each["p_value"] is not None for each in slices)},
+        metadata={"compared_slices": sum(each.p_value is not None for each in slices)},
     )
 
 

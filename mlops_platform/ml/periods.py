@@ -29,7 +29,7 @@ class SliceComparison:
         lost: Rows that the champion had right and the candidate has wrong.
         won: Rows that it is the other way round with.
         p_value: Chance of so many more lost than won if the two are as good (exact sign test, one-sided; McNemar
-            1947), corrected over all slices (Holm 1979); None without a champion.
+            1947), not corrected for the number of slices (see `forgotten`); None without a champion.
     """
 
     name: str
@@ -103,7 +103,27 @@ def compare_slices(
         won = int((rows & (old != true) & (new == true)).sum())
         p = float(binomtest(lost, lost + won, 0.5, alternative="greater").pvalue) if lost + won else 1.0
         found.append(SliceComparison(name, int(rows.sum()), f1, weighted_f1(true[rows], old[rows]), lost, won, p))
-    if theirs is None:
-        return found
-    adjusted = holm([each.p_value for each in found if each.p_value is not None])
-    return [SliceComparison(**{**asdict(each), "p_value": p}) for each, p in zip(found, adjusted, strict=True)]
+    return found
+
+
+def forgotten(slices: Sequence[SliceComparison], alpha: float) -> list[SliceComparison]:
+    """Find the slices in which the candidate has lost significantly, by one correction over all of them.
+
+    Slices in which the two models differ on so few rows that not even the worst outcome would count are left out of
+    the correction (Tarone 1990), for which it does not matter who is right on those rows; the others are corrected by
+    Holm (1979).
+
+    Args:
+        slices: Comparisons by period and by tag; they may share rows.
+        alpha: Chance, at most, of naming any slice where the two models are as good.
+
+    Returns:
+        The slices, in their order; none without a champion.
+    """
+    able = [each for each in slices if each.p_value is not None]
+    for tests in range(1, len(able) + 1):
+        tested = [each for each in able if 0.5 ** (each.lost + each.won) <= alpha / tests]
+        if len(tested) <= tests:
+            adjusted = holm([each.p_value for each in tested if each.p_value is not None])
+            return [each for each, p in zip(tested, adjusted, strict=True) if p <= alpha]
+    return []

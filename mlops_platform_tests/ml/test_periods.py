@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from mlops_platform.ml.period_plots import periods_png
-from mlops_platform.ml.periods import UNDATED, compare_slices, quarters
+from mlops_platform.ml.periods import UNDATED, SliceComparison, compare_slices, forgotten, quarters
+
+ALPHA = 0.05
 
 
 def test_quarters_with_few_rows_join_their_neighbours() -> None:
@@ -34,12 +38,58 @@ def test_what_was_forgotten_is_found_and_chance_is_not() -> None:
     forgot = ["a"] * 40 + truth[40:]
     new, old = compare_slices(slices, truth, forgot, perfect)
     assert (old.name, old.rows, old.lost, old.won, old.champion_f1) == ("old", 40, 20, 0, 1.0)
-    assert old.p_value == pytest.approx(2 * 0.5**20)
+    assert old.p_value == pytest.approx(0.5**20)
     assert (new.lost, new.p_value) == (0, 1.0)
     slips = [{"a": "b", "b": "a"}[tag] if place in (1, 50) else tag for place, tag in enumerate(truth)]
-    assert all(each.p_value == 1.0 for each in compare_slices(slices, truth, slips, perfect))
+    assert not forgotten(compare_slices(slices, truth, slips, perfect), ALPHA)
+    assert [each.name for each in forgotten([new, old], ALPHA)] == ["old"]
     alone = compare_slices(slices, truth, forgot, None)
+    assert forgotten(alone, ALPHA) == []
     assert [(each.champion_f1, each.p_value) for each in alone] == [(None, None), (None, None)]
+
+
+def _slice(name: str, lost: int, won: int) -> SliceComparison:
+    p = float(binom.sf(lost - 1, lost + won, 0.5))
+    return SliceComparison(name, 40, 0.5, 0.5, lost, won, p)
+
+
+@pytest.mark.parametrize(
+    ("slices", "named"),
+    [
+        ([_slice("a", 5, 0)], ["a"]),
+        ([_slice("a", 4, 0)], []),
+        # where the models hardly differ there is nothing to correct for
+        ([_slice("a", 5, 0), _slice("b", 2, 2), _slice("c", 0, 0), _slice("d", 3, 1)], ["a"]),
+        # but a slice that could have been lost counts, though it was not
+        ([_slice("a", 5, 0), _slice("b", 2, 6)], []),
+        ([_slice("a", 6, 0), _slice("b", 2, 6)], ["a"]),
+        ([_slice("a", 7, 0), _slice("b", 6, 0), _slice("c", 7, 3)], ["a", "b"]),
+        ([], []),
+    ],
+)
+def test_slices_are_corrected_for_those_that_could_have_been_lost(
+    slices: list[SliceComparison], named: list[str]
+) -> None:
+    assert [each.name for each in forgotten(slices, ALPHA)] == named
+
+
+@pytest.mark.parametrize("differ", [0.05, 0.1, 0.3])
+def test_models_that_are_as_good_are_suspected_as_seldom_as_promised(differ: float) -> None:
+    """Rows that two models answer differently, and a coin that says who is right: the sizes of a real test split."""
+    draw = np.random.default_rng(4)
+    period, tag = np.repeat([0, 1], [47, 34]), draw.permutation(np.repeat([0, 1, 2, 3], [35, 30, 8, 8]))
+    draws, alarms = 2000, 0
+    for _ in range(draws):
+        differs, lost = draw.random(81) < differ, draw.random(81) < 0.5
+        slices = [
+            _slice(f"{kind} {name}", int((differs & lost & rows).sum()), int((differs & ~lost & rows).sum()))
+            for kind, of in (("period", period), ("tag", tag))
+            for name in range(of.max() + 1)
+            for rows in [of == name]
+        ]
+        alarms += bool(forgotten(slices, ALPHA))
+    # neither more often than promised, nor never
+    assert 0.001 * draws < alarms < ALPHA * draws
 
 
 def test_the_picture_is_one_with_and_without_a_champion() -> None:
