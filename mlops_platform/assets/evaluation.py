@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.frozen import evaluation_set
+from mlops_platform.assets.frozen import evaluation_set, learnt_from
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
@@ -42,10 +42,8 @@ def model_evaluation(
             # else rows that the model was fitted on could be counted as unseen
             context.log.warning("The model was trained on another dataset than the current one.")
         champion = tracking.by_alias(CHAMPION)
-        learnt_from = {trained_model["dataset_version"]}
-        if champion is not None and "data_version" in champion.tags:
-            learnt_from.add(champion.tags["data_version"])
-        frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt_from)
+        learnt = learnt_from(trained_model["dataset_version"], champion)
+        frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt)
         if frozen is None:
             raise ModelError(
                 "The test split is empty, so the model cannot be judged: load more labeled projects or raise "

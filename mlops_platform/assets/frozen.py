@@ -7,9 +7,20 @@ import dagster as dg
 
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
+from mlops_platform.resources.tracking import RegisteredVersion
 
 if TYPE_CHECKING:
     from mlops_platform.ml.evaluation_set import EvaluationSet
+
+
+def learnt_from(dataset: str, champion: RegisteredVersion | None) -> set[str]:
+    """Versions of the snapshots that candidate and champion were fitted on.
+
+    Args:
+        dataset: The candidate's.
+        champion: The champion; None without one.
+    """
+    return {dataset, *([champion.tags["data_version"]] if champion and "data_version" in champion.tags else [])}
 
 
 def evaluation_set(

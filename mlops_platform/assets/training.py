@@ -9,9 +9,11 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.frozen import evaluation_set, learnt_from
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.tracking import CHALLENGER, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
+from mlops_platform.resources.evaluation_sets import EvaluationSetStore
+from mlops_platform.resources.tracking import CHALLENGER, CHAMPION, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
 
 if TYPE_CHECKING:
     from mlops_platform.ml.composition import Composed
@@ -85,11 +87,13 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         validated_dataset: dict[str, Any],
         tuned_params: dict[str, Any],
         datasets: DatasetStore,
+        evaluation_sets: EvaluationSetStore,
         tracking: MlflowTracking,
     ) -> dg.MaterializeResult[dict[str, Any]]:
         """Train, or find the version that the same training made before."""
         from mlops_platform.ml import model as models
         from mlops_platform.ml.composition import compose_rows
+        from mlops_platform.ml.evaluation_set import check_never_trained_on
 
         with sentences(ValueError):
             dataset = validated_dataset["version"]
@@ -104,6 +108,11 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
             composed = None
             if registered is None:
                 composed = compose_rows(datasets.load(dataset, "train"), recipe, seed=config.seed)
+                # the set is refreshed first, as the evaluation would: rows may have come to the train split by rule
+                learnt = learnt_from(dataset, tracking.by_alias(CHAMPION))
+                frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt)
+                if frozen is not None:
+                    check_never_trained_on(frozen, (row.id for row in composed.rows))
                 frame = models.frame(*zip(*((row.title, row.description) for row in composed.rows), strict=True))
                 fitted = models.fit(
                     frame,

@@ -239,3 +239,34 @@ def test_composed_training_data_is_another_version_that_says_how(trained: Traini
     assert trained.run("trained_model", recipe=recipe).metadata("trained_model")["new_version"] is False
     # the defaults are what they were
     assert trained.run("trained_model").metadata("trained_model")["model_version"] == "1"
+
+
+def _also_trained_on(home: TrainingHome, row: int) -> None:
+    """Put a test row into the train split of the snapshot too, as a fault in the cut would."""
+    import duckdb
+
+    snapshot, faulty = home.snapshot(), home.home / "faulty.parquet"
+    duckdb.sql(
+        f"copy (from '{snapshot}' union all select * replace ('train' as split) from '{snapshot}' where id = {row}) "
+        f"to '{faulty}' (format parquet)"
+    )
+    faulty.replace(snapshot)
+
+
+def test_rows_of_the_evaluation_set_are_not_learnt_and_nothing_is_registered(trained: TrainingHome) -> None:
+    row = min(trained.resources["evaluation_sets"].current().tags)
+    _also_trained_on(trained, row)
+    trained.put("tuned_params", params=SMALL)
+    said = trained.run("trained_model").failure
+    assert f"1 rows of evaluation set 1 are among the training rows, id {row} for one" in said
+    assert len(_versions(trained)) == 1
+    assert trained.tracking.by_alias(CHALLENGER).version == "1"  # type: ignore[union-attr]
+
+
+def test_rows_that_move_to_train_by_a_smaller_share_leave_the_evaluation_set_first(trained: TrainingHome) -> None:
+    first = trained.resources["evaluation_sets"].current()
+    assert trained.run("validated_dataset", "trained_model", test_share=0.2).success
+    learnt = set(trained.datasets.load(trained.value("validated_dataset")["version"], "train")["id"])
+    assert learnt & first.tags.keys()
+    assert not learnt & trained.resources["evaluation_sets"].current().tags.keys()
+    assert len(_versions(trained)) == 2
