@@ -18,20 +18,21 @@ from mlops_platform.resources.tracking import CHALLENGER, CHAMPION, FINGERPRINT_
 if TYPE_CHECKING:
     from mlops_platform.ml.composition import Composed
 
-# the sources that decide which model the same data and parameters give
-_MODEL_SOURCES = ("text.py", "model.py", "composition.py")
+# the sources and packages that decide which model the same data and parameters give
+_MODEL_SOURCES = ("text.py", "model.py", "composition.py", "recipe.py", "splits.py")
+_MODEL_PACKAGES = ("scikit-learn", "imbalanced-learn")
 EXAMPLE_ROWS = 3
 
 
 def code_version() -> str:
-    """Version of the code that makes a model: a hash of its sources and of scikit-learn's version.
+    """Version of the code that makes a model: a hash of its sources and of the packages' versions.
 
     Returns:
         Twelve hex digits.
     """
     from importlib.metadata import version
 
-    digest = hashlib.sha256(version("scikit-learn").encode())
+    digest = hashlib.sha256(" ".join(version(package) for package in _MODEL_PACKAGES).encode())
     for name in _MODEL_SOURCES:
         digest.update((Path(__file__).parents[1] / "ml" / name).read_bytes())
     return digest.hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlops_platform.assets import training
 from mlops_platform.assets.training import EXAMPLE_ROWS, code_version, fingerprint
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.tracking import CHALLENGER, FINGERPRINT_TAG
@@ -80,6 +83,36 @@ def test_a_fingerprint_covers_all_that_makes_a_model() -> None:
     ]
     assert len({fingerprint(*each) for each in [same, *others]}) == 5
     assert re.fullmatch("[0-9a-f]{12}", code_version())
+
+
+@pytest.mark.parametrize("source", ["text.py", "model.py", "composition.py", "recipe.py", "splits.py"])
+def test_a_change_in_what_draws_or_fits_is_another_code_version(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, read = code_version(), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + (b"#" if self.name == source else b""))
+    assert code_version() != before
+
+
+@pytest.mark.parametrize("package", ["scikit-learn", "imbalanced-learn"])
+def test_another_version_of_what_draws_or_fits_is_another_code_version(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, version = code_version(), metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: version(name) + (".1" if name == package else ""))
+    assert code_version() != before
+
+
+def test_the_code_version_leaves_out_no_module_that_the_model_is_made_with() -> None:
+    folder = Path(training.__file__).parents[1] / "ml"
+    seen, left = set(), {"model", "composition"}
+    while left:
+        name = left.pop()
+        seen.add(name)
+        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+        imports = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        named = {module.rpartition(".")[2] for module in imports if module.startswith("mlops_platform.ml.")}
+        # figures judge a model and don't make it
+        left |= named - seen - {"metrics"}
+    assert {f"{name}.py" for name in seen} == set(training._MODEL_SOURCES)
 
 
 def test_run_and_version_tell_where_they_come_from(trained: TrainingHome) -> None:
