@@ -17,7 +17,7 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.inference import daily_asset
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.monitoring import AGAINST_PREVIOUS, ONLINE, REPORT
-from mlops_platform.assets.windows import changed_labels
+from mlops_platform.assets.windows import new_labels
 from mlops_platform.errors import ModelError, WarehouseError
 from mlops_platform.resources import deployments
 from mlops_platform.resources.datasets import DatasetStore
@@ -81,14 +81,17 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion to decide about: materialize champion_model first.")
-            trained_on = champion.tags.get("data_version", "")
+            # the same for every day of a backfill
+            labels = new_labels(
+                datasets, champion.tags.get("data_version", ""), validated_dataset["version"], label_issues
+            )
             # in their order: a day's decision knows those of the days before
             for key in sorted(context.partition_keys):
                 day = dt.date.fromisoformat(key)
                 report, figures = _report(warehouse, day, champion.version)
                 decided = policy.decide(
                     report,
-                    _evaluation(tracking, champion, figures, datasets, trained_on, validated_dataset, label_issues),
+                    _evaluation(tracking, champion, figures, *labels),
                     max(0, (day - champion.created_at.date()).days),
                     _history(context.instance, warehouse, tracking, champion, day, limits),
                     limits,
@@ -148,10 +151,8 @@ def _evaluation(
     tracking: MlflowTracking,
     champion: RegisteredVersion,
     figures: dict[str, dict[str, Any]],
-    datasets: DatasetStore,
-    trained_on: str,
-    validated_dataset: dict[str, Any],
-    label_issues: dict[str, Any],
+    label_count: int,
+    doubt: "LabelDoubt | None",
 ) -> "Evaluation":
     from mlops_platform.ml.drift import Interval
     from mlops_platform.ml.metrics import Difference
@@ -162,32 +163,14 @@ def _evaluation(
     if "test_f1_weighted" not in measured:
         raise ModelError(f"Version {champion.version} was never evaluated: materialize model_evaluation first.")
     online, gap = figures.get(ONLINE), figures.get(AGAINST_PREVIOUS)
-    changed = changed_labels(datasets, trained_on, validated_dataset["version"])
     return Evaluation(
         measured["test_f1_weighted"],
         online=Interval(online["statistic"], online["low"], online["high"], online["window_rows"]) if online else None,
         against_previous=(
             Difference(gap["statistic"], gap["low"], gap["high"], SURE, 2000, gap["window_rows"]) if gap else None
         ),
-        new_labels=len(changed) if changed is not None else 0,
-        doubt=_doubt(datasets, trained_on, label_issues),
-    )
-
-
-def _doubt(datasets: DatasetStore, trained_on: str, label_issues: dict[str, Any]) -> "LabelDoubt | None":
-    """What label QA says of the labels that came since the champion's training, beside the older ones."""
-    from mlops_platform.ml.policy import LabelDoubt
-
-    new = changed_labels(datasets, trained_on, label_issues["dataset_version"])
-    if not new:
-        return None
-    suspects = {each["id"] for each in label_issues["suspects"]}
-    judged_new = len(new - set(label_issues["unjudged"]))
-    return LabelDoubt(
-        suspects=len(suspects & new),
-        judged=judged_new,
-        old_suspects=len(suspects - new),
-        old_judged=label_issues["judged"] - judged_new,
+        new_labels=label_count,
+        doubt=doubt,
     )
 
 

@@ -14,6 +14,7 @@ from mlops_platform.resources.warehouse_base import Warehouse
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlops_platform.ml.policy import LabelDoubt
     from mlops_platform.ml.watching import LabeledRows, WindowRows
 
 MOST_ROWS = 5000  # of a window; more make no test stronger than its kernel of 1000 rows, and cost memory
@@ -137,3 +138,37 @@ def changed_labels(datasets: DatasetStore, champion: str, current: str) -> "set[
     now = datasets.tags(current)
     merged: Any = now.merge(before, on="id", how="left", suffixes=("", "_before"))
     return set(merged.loc[merged["tag"] != merged["tag_before"], "id"].tolist())
+
+
+def new_labels(
+    datasets: DatasetStore, champion: str, current: str, label_issues: dict[str, Any]
+) -> "tuple[int, LabelDoubt | None]":
+    """Count the labels that came since the champion's training.
+
+    Args:
+        datasets: The snapshots.
+        champion: Data version that the champion was trained on.
+        current: The present data version.
+        label_issues: The value of that asset.
+
+    Returns:
+        How many there are, 0 where nobody can tell; and what label QA says of those that it saw, None if it saw none.
+    """
+    changed, judged = changed_labels(datasets, champion, current), label_issues["dataset_version"]
+    # label QA may have seen another snapshot
+    new = changed if judged == current else changed_labels(datasets, champion, judged)
+    return len(changed or ()), _doubt(new, label_issues) if new else None
+
+
+def _doubt(new: set[int], label_issues: dict[str, Any]) -> "LabelDoubt":
+    """What label QA says of the new labels, beside the older ones."""
+    from mlops_platform.ml.policy import LabelDoubt
+
+    suspects = {each["id"] for each in label_issues["suspects"]}
+    judged_new = len(new - set(label_issues["unjudged"]))
+    return LabelDoubt(
+        suspects=len(suspects & new),
+        judged=judged_new,
+        old_suspects=len(suspects - new),
+        old_judged=label_issues["judged"] - judged_new,
+    )
