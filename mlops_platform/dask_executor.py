@@ -132,7 +132,7 @@ class OrderedDaskExecutor(DaskExecutor):
         """Take in what became of a step; a worker that died is a failure of the step."""
         try:
             events = list(future.result())
-        except Exception:
+        except Exception:  # the future raises whatever the worker raised, or what dask makes of its death
             error = serializable_error_info_from_exc_info(sys.exc_info())
             step = plan_context.for_step(active.get_step_by_key(step_key))
             events = [self.log_failure_or_retry_event_after_error(step, error, active.get_known_state())]
