@@ -1,4 +1,4 @@
-"""The BigQuery emulator, started once a session, with a fresh dataset for each test."""
+"""The BigQuery emulator, started once a session, with a fresh dataset for each test; Airbyte's double for each test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import pytest
 from mlops_platform.resources.assembly import bigquery_warehouse
 from mlops_platform.resources.bigquery import BigQueryWarehouse
 from mlops_platform.settings import Settings
+from mlops_platform_tests.production.airbyte_world import world
+from mlops_platform_tests.production.bigquery_behind import behind, proxy
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT, Emulator, running
+
+__all__ = ["behind", "proxy", "world"]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The BigQuery warehouse gives what DuckDB's gives, and says in a sentence why it can't.
+"""The BigQuery warehouse gives what DuckDB's gives.
 
 Against plain local-bigquery, without changes to it. It checks no permission, knows no quota, reports its location as
 US whatever is asked and bills 0 bytes: refusals come from the proxy, and location and limits are read from requests.
@@ -6,24 +6,22 @@ US whatever is asked and bills 0 bytes: refusals come from the proxy, and locati
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
-from pydantic import SecretStr
 
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.errors import SourceError, WarehouseError
 from mlops_platform.ml.splits import assign_splits
-from mlops_platform.resources.bigquery import BigQueryKey, BigQueryWarehouse
+from mlops_platform.resources.bigquery import BigQueryWarehouse
 from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform_tests.production.bigquery_behind import DENIED, INSERT_JOB, TAGS, UPLOAD, csv_file, load_tags
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT, Emulator
-from mlops_platform_tests.production.misbehaving import Fault, Proxy, proxy_to
+from mlops_platform_tests.production.misbehaving import Fault, Proxy
 from mlops_platform_tests.resources.replacing import (
     OTHER_COLUMNS,
     TWO_DAYS,
@@ -33,7 +31,6 @@ from mlops_platform_tests.resources.replacing import (
 )
 
 PROJECTS = {"id": "BIGINT", "created_on": "TIMESTAMP", "title": "VARCHAR", "description": "VARCHAR"}
-TAGS = {"id": "BIGINT", "tag": "VARCHAR"}
 HEADER = "id,created_on,title,description\n"
 FILES = {
     "plain": HEADER + "".join(f"{n},2026-01-{n % 28 + 1:02d}T10:00:00Z,title {n},text {n}\n" for n in range(1, 300)),
@@ -44,8 +41,6 @@ FILES = {
     + "1,2026-01-01,one,first\nx,2026-01-02,two,second\n3,no date,three,third\n4,2026-01-04,four\n"
     + '5,2026-01-05,"lost quote,fifth\n6,2026-01-06,six,sixth\n7.5,32nd of May,seven,seventh\n8,2026-01-08,eight,\n',
 }
-INSERT_JOB = rf"POST /bigquery/v2/projects/{PROJECT}/jobs\?"
-UPLOAD = r"POST /(resumable/)?upload/"
 
 
 @pytest.fixture
@@ -53,41 +48,11 @@ def duck(bigquery: BigQueryWarehouse, tmp_path: Path) -> DuckDBWarehouse:
     return DuckDBWarehouse(path=str(tmp_path / "w.duckdb"), schema_name=bigquery.schema_name)
 
 
-@pytest.fixture
-def proxy(bigquery_emulator: Emulator) -> Iterator[Proxy]:
-    with proxy_to(bigquery_emulator.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def behind(bigquery: BigQueryWarehouse, proxy: Proxy) -> BigQueryWarehouse:
-    """The same warehouse, reached through the proxy."""
-    return _changed(bigquery, endpoint=proxy.url, retry_seconds=6.0)
-
-
-def _changed(warehouse: BigQueryWarehouse, **changes: Any) -> BigQueryWarehouse:
-    fields = {name: getattr(warehouse, name) for name in type(warehouse).model_fields}
-    return BigQueryWarehouse(**{**fields, **changes})
-
-
-def _file(folder: Path, content: str) -> Path:
-    path = folder / "file.csv"
-    path.write_text(content, encoding="utf-8", newline="")
-    return path
-
-
-def _load(warehouse: BigQueryWarehouse | DuckDBWarehouse, folder: Path, content: str = "id,tag\n1,a\n2,b\n") -> None:
-    warehouse.load_csv("tags", _file(folder, content), TAGS, "tags.csv")
-
-
-# ---- the same as DuckDB
-
-
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_every_operation_gives_what_duckdb_gives(
     bigquery: BigQueryWarehouse, duck: DuckDBWarehouse, tmp_path: Path, name: str
 ) -> None:
-    path = _file(tmp_path, FILES[name])
+    path = csv_file(tmp_path, FILES[name])
     told: list[dict[str, Any]] = []
     for warehouse in (bigquery, duck):
         parquet = tmp_path / f"{type(warehouse).__name__}.parquet"
@@ -134,13 +99,13 @@ def test_a_big_result_does_not_come_in_pages_of_json(behind: BigQueryWarehouse, 
 
 
 def test_no_rows_are_an_empty_file(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
-    _load(bigquery, tmp_path)
+    load_tags(bigquery, tmp_path)
     assert bigquery.export_parquet("SELECT * FROM tags WHERE id > 9", tmp_path / "out.parquet") == 0
     assert pq.read_table(tmp_path / "out.parquet").column_names == ["id", "tag"]
 
 
 def test_a_view_can_be_asked_too(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
-    _load(bigquery, tmp_path)
+    load_tags(bigquery, tmp_path)
     bigquery.execute("CREATE VIEW seen AS SELECT * FROM tags")
     assert bigquery.has_table("seen")
     assert bigquery.row_count("seen") == 2
@@ -180,8 +145,8 @@ def test_tables_are_partitioned_by_day_and_clustered_by_id(
     bigquery: BigQueryWarehouse, bigquery_emulator: Emulator, tmp_path: Path
 ) -> None:
     for _ in range(2):  # the second load finds the table as the first has made it
-        bigquery.load_csv("projects", _file(tmp_path, FILES["plain"]), PROJECTS, "projects.csv")
-        _load(bigquery, tmp_path)
+        bigquery.load_csv("projects", csv_file(tmp_path, FILES["plain"]), PROJECTS, "projects.csv")
+        load_tags(bigquery, tmp_path)
     with bigquery_emulator.client() as client:
         projects, tags = (client.get_table(f"{PROJECT}.{bigquery.schema_name}.{name}") for name in ("projects", "tags"))
     assert (projects.time_partitioning.type_, projects.time_partitioning.field) == ("DAY", "created_on")
@@ -220,7 +185,7 @@ def test_labels_keep_to_the_rules_and_are_on_the_jobs(
 ) -> None:
     @dg.asset(name="Odd_" + "name" * 20)
     def odd(warehouse: BigQueryWarehouse) -> None:
-        _load(warehouse, tmp_path)
+        load_tags(warehouse, tmp_path)
 
     result = dg.materialize([odd], resources={"warehouse": bigquery})
     with bigquery_emulator.client() as client:
@@ -236,13 +201,13 @@ def test_rejects_of_other_tables_stay_and_nothing_else_is_left(
     bigquery: BigQueryWarehouse, bigquery_emulator: Emulator, tmp_path: Path
 ) -> None:
     bad = "id,tag\n1,a\nx,b\n"
-    bigquery.load_csv("first", _file(tmp_path, bad), TAGS, "first.csv")
-    bigquery.load_csv("second", _file(tmp_path, bad + "y,c\n"), TAGS, "second.csv")
+    bigquery.load_csv("first", csv_file(tmp_path, bad), TAGS, "first.csv")
+    bigquery.load_csv("second", csv_file(tmp_path, bad + "y,c\n"), TAGS, "second.csv")
     sources = "SELECT source_table, line FROM rejects ORDER BY source_table, line"
     assert bigquery.fetch_rows(sources) == [("first", 3), ("second", 3), ("second", 4)]
-    bigquery.load_csv("first", _file(tmp_path, "id,tag\n1,a\n"), TAGS, "first.csv")
+    bigquery.load_csv("first", csv_file(tmp_path, "id,tag\n1,a\n"), TAGS, "first.csv")
     assert bigquery.fetch_rows(sources) == [("second", 3), ("second", 4)]
-    bigquery.load_csv("second", _file(tmp_path, "id,tag\nz,a\n2,b\n"), TAGS, "second.csv")
+    bigquery.load_csv("second", csv_file(tmp_path, "id,tag\nz,a\n2,b\n"), TAGS, "second.csv")
     assert bigquery.fetch_rows(sources) == [("second", 2)]
     with bigquery_emulator.client() as client:
         tables = {table.table_id for table in client.list_tables(f"{PROJECT}.{bigquery.schema_name}")}
@@ -251,21 +216,21 @@ def test_rejects_of_other_tables_stay_and_nothing_else_is_left(
 
 @pytest.mark.parametrize("content", ["id,tag\n", "id;tag\n1;a\n", "id,tag\nx,y\n"])
 def test_a_refused_file_leaves_the_old_table(bigquery: BigQueryWarehouse, tmp_path: Path, content: str) -> None:
-    _load(bigquery, tmp_path, "id,tag\n1,a\nx,b\n")
+    load_tags(bigquery, tmp_path, "id,tag\n1,a\nx,b\n")
     before = [bigquery.content_version(name) for name in ("tags", "rejects")]
     with pytest.raises(SourceError, match=r"^tags\.csv "):
-        _load(bigquery, tmp_path, content)
+        load_tags(bigquery, tmp_path, content)
     assert [bigquery.content_version(name) for name in ("tags", "rejects")] == before
 
 
 def test_a_failed_load_job_leaves_the_old_table(
     behind: BigQueryWarehouse, proxy: Proxy, bigquery_emulator: Emulator, tmp_path: Path
 ) -> None:
-    _load(behind, tmp_path, "id,tag\n1,a\nx,b\n")
+    load_tags(behind, tmp_path, "id,tag\n1,a\nx,b\n")
     before = [behind.content_version(name) for name in ("tags", "rejects")]
     proxy.faults = [Fault(UPLOAD, 400, "invalid", "Provided Schema does not match.", times=99)]
     with pytest.raises(WarehouseError, match="Provided Schema does not match"):
-        _load(behind, tmp_path, "id,tag\n7,new\ny,b\nz,c\n")
+        load_tags(behind, tmp_path, "id,tag\n7,new\ny,b\nz,c\n")
     proxy.faults.clear()
     assert [behind.content_version(name) for name in ("tags", "rejects")] == before
     with bigquery_emulator.client() as client:
@@ -320,155 +285,3 @@ def test_a_failed_export_leaves_the_old_file_and_nothing_else(bigquery: BigQuery
         bigquery.export_parquet("SELECT ERROR('no') AS n", path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-
-
-# ---- errors
-
-
-@pytest.mark.parametrize("method", ["row_count", "describe", "content_version"])
-def test_a_missing_table_is_said_plainly(bigquery: BigQueryWarehouse, method: str) -> None:
-    said = rf"^BigQuery's project {PROJECT} has no table {bigquery.schema_name}\.none; materialize the asset"
-    with pytest.raises(WarehouseError, match=said):
-        getattr(bigquery, method)("none")
-
-
-def test_a_missing_dataset_is_said_plainly(bigquery: BigQueryWarehouse) -> None:
-    # by a query: asked for one table, the emulator says that the table is missing where BigQuery names the dataset
-    elsewhere = _changed(bigquery, schema_name="nowhere")
-    said = rf"^BigQuery has no dataset nowhere of project {PROJECT} in {LOCATION}: make it there, or mend MLOPS_SCHEMA"
-    with pytest.raises(WarehouseError, match=said):
-        elsewhere.row_count("tags")
-
-
-def test_a_refused_statement_is_one_line_and_asked_once(behind: BigQueryWarehouse, proxy: Proxy) -> None:
-    with pytest.raises(WarehouseError) as caught:
-        behind.execute("SELEC 1")
-    assert str(caught.value).startswith(f"BigQuery refused a statement on dataset {behind.schema_name} of project ")
-    assert "Syntax error" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert proxy.count(INSERT_JOB) == 1
-
-
-DENIED = f"Access Denied: Project {PROJECT}: User does not have bigquery.jobs.create permission in project {PROJECT}."
-NO_TABLE_DATA = (
-    "Access Denied: Table demo-project:d.tags: Permission bigquery.tables.getData denied on table (or it may not exist)"
-)
-
-
-@pytest.mark.parametrize(
-    ("message", "permission"), [(DENIED, "bigquery.jobs.create"), (NO_TABLE_DATA, "bigquery.tables.getData")]
-)
-def test_a_missing_permission_is_named_and_asked_for_once(
-    behind: BigQueryWarehouse, proxy: Proxy, message: str, permission: str
-) -> None:
-    proxy.faults = [Fault(INSERT_JOB, 403, "accessDenied", message, times=99)]
-    with pytest.raises(WarehouseError) as caught:
-        behind.row_count("tags")
-    assert str(caught.value) == (
-        f"BigQuery refused access to dataset {behind.schema_name} of project {PROJECT}: the permission {permission} is "
-        "missing; grant the service account a role that holds it."
-    )
-    assert proxy.count(INSERT_JOB) == 1
-
-
-def test_a_missing_permission_to_load_is_named_too(behind: BigQueryWarehouse, proxy: Proxy, tmp_path: Path) -> None:
-    proxy.faults = [Fault(UPLOAD, 403, "accessDenied", DENIED, times=99)]
-    with pytest.raises(WarehouseError, match=r"the permission bigquery\.jobs\.create is missing"):
-        _load(behind, tmp_path)
-    assert proxy.count(UPLOAD) == 1
-
-
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        (429, "rateLimitExceeded"),
-        (403, "rateLimitExceeded"),
-        (403, "quotaExceeded"),
-        (500, "internalError"),
-        (502, "badGateway"),
-        (503, "backendError"),
-        (504, "whatever"),
-    ],
-)
-def test_what_passes_is_tried_again(
-    behind: BigQueryWarehouse, proxy: Proxy, tmp_path: Path, status: int, reason: str
-) -> None:
-    proxy.faults = [
-        Fault(UPLOAD, status, reason),
-        Fault(INSERT_JOB, status, reason),
-        Fault("GET .*/tables/", status, reason),
-    ]
-    _load(behind, tmp_path)
-    assert behind.describe("tags") == [("id", "BIGINT"), ("tag", "VARCHAR")]
-    assert behind.fetch_rows("SELECT * FROM tags ORDER BY id") == [(1, "a"), (2, "b")]
-    assert [each.times for each in proxy.faults] == [0, 0, 0]
-
-
-def test_what_does_not_pass_ends_in_a_sentence(behind: BigQueryWarehouse, proxy: Proxy) -> None:
-    proxy.faults = [Fault(INSERT_JOB, 503, "backendError", "Visibility check was unavailable.", times=99)]
-    with pytest.raises(WarehouseError) as caught:
-        _changed(behind, retry_seconds=2.0).row_count("tags")
-    assert str(caught.value) == (
-        f"BigQuery could not serve dataset {behind.schema_name} of project {PROJECT}, and not after several tries "
-        "either (Visibility check was unavailable); run again later."
-    )
-    assert proxy.count(INSERT_JOB) > 1
-
-
-def test_a_statement_whose_answer_got_lost_runs_once(behind: BigQueryWarehouse, proxy: Proxy, tmp_path: Path) -> None:
-    _load(behind, tmp_path)
-    proxy.faults = [Fault(INSERT_JOB, 503, "backendError", pass_on=True)]
-    behind.execute("INSERT INTO tags (id, tag) VALUES (?, ?)", [3, "c"])
-    assert proxy.faults[0].times == 0
-    assert behind.row_count("tags") == 3
-
-
-def test_an_address_where_nobody_answers_is_said_plainly(bigquery: BigQueryWarehouse) -> None:
-    nobody = _changed(bigquery, endpoint="http://127.0.0.1:9", retry_seconds=1.0)
-    with pytest.raises(WarehouseError, match=rf"^BigQuery could not serve dataset .* of project {PROJECT}, and not"):
-        nobody.has_table("tags")
-
-
-@pytest.mark.parametrize("encoded", ["c2VjcmV0", "{secret}", "eyJ0eXBlIjogInNlY3JldCJ9"])
-def test_a_bad_key_is_said_without_showing_it(bigquery: BigQueryWarehouse, encoded: str) -> None:
-    with pytest.raises(WarehouseError) as caught:
-        _changed(bigquery, key=BigQueryKey(SecretStr(encoded))).has_table("tags")
-    assert str(caught.value).startswith("MLOPS_BIGQUERY_CREDENTIALS is no service-account key: ")
-    assert "secret" not in str(caught.value)
-    assert caught.value.__cause__ is None
-
-
-def test_a_key_file_is_read_and_missed(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
-    import base64
-
-    path = tmp_path / "key.json"
-    with pytest.raises(WarehouseError, match=r"^MLOPS_BIGQUERY_KEYFILE \(.*key\.json\) cannot be read"):
-        _changed(bigquery, key=BigQueryKey(file=path)).has_table("tags")
-    assert bigquery.key.encoded is not None
-    path.write_bytes(base64.b64decode(bigquery.key.encoded.get_secret_value()))
-    assert not _changed(bigquery, key=BigQueryKey(file=path)).has_table("tags")
-
-
-def test_without_credentials_or_project_the_settings_are_named(
-    bigquery: BigQueryWarehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
-    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    with pytest.raises(WarehouseError, match="no credentials for BigQuery: set MLOPS_BIGQUERY_KEYFILE or"):
-        _changed(bigquery, key=BigQueryKey()).has_table("tags")
-    with pytest.raises(WarehouseError, match="set MLOPS_BIGQUERY_PROJECT"):
-        _changed(bigquery, project="").has_table("tags")
-
-
-def test_the_key_is_kept_from_the_ui_and_the_environment(bigquery: BigQueryWarehouse) -> None:
-    from dagster._core.remote_representation.external_data import RepositorySnap
-
-    assert bigquery.key.encoded is not None
-    before = set(os.environ)
-    with bigquery.connect():
-        assert set(os.environ) == before
-    repository = dg.Definitions(resources={"warehouse": bigquery}).get_repository_def()
-    shown = repr(RepositorySnap.from_def(repository).resources)
-    assert "demo-project" in shown
-    assert bigquery.key.encoded.get_secret_value()[:40] not in shown
