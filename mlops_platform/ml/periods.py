@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binom
 
 from mlops_platform.ml.drift import holm
 from mlops_platform.ml.metrics import weighted_f1
@@ -101,9 +101,14 @@ def compare_slices(
         old = np.asarray(theirs)
         lost = int((rows & (old == true) & (new != true)).sum())
         won = int((rows & (old != true) & (new == true)).sum())
-        p = float(binomtest(lost, lost + won, 0.5, alternative="greater").pvalue) if lost + won else 1.0
-        found.append(SliceComparison(name, int(rows.sum()), f1, weighted_f1(true[rows], old[rows]), lost, won, p))
+        champion_f1, p = weighted_f1(true[rows], old[rows]), sign_test(lost, won)
+        found.append(SliceComparison(name, int(rows.sum()), f1, champion_f1, lost, won, p))
     return found
+
+
+def sign_test(lost: int, won: int) -> float:
+    """Chance of as many lost, or more, of `lost + won` rows if each is as likely to be won (exact, one-sided)."""
+    return float(binom.sf(lost - 1, lost + won, 0.5))
 
 
 def forgotten(slices: Sequence[SliceComparison], alpha: float) -> list[SliceComparison]:

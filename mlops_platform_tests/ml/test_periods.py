@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
+from scipy.stats import binomtest
 
 from mlops_platform.ml.period_plots import periods_png
-from mlops_platform.ml.periods import UNDATED, SliceComparison, compare_slices, forgotten, quarters
+from mlops_platform.ml.periods import UNDATED, SliceComparison, compare_slices, forgotten, quarters, sign_test
 
 ALPHA = 0.05
 
@@ -48,9 +48,14 @@ def test_what_was_forgotten_is_found_and_chance_is_not() -> None:
     assert [(each.champion_f1, each.p_value) for each in alone] == [(None, None), (None, None)]
 
 
+@pytest.mark.parametrize(("lost", "won"), [(0, 0), (0, 3), (1, 0), (5, 0), (7, 2), (20, 20)])
+def test_the_sign_test_is_scipys(lost: int, won: int) -> None:
+    expected = binomtest(lost, lost + won, 0.5, alternative="greater").pvalue if lost + won else 1.0
+    assert sign_test(lost, won) == pytest.approx(expected)
+
+
 def _slice(name: str, lost: int, won: int) -> SliceComparison:
-    p = float(binom.sf(lost - 1, lost + won, 0.5))
-    return SliceComparison(name, 40, 0.5, 0.5, lost, won, p)
+    return SliceComparison(name, 40, 0.5, 0.5, lost, won, sign_test(lost, won))
 
 
 @pytest.mark.parametrize(
