@@ -19,7 +19,7 @@ from mlops_platform.errors import ModelError, WarehouseError
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
-from mlops_platform.serving.log_store import FEEDBACK, PREDICTION, LogStore
+from mlops_platform.serving.log_store import ANSWER_COLUMNS, FEEDBACK, PREDICTION, LogStore
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -32,12 +32,7 @@ _PREDICTION_COLUMNS = {
     "source": "VARCHAR",
     "day": "DATE",
     "predicted_at": "TIMESTAMP",
-    "title": "VARCHAR",
-    "description": "VARCHAR",
-    "tag": "VARCHAR",
-    "probability": "DOUBLE",
-    "probabilities": "VARCHAR",
-    "model_version": "VARCHAR",
+    **ANSWER_COLUMNS,
 }
 _FEEDBACK_COLUMNS = {"id": "VARCHAR", "day": "DATE", "tag": "VARCHAR", "at": "TIMESTAMP"}
 

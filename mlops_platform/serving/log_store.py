@@ -22,18 +22,16 @@ if TYPE_CHECKING:
 
 TABLE = "prediction_log"
 PREDICTION, FEEDBACK = "prediction", "feedback"
-LOG_COLUMNS = {
-    "kind": "VARCHAR",
-    "id": "VARCHAR",
-    "at": "TIMESTAMP",
+# a text and what a model says of it, in the log as in the table `predictions`
+ANSWER_COLUMNS = {
     "title": "VARCHAR",
     "description": "VARCHAR",
     "tag": "VARCHAR",
     "probability": "DOUBLE",
     "probabilities": "VARCHAR",
     "model_version": "VARCHAR",
-    "segment": "VARCHAR",
 }
+LOG_COLUMNS = {"kind": "VARCHAR", "id": "VARCHAR", "at": "TIMESTAMP", **ANSWER_COLUMNS, "segment": "VARCHAR"}
 _MAX_LAG = dt.timedelta(days=1)  # between the start of a segment and its last record
 _BATCH_ROWS = 4096
 
