@@ -1,29 +1,20 @@
-"""The `mlops` command: parses, calls one verb of ``commands``, and prints errors as one sentence.
-
-Exit codes: 0 for success, 1 for a failure, 2 for a command line or setting that does not fit.
-"""
+"""The `mlops` command: parses, and calls one verb of ``commands``; how it ends is in ``commands.ending``."""
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 import logging
-import os
 import sys
 import warnings
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
+from mlops_platform.commands.ending import end_with
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
-
-INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 
 app = typer.Typer(
     name="mlops",
@@ -53,9 +44,10 @@ def run(
 ) -> None:
     """Run a job of the graph here and now, with progress and a summary."""
     from mlops_platform.commands.run import run_job
+    from mlops_platform.commands.run_config import read_config
 
     chosen = day.date() if day is not None else None
-    run_job(Settings(), job, _read_config(config), day=chosen, debug="--debug" in sys.argv[1:])
+    run_job(Settings(), job, read_config(config), day=chosen, debug="--debug" in sys.argv[1:])
 
 
 @app.command()
@@ -229,68 +221,9 @@ def label_command(
         label.serve(settings, person, browser=not no_browser)
 
 
-def _read_config(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    import yaml
-
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlatformError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlatformError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
-    if not isinstance(config, dict):
-        raise PlatformError(f"{path} holds no run config: it should begin with `ops:`.")
-    return config
-
-
 def main() -> None:
     """Entry point of the console script."""
-    # a run makes 800,000 objects that live until its end: looking through them again and again took 2.8 s of 26 s
-    gc.set_threshold(50_000, 20, 100)
-    exit_code = [1]
-    # registered first, so the last of its kind: what is left is to free those objects one by one, for 2 s
-    atexit.register(lambda: _leave(exit_code[0]))
-    exit_code[0] = _exit_code()
-    sys.exit(exit_code[0])
-
-
-def _leave(exit_code: int) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # the reader of a pipe has gone
-            stream.flush()
-    os._exit(exit_code)
-
-
-def _exit_code() -> int:
-    try:
-        app()
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:
-            said = "mlops: interrupted; what was there before is kept, and the next run heals the rest."
-            print(said, file=sys.stderr)
-        return ended.code if isinstance(ended.code, int) else 0
-    except Exception as error:
-        if "--debug" in sys.argv[1:]:  # a traceback is for those who ask for it
-            raise
-        return _tell(error)
-    return 0
-
-
-def _tell(error: Exception) -> int:
-    """Print an error as one sentence; returns the exit code."""
-    if isinstance(error, ValidationError):
-        for problem in error.errors():
-            name = "MLOPS_" + "_".join(str(part) for part in problem["loc"]).upper()
-            print(f"mlops: {name}={problem['input']!r} does not fit: {problem['msg']}.", file=sys.stderr)
-        return 2
-    if isinstance(error, PlatformError):
-        print(f"mlops: {error}", file=sys.stderr)
-        return 1
-    first = (str(error).strip() or "no message").splitlines()[0]
-    print(f"mlops: {type(error).__name__}: {first} (more with `mlops --debug ...`)", file=sys.stderr)
-    return 1
+    end_with(app)
 
 
 if __name__ == "__main__":
