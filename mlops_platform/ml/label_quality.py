@@ -9,20 +9,16 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mlops_platform.ml.features import FoldFeatures
-from mlops_platform.ml.model import DEFAULT, TEXT, Params, build_classifier, fit, stratified_folds
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+from mlops_platform.ml.model import DEFAULT, Params, build_classifier, stratified_folds
 
 FOLDS, REPEATS = 5, 3
 LEAST_ROWS = 3  # so that each training part keeps the two rows of a tag that calibration needs
@@ -133,71 +129,6 @@ def inverse_temperature(scores: npt.NDArray[np.float64], codes: npt.NDArray[np.i
         return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(codes)), codes]))
 
     return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded").x))
-
-
-def cross_fit(
-    texts: Sequence[str],
-    labels: Sequence[str],
-    others: Sequence[str],
-    params: Params = DEFAULT,
-    *,
-    folds: int = FOLDS,
-    seed: int = 0,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[str]]:
-    """Predict labelled rows and other ones by models that are alike: each is fitted on all folds but one.
-
-    A labelled row is predicted by the model that has not seen its fold, another row by that of a fold drawn for it. So
-    the two sets of probabilities are exchangeable where the rows are, which those of a model fitted on all labelled
-    rows are not.
-
-    Args:
-        texts: n texts.
-        labels: Tag of each text, length n; each tag has 3 rows or more.
-        others: m texts.
-        params: The model's parameters.
-        folds: At least 3, so that a tag's rows are not all held out at once.
-        seed: Of the folds and the calibration.
-
-    Returns:
-        Probabilities of the texts, shape (n, tags), and of the others, shape (m, tags), and the tags in the order of
-        their columns.
-    """
-    return across(fold_models(texts, labels, params, folds=folds, seed=seed), texts, others, seed=seed)
-
-
-@dataclass(frozen=True)
-class FoldModels:
-    """Models that are fitted on all folds but one: each with the numbers of the rows that it has not seen."""
-
-    models: Sequence[tuple[Pipeline, npt.NDArray[np.intp]]]
-    classes: list[str]
-
-
-def fold_models(
-    texts: Sequence[str], labels: Sequence[str], params: Params = DEFAULT, *, folds: int = FOLDS, seed: int = 0
-) -> FoldModels:
-    """Fit the models of `cross_fit`, for those who hold the same labelled rows against other rows again and again."""
-    frame, tags = pd.DataFrame({TEXT: list(texts)}), list(labels)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        cut = stratified_folds(texts, tags, n_splits=folds, seed=seed)
-        models = [(fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed), out) for train, out in cut]
-    return FoldModels(models, sorted(set(labels)))
-
-
-def across(
-    fitted: FoldModels, texts: Sequence[str], others: Sequence[str], *, seed: int = 0
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[str]]:
-    """Predict as `cross_fit` does, by models that are there already."""
-    frame, besides = pd.DataFrame({TEXT: list(texts)}), pd.DataFrame({TEXT: list(others)}, dtype=object)
-    drawn = np.random.default_rng(seed).permutation(np.arange(len(besides)) % len(fitted.models))
-    classes = fitted.classes
-    probabilities, also = np.zeros((len(frame), len(classes))), np.zeros((len(besides), len(classes)))
-    for fold, (model, held_out) in enumerate(fitted.models):
-        probabilities[held_out] = model.predict_proba(frame.iloc[held_out])
-        if (drawn == fold).any():
-            also[drawn == fold] = model.predict_proba(besides[drawn == fold])
-    return probabilities, also, classes
 
 
 def find_suspects(

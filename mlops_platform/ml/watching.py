@@ -2,7 +2,7 @@
 
 What is compared must be alike where nothing drifts. The reference's predictions are the champion's own on rows that
 it was not trained on, where there are enough of them. Else they are out-of-fold ones on its training rows, and the
-window's confidence is that of the same folds' models (`label_quality.cross_fit`): a model that was fitted on more
+window's confidence is that of the same folds' models (`fold_models`): a model that was fitted on more
 rows is surer. On 300 random splits of the 764 Made With ML rows, windows of 150, the confidence test fired in 4.0% at
 .01 with the champion's own confidence, and so does in 0.3%; all tests together in 2.3% and in 0.7%.
 """
@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlops_platform.ml.drift import ALPHA, MINIMUM_ROWS, DriftTest, Interval, Sample, drift_tests, online_f1
-from mlops_platform.ml.label_quality import LEAST_ROWS, FoldModels, across, fold_models
+from mlops_platform.ml.fold_models import FoldModels, across, fold_models
+from mlops_platform.ml.label_quality import LEAST_ROWS
 from mlops_platform.ml.metrics import Difference, paired_bootstrap
 from mlops_platform.ml.model import TEXT, Params, frame
 from mlops_platform.ml.prediction import predict

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from mlops_platform.errors import PlatformError
 from mlops_platform.ml import gates
 from mlops_platform.ml import model as models
-from mlops_platform.ml.label_quality import FOLDS, LEAST_ROWS, FoldModels
+from mlops_platform.ml.fold_models import FOLDS, FoldModels
+from mlops_platform.ml.label_quality import LEAST_ROWS
 from mlops_platform.ml.metrics import paired_bootstrap, weighted_f1
 from mlops_platform.ml.prediction import predict
 from mlops_platform.ml.splits import assign_splits
