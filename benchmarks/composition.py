@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.__main__ import REAL_DATA
+from benchmarks.harness import REAL_DATA
 from mlops_platform.ml import model as models
 from mlops_platform.ml.composition import compose_rows
 from mlops_platform.ml.metrics import expected_calibration_error, weighted_f1

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.__main__ import REAL_DATA
+from benchmarks.harness import REAL_DATA
 from mlops_platform.checks.model import FORGETTING_ALPHA
 from mlops_platform.ml import model as models
 from mlops_platform.ml.periods import LEAST_ROWS, SliceComparison, compare_slices, forgotten, quarters, sign_test
