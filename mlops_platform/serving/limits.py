@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.\d{1,6}$", description="The `id` of a prediction.")]
+
+BODY_SECONDS = 30.0
 
 
 def _whole(text: str) -> str:
@@ -83,27 +86,36 @@ class FeedbackRequest(BaseModel):
 
 
 class BodyLimit:
-    """ASGI middleware that stops reading a body at a number of bytes, whatever its headers say."""
+    """ASGI middleware that stops reading a body at a number of bytes, whatever its headers say, and after a time."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = BODY_SECONDS) -> None:
+        self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; who reads too much of it meets an answer with status 413."""
+        """Pass the request on; who reads too much of it meets an answer with status 413, or 408 for too long."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         # the rest of the body is not read, so the connection can't be used again
         detail = f"The body is larger than {self._max_bytes:,} bytes: send fewer texts in a request."
         too_large = HTTPException(413, detail, headers={"Connection": "close"})
+        late = f"The body did not arrive within {self._seconds:g} s: send it at once."
+        too_late = HTTPException(408, late, headers={"Connection": "close"})
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        taken = 0
+        taken, whole = 0, False
+        end = asyncio.get_running_loop().time() + self._seconds
 
         async def counted() -> Message:
-            nonlocal taken
+            nonlocal taken, whole
             if declared.isdigit() and int(declared) > self._max_bytes:
                 raise too_large
-            message = await receive()
+            try:
+                # behind the body comes the client's leaving, for which there is no time
+                async with asyncio.timeout_at(None if whole else end):
+                    message = await receive()
+            except TimeoutError:
+                raise too_late from None
+            whole = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > self._max_bytes:
                 raise too_large
