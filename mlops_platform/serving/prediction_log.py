@@ -6,6 +6,7 @@ called `.jsonl` and never changes again. What a killed worker leaves is sealed b
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -74,10 +75,7 @@ class PredictionLog:
             try:
                 self._write(self._segment(len(data)), data)
             except OSError as error:
-                self.problem = (
-                    f"The prediction log {self._folder} cannot be written ({error.strerror}): free some space, or "
-                    "check the permissions of MLOPS_HOME."
-                )
+                self.problem = self._said(error)
                 raise LogError(self.problem) from error
             self.problem = None
 
@@ -130,16 +128,33 @@ class PredictionLog:
             self._descriptor, self._unsynced = None, False
             raise
 
-    def _try_again(self) -> None:
-        """See whether there is room for a record, where there was none; no request may come to find out."""
-        with suppress(OSError):
+    def _said(self, error: OSError) -> str:
+        return (
+            f"The prediction log {self._folder} cannot be written ({error.strerror}): free some space, or check the "
+            "permissions of MLOPS_HOME."
+        )
+
+    def _try(self) -> None:
+        """See whether there is room for a record: no request may come to find out."""
+        try:
             descriptor = self._segment(0)
             try:
-                written = os.write(descriptor, b" " * _ROOM)
+                room = os.write(descriptor, b" " * _ROOM) == _ROOM
             finally:
                 self._cut(descriptor)
-            if written == _ROOM:
-                self.problem = None
+        except OSError as error:
+            self.problem = self._said(error)
+        else:
+            # what is left of a disk takes a part without an error
+            self.problem = None if room else self._said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    def _crowded(self) -> bool:
+        """Whether the disk seems to be full, which the other workers may have met and this one not yet."""
+        try:
+            found = os.statvfs(self._folder)
+        except OSError:  # nothing is written yet
+            return False
+        return found.f_bavail * found.f_frsize < _ROOM
 
     def _aged(self) -> bool:
         return time.monotonic() - self._began >= self._seconds
@@ -158,8 +173,8 @@ class PredictionLog:
         """Brings records to the disk, and seals a segment that no request comes to seal."""
         while not self._closed.wait(SYNC_SECONDS):
             with self._lock:
-                if self.problem is not None:
-                    self._try_again()
+                if self.problem is not None or self._crowded():
+                    self._try()
                 if self._descriptor is None:
                     continue
                 if self._aged():
