@@ -27,6 +27,13 @@ from mlops_platform.serving.prediction_log import LogError, PredictionLog, seal_
 from mlops_platform.serving.shipping import Destination, Shipper
 from mlops_platform.settings import Settings
 
+# written out: for a route that answers in plain text, FastAPI would say that its errors are that, too
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    401: {
+        "description": HTTPStatus.UNAUTHORIZED.phrase,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
 NOT_LOGGED = "Nothing can be logged now, so no prediction or label is taken: try again later."
 _log = logging.getLogger(__name__)
 
@@ -261,7 +268,7 @@ def build_app(
             log_problem=log.problem or (None if shipper is None else shipper.problem),
         )
 
-    @app.get("/metrics", dependencies=allowed, response_class=PlainTextResponse, responses=_problems(401))
+    @app.get("/metrics", dependencies=allowed, response_class=PlainTextResponse, responses=_REFUSED)
     def prometheus() -> Response:
         """Figures for Prometheus."""
         champion = champions.current

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
@@ -11,9 +11,24 @@ from starlette.exceptions import HTTPException
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.\d{1,6}$", description="The `id` of a prediction.")]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.[0-9]{1,6}$", description="The `id` of a prediction.")]
 
 BODY_SECONDS = 30.0
+
+# what the validators below say in Python, for the documentation: a title or a description, and not of blanks only
+_NOT_BLANK: dict[str, Any] = {
+    "anyOf": [
+        {"required": [name], "properties": {name: {"type": "string", "pattern": r"\S"}}}
+        for name in ("title", "description")
+    ]
+}
+_NONE: dict[str, Any] = {"type": "null"}
+_ONE_WAY: dict[str, Any] = {
+    "oneOf": [
+        {"required": ["texts"], "properties": {"texts": {"type": "array"}, "title": _NONE, "description": _NONE}},
+        {"properties": {"texts": _NONE}, **_NOT_BLANK},
+    ]
+}
 
 
 def _whole(text: str) -> str:
@@ -31,7 +46,7 @@ Unicode = Annotated[str, AfterValidator(_whole)]
 class Text(BaseModel):
     """A project: it needs a title or a description."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_NOT_BLANK)
 
     title: Unicode = ""
     description: Unicode = ""
@@ -46,7 +61,7 @@ class Text(BaseModel):
 class PredictRequest(BaseModel):
     """One text by its fields, or several under `texts`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_ONE_WAY)
 
     texts: Annotated[list[Text] | None, Field(min_length=1)] = None
     title: Unicode | None = None
@@ -74,7 +89,9 @@ class Label(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     id: Id
-    tag: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_whole)]
+    tag: Annotated[
+        str, Field(min_length=1, max_length=100, json_schema_extra={"pattern": r"\S"}), AfterValidator(_whole)
+    ]
 
 
 class FeedbackRequest(BaseModel):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from mlops_platform.serving.app import build_app
 from mlops_platform.serving.champion import ChampionFollower
+from mlops_platform.serving.limits import BodyLimit
 from mlops_platform.serving.prediction_log import PredictionLog
 from mlops_platform_tests.serving.conftest import TEXTS, Service, wait_for
 
@@ -230,3 +233,31 @@ def test_before_a_model_is_there_it_says_so(service: Service) -> None:
             assert answer.status_code == 503
             assert answer.json()["detail"] == "No model can be served yet: The registry is down for the test."
         assert client.get("/healthz").status_code == 200
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
+    """At the level of ASGI: a test client sends bodies whole."""
+    sent: list[Any] = []
+
+    async def reads(_: Any, receive: Any, __: Any) -> None:
+        while True:
+            sent.append(await receive())
+
+    async def asked(parts: list[Any]) -> None:
+        async def receive(_: Any = None) -> Any:
+            if not parts:
+                await asyncio.Event().wait()  # for ever
+            return parts.pop(0)
+
+        limit = BodyLimit(reads, max_bytes=100, seconds=0.05)
+        await asyncio.wait_for(limit({"type": "http", "headers": []}, receive, receive), 1)
+
+    first = {"type": "http.request", "body": b'{"title":', "more_body": True}
+    with pytest.raises(HTTPException) as late:
+        asyncio.run(asked([first]))
+    assert (late.value.status_code, late.value.headers) == (408, {"Connection": "close"})
+    assert late.value.detail == "The body did not arrive within 0.05 s: send it at once."
+    assert sent == [first]
+    # once it is whole, an answer may take its time
+    with pytest.raises(TimeoutError):
+        asyncio.run(asked([first, {"type": "http.request", "body": b'"a"}'}]))
