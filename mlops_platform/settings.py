@@ -263,6 +263,11 @@ class Settings(BaseSettings):
         return self.home / "prediction_log"
 
     @property
+    def model_copies_dir(self) -> Path:
+        """The last champions, copied from an MLflow server for the service."""
+        return self.home / "serving" / "models"
+
+    @property
     def labels_path(self) -> Path:
         """The labels that people gave."""
         return self.home / "labels.csv"

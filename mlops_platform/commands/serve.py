@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from pathlib import Path
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
 APP = "mlops_platform.serving.app:create_app"
 STOP_SECONDS = 10
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, which nobody else may enter
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -32,10 +34,7 @@ def serve(settings: Settings) -> None:
     # the workers make their settings from the environment
     os.environ["MLOPS_SERVE_WORKERS"] = str(settings.serve_workers)
     if settings.serve_workers > 1:
-        shared = settings.home / "serving" / f"metrics-{port}"
-        shutil.rmtree(shared, ignore_errors=True)  # figures of processes that are gone
-        shared.mkdir(parents=True)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_shared_figures(settings.home, port))
     import uvicorn
 
     print(f"Predictions  http://{host}:{port}/predict")
@@ -52,6 +51,21 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
+
+
+def _shared_figures(home: Path, port: int) -> Path:
+    """Make the folder in which the workers add up their figures, empty."""
+    # They map these files into memory. On a disk that is full, touching a new page kills the process (SIGBUS), and
+    # so it does to each that takes its place: memory can't be full in that way.
+    places = [_MEMORY / f"mlops-metrics-{os.getuid()}-{port}", home / "serving" / f"metrics-{port}"]
+    for place in places if _MEMORY.is_dir() else places[1:]:
+        shutil.rmtree(place, ignore_errors=True)  # figures of processes that are gone
+        try:
+            place.mkdir(mode=0o700, parents=True)
+        except OSError:  # somebody else's
+            continue
+        return place
+    raise PlatformError(f"{places[-1]} cannot be made: free some space, or check the permissions of MLOPS_HOME.")
 
 
 def _require_free(host: str, port: int) -> None:

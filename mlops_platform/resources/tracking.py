@@ -90,12 +90,7 @@ class MlflowTracking(dg.ConfigurableResource):
 
     def _client(self) -> "MlflowClient":
         self.require_server()
-        # read by MLflow at its first import
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        # a server that dies in the middle is given up after about half a minute, not after many
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+        _set_up_mlflow()
         import mlflow
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -371,6 +366,39 @@ class MlflowTracking(dg.ConfigurableResource):
                 f"Version {version} of model {MODEL_NAME} cannot be loaded ({type(error).__name__}: "
                 f"{(str(error).splitlines() or ['no message'])[0]}): materialize trained_model again."
             ) from error
+
+    def download(self, version: str, folder: Path) -> None:
+        """Copy a version's files, which `load_files` can load without the registry.
+
+        Args:
+            version: The version.
+            folder: An empty folder for them.
+        """
+        self._client()
+        import mlflow.artifacts
+
+        mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}", dst_path=str(folder))
+
+
+def load_files(folder: Path) -> "Pipeline":
+    """Load the pipeline whose files `MlflowTracking.download` has copied; no registry is asked.
+
+    Args:
+        folder: Has the files.
+    """
+    _set_up_mlflow()
+    import mlflow.sklearn
+
+    return mlflow.sklearn.load_model(str(folder))
+
+
+def _set_up_mlflow() -> None:
+    """Set what MLflow reads at its first import."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # a server that dies in the middle is given up after about half a minute, not after many
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 
 def _plain(version: "MlflowModelVersion") -> RegisteredVersion:

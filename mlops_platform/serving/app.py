@@ -3,15 +3,16 @@
 import logging
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, SecretStr
 
@@ -21,10 +22,19 @@ from mlops_platform.serving.champion import Champion, ChampionFollower
 from mlops_platform.serving.limits import BodyLimit, FeedbackRequest, PredictRequest
 from mlops_platform.serving.log_store import BigQueryLog, log_store
 from mlops_platform.serving.metrics import Measured, Metrics
+from mlops_platform.serving.model_copies import ModelCopies
 from mlops_platform.serving.prediction_log import LogError, PredictionLog, seal_abandoned
 from mlops_platform.serving.shipping import Destination, Shipper
 from mlops_platform.settings import Settings
 
+# written out: for a route that answers in plain text, FastAPI would say that its errors are that, too
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    401: {
+        "description": HTTPStatus.UNAUTHORIZED.phrase,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+NOT_LOGGED = "Nothing can be logged now, so no prediction or label is taken: try again later."
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +62,26 @@ class FeedbackResponse(BaseModel):
     unknown_tags: list[str]
 
 
+class Problem(BaseModel):
+    """What is wrong, in a sentence that says what to change."""
+
+    detail: str
+
+
+class Alive(BaseModel):
+    """That the process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """That predictions are given, by which model, and why a newer one may be missed."""
+
+    status: Literal["ready"] = "ready"
+    model_version: str
+    registry_problem: str | None
+
+
 class ModelResponse(BaseModel):
     """What is served, where it comes from, and how the registry is."""
 
@@ -69,15 +99,25 @@ class ModelResponse(BaseModel):
 def create_app() -> FastAPI:
     """Make the service from the environment; uvicorn's workers call this."""
     settings = Settings()
-    resources = build_resources(settings)
     return build_app(
         settings,
-        ChampionFollower(resources["tracking"], settings.serve_follow_seconds),
+        follower(settings),
         PredictionLog(
             settings.prediction_log_dir, seconds=settings.serve_log_seconds, max_bytes=settings.serve_log_bytes
         ),
         destination(settings),
     )
+
+
+def follower(settings: Settings) -> ChampionFollower:
+    """What follows the registry; where that is not on this disk, models are copied here.
+
+    Args:
+        settings: Where it is.
+    """
+    tracking = build_resources(settings)["tracking"]
+    copies = None if settings.mlflow_uri is None else ModelCopies(settings.model_copies_dir, tracking)
+    return ChampionFollower(tracking, settings.serve_follow_seconds, copies)
 
 
 def destination(settings: Settings) -> Destination | None:
@@ -113,10 +153,12 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        seal_abandoned(folder)
+        try:
+            seal_abandoned(folder)
+        except OSError as error:  # on a full disk; a worker that does not start would end the whole service
+            _log.warning("What a killed worker has left of the prediction log waits: %s", error)
         # a worker takes connections after this: with the first look behind it, no request meets it without a model
-        await run_in_threadpool(champions.look)
-        champions.start()
+        await run_in_threadpool(champions.start)
         if shipper is not None:
             shipper.start()
         try:
@@ -140,24 +182,24 @@ def build_app(
     _answer_errors(app)
     allowed = [Depends(_token_check(settings.serve_token))]
 
-    def serving() -> Champion:
+    async def serving() -> Champion:
         champion = champions.current
         if champion is None:
-            raise HTTPException(503, f"No model can be served yet: {champions.problem}.")
+            raise HTTPException(503, f"No model can be served yet: {str(champions.problem).removesuffix('.')}.")
         return champion
 
     def keep(records: Sequence[dict[str, Any]]) -> None:
+        known = log.problem
         try:
             log.append(records)
         except LogError as error:
             # an answer that nobody could watch or correct later is not given
             metrics.log_errors.inc()
-            _log.error("%s", error)
-            raise HTTPException(
-                503, "The prediction could not be logged, so it is not given: try again later."
-            ) from None
+            if str(error) != known:  # once: a line for each request would fill a disk, too
+                _log.error("%s", error)
+            raise HTTPException(503, NOT_LOGGED) from None
 
-    @app.post("/predict", dependencies=allowed)
+    @app.post("/predict", dependencies=allowed, responses=_problems(401, 408, 413, 422, 503))
     def predict(asked: PredictRequest, champion: Annotated[Champion, Depends(serving)]) -> PredictResponse:
         """Predict the tag of one text, or of many."""
         texts = asked.pairs()
@@ -184,7 +226,7 @@ def build_app(
             metrics.predictions.labels(prediction.tag, version).inc()
         return PredictResponse(request_id=request_id, model_version=version, predictions=found)
 
-    @app.post("/feedback", dependencies=allowed)
+    @app.post("/feedback", dependencies=allowed, responses=_problems(401, 408, 413, 422, 503))
     def feedback(asked: FeedbackRequest) -> FeedbackResponse:
         """Take the true tags of texts that were predicted; they are matched by `id` when the log is taken in."""
         if len(asked.labels) > settings.serve_max_texts:
@@ -199,16 +241,18 @@ def build_app(
         return FeedbackResponse(accepted=len(asked.labels), unknown_tags=sorted(set(unknown)))
 
     @app.get("/healthz")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> Alive:
         """Whether the process answers."""
-        return {"status": "ok"}
+        return Alive()
 
-    @app.get("/readyz")
-    def readyz(champion: Annotated[Champion, Depends(serving)]) -> dict[str, str]:
-        """Whether a model is loaded."""
-        return {"status": "ready", "model_version": champion.registered.version}
+    @app.get("/readyz", responses=_problems(503))
+    async def readyz(champion: Annotated[Champion, Depends(serving)]) -> Ready:
+        """Whether predictions are given: a model is loaded, and the log can be written."""
+        if log.problem is not None:
+            raise HTTPException(503, NOT_LOGGED)
+        return Ready(model_version=champion.registered.version, registry_problem=champions.problem)
 
-    @app.get("/model", dependencies=allowed)
+    @app.get("/model", dependencies=allowed, responses=_problems(401, 503))
     def model(champion: Annotated[Champion, Depends(serving)]) -> ModelResponse:
         """What is served."""
         registered = champion.registered
@@ -221,10 +265,10 @@ def build_app(
             loaded_at=champion.loaded_at,
             registry_looked_at=champions.looked_at,
             registry_problem=champions.problem,
-            log_problem=None if shipper is None else shipper.problem,
+            log_problem=log.problem or (None if shipper is None else shipper.problem),
         )
 
-    @app.get("/metrics", dependencies=allowed, response_class=Response)
+    @app.get("/metrics", dependencies=allowed, response_class=PlainTextResponse, responses=_REFUSED)
     def prometheus() -> Response:
         """Figures for Prometheus."""
         champion = champions.current
@@ -234,6 +278,11 @@ def build_app(
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The answers of an operation that are a `Problem`, for the documentation."""
+    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
 def _check_texts(texts: Sequence[tuple[str, str]], settings: Settings) -> None:
@@ -249,10 +298,10 @@ def _check_texts(texts: Sequence[tuple[str, str]], settings: Settings) -> None:
             )
 
 
-def _token_check(token: SecretStr | None) -> Callable[..., None]:
+def _token_check(token: SecretStr | None) -> Callable[..., Awaitable[None]]:
     scheme = HTTPBearer(auto_error=False, description="The value of MLOPS_SERVE_TOKEN, if it is set.")
 
-    def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
         if token is None:
             return
         secret = token.get_secret_value().encode()

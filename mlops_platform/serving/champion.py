@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.ml.prediction import Prediction
 
+FIRST_LOOK_SECONDS = 60.0
 _KEPT_MODELS = 2  # the present and the last one: a rollback needs no loading
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,19 @@ class Registry(Protocol):
 
     def load(self, version: str) -> Pipeline:
         """Load a version's pipeline."""
+
+
+class Copies(Protocol):
+    """Champions on this disk, for a start while the registry is away; `ModelCopies` has them."""
+
+    def load(self, found: RegisteredVersion) -> Pipeline:
+        """Load a version from the disk, onto which it is copied first if it isn't there."""
+
+    def remember(self, found: RegisteredVersion) -> None:
+        """Note that a version is served."""
+
+    def last(self) -> RegisteredVersion | None:
+        """The version that was served last, or None."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +83,20 @@ class ChampionFollower:
         looked_at: When the registry last answered (UTC); None if never.
     """
 
-    def __init__(self, registry: Registry, seconds: float) -> None:
+    def __init__(self, registry: Registry, seconds: float, copies: Copies | None = None) -> None:
         """Start nothing yet.
 
         Args:
             registry: Where the alias is.
             seconds: Pause between two looks.
+            copies: Where models are kept for a start without the registry.
         """
-        self.problem: str | None = "the registry was not asked yet"
+        self.problem: str | None = "the registry has not answered yet"
         self.looked_at: datetime | None = None
-        self._registry, self._seconds = registry, seconds
+        self._registry, self._seconds, self._copies = registry, seconds, copies
         self._current: Champion | None = None
-        self._kept: dict[str, Champion] = {}
+        self._kept: dict[tuple[str, str], Champion] = {}
+        self._looked = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -89,10 +105,15 @@ class ChampionFollower:
         """What to serve; a request that has taken it keeps it to its end."""
         return self._current
 
-    def start(self) -> None:
-        """Begin to follow; the first look is a pause away."""
+    def start(self, seconds: float = FIRST_LOOK_SECONDS) -> None:
+        """Begin to follow, and wait for the first look; a registry that hangs is not waited for longer.
+
+        Args:
+            seconds: How long to wait.
+        """
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
         self._thread.start()
+        self._looked.wait(seconds)
 
     def stop(self) -> None:
         """End; a look that is under way is not waited for."""
@@ -106,31 +127,56 @@ class ChampionFollower:
             if found is None:
                 self.problem = "there is no champion yet: run `mlops run`"
                 return
-            if self._current is None or self._current.registered.version != found.version:
+            if self._current is None or _key(self._current.registered) != _key(found):
                 self._take(found)
             self.problem = None
         except Exception as error:  # whatever a registry throws, what is loaded goes on serving
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            said = _said(error)
             if said != self.problem:
                 _log.warning("The champion cannot be looked at: %s", said)
             self.problem = said
 
+    def _take_copy(self) -> None:
+        """Begin with what was served last, so that a start does not need the registry."""
+        if self._copies is None or self._current is not None:
+            return
+        try:
+            found = self._copies.last()
+            if found is not None:
+                self._take(found)
+        except Exception as error:  # the registry is asked next
+            _log.warning("The copy of the last champion cannot be served: %s", _said(error))
+
     def _take(self, found: RegisteredVersion) -> None:
         begun = time.monotonic()
-        kept = self._kept.pop(found.version, None)
+        kept = self._kept.pop(_key(found), None)
         champion = self._loaded(found) if kept is None else replace(kept, registered=found)
-        self._kept[found.version] = champion
+        self._kept[_key(found)] = champion
         while len(self._kept) > _KEPT_MODELS:
             self._kept.pop(next(iter(self._kept)))
         self._current = champion
+        if self._copies is not None:
+            self._copies.remember(found)
         _log.warning("Serving version %s, taken in %.1f s.", found.version, time.monotonic() - begun)
 
     def _loaded(self, found: RegisteredVersion) -> Champion:
-        model = self._registry.load(found.version)
+        model = self._registry.load(found.version) if self._copies is None else self._copies.load(found)
         champion = Champion(found, model, tuple(str(each) for each in model.classes_), datetime.now(UTC))
         champion.predict([("a first text", "so that the first request finds everything imported")])
         return champion
 
     def _follow(self) -> None:
+        self._take_copy()
+        self.look()
+        self._looked.set()
         while not self._stop.wait(self._seconds):
             self.look()
+
+
+def _key(found: RegisteredVersion) -> tuple[str, str]:
+    """A registry that was made anew numbers its versions from 1 again; the run is another."""
+    return found.version, found.run_id
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,6 +6,7 @@ called `.jsonl` and never changes again. What a killed worker leaves is sealed b
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -22,6 +23,7 @@ from mlops_platform.errors import PlatformError
 
 OPEN, SEALED, TORN = ".open", ".jsonl", ".torn"
 SYNC_SECONDS = 1.0
+_ROOM = 4096
 
 
 class LogError(PlatformError):
@@ -33,6 +35,9 @@ class PredictionLog:
 
     A record is with the system before `append` returns, so a killed process loses none. It is on the disk within
     about a second: what a crash of the machine may lose.
+
+    Attributes:
+        problem: Why records can't be written now; None while they can, as far as is known.
     """
 
     def __init__(self, folder: Path, *, seconds: float, max_bytes: int) -> None:
@@ -43,6 +48,7 @@ class PredictionLog:
             seconds: Age at which a segment is sealed.
             max_bytes: Size at which a segment is sealed.
         """
+        self.problem: str | None = None
         self._folder, self._seconds, self._max_bytes = folder, seconds, max_bytes
         self._lock = threading.Lock()
         self._descriptor: int | None = None
@@ -67,13 +73,11 @@ class PredictionLog:
         data = lines.encode()
         with self._lock:
             try:
-                descriptor = self._segment(len(data))
-                self._write(descriptor, data)
+                self._write(self._segment(len(data)), data)
             except OSError as error:
-                raise LogError(
-                    f"The prediction log {self._folder} cannot be written ({error.strerror}): free some space, or "
-                    "check the permissions of MLOPS_HOME."
-                ) from error
+                self.problem = self._said(error)
+                raise LogError(self.problem) from error
+            self.problem = None
 
     def close(self) -> None:
         """Seal the segment; nothing can be appended afterwards."""
@@ -109,10 +113,48 @@ class PredictionLog:
                 written += os.write(descriptor, data[written:])
         except OSError:
             # a full disk takes a part: half a record would spoil the next one
-            os.ftruncate(descriptor, self._size)
+            self._cut(descriptor)
             raise
         self._size += len(data)
         self._unsynced = True
+
+    def _cut(self, descriptor: int) -> None:
+        """Take back what stands after the last record."""
+        try:
+            os.ftruncate(descriptor, self._size)
+        except OSError:
+            # without its lock it counts as left by a killed writer, whose last half record is set aside
+            os.close(descriptor)
+            self._descriptor, self._unsynced = None, False
+            raise
+
+    def _said(self, error: OSError) -> str:
+        return (
+            f"The prediction log {self._folder} cannot be written ({error.strerror}): free some space, or check the "
+            "permissions of MLOPS_HOME."
+        )
+
+    def _try(self) -> None:
+        """See whether there is room for a record: no request may come to find out."""
+        try:
+            descriptor = self._segment(0)
+            try:
+                room = os.write(descriptor, b" " * _ROOM) == _ROOM
+            finally:
+                self._cut(descriptor)
+        except OSError as error:
+            self.problem = self._said(error)
+        else:
+            # what is left of a disk takes a part without an error
+            self.problem = None if room else self._said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    def _crowded(self) -> bool:
+        """Whether the disk seems to be full, which the other workers may have met and this one not yet."""
+        try:
+            found = os.statvfs(self._folder)
+        except OSError:  # nothing is written yet
+            return False
+        return found.f_bavail * found.f_frsize < _ROOM
 
     def _aged(self) -> bool:
         return time.monotonic() - self._began >= self._seconds
@@ -122,7 +164,8 @@ class PredictionLog:
             return
         with suppress(OSError):  # the system has the records; the disk may be in trouble
             os.fsync(self._descriptor)
-        sealed(self._path)
+        with suppress(FileNotFoundError):  # somebody has removed it: the next record begins another
+            sealed(self._path)
         os.close(self._descriptor)
         self._descriptor, self._unsynced = None, False
 
@@ -130,6 +173,8 @@ class PredictionLog:
         """Brings records to the disk, and seals a segment that no request comes to seal."""
         while not self._closed.wait(SYNC_SECONDS):
             with self._lock:
+                if self.problem is not None or self._crowded():
+                    self._try()
                 if self._descriptor is None:
                     continue
                 if self._aged():

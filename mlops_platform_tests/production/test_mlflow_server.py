@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import pytest
-import requests
 from rich.console import Console
 
 from mlops_platform.commands.predict import load_champion
@@ -24,71 +18,26 @@ from mlops_platform.errors import ModelError
 from mlops_platform.resources.assembly import build_resources
 from mlops_platform.resources.tracking import CHAMPION, FINGERPRINT_TAG, MlflowTracking
 from mlops_platform.settings import Settings
+from mlops_platform_tests.production.mlflow_server import MlflowServer, mlflow_server
 from mlops_platform_tests.training_graph import TrainingHome
 
 pytest_plugins = ["mlops_platform_tests.production.training_home"]
 
-START_SECONDS = 120.0
-
-
-@dataclass
-class Server:
-    """A running server and where it keeps the files."""
-
-    uri: str
-    artifacts: Path
-
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("mlflow server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    made = Server(f"http://127.0.0.1:{port}", folder / "artifacts")
-    store = ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(made.artifacts)]
-    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *store, *where],
-            env={
-                **os.environ,
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            },
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                if requests.get(f"{made.uri}/health", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                pass
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"mlflow server did not start:\n{(folder / 'log').read_text()}", pytrace=False)
-            time.sleep(0.2)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow server")) as made:
         yield made
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
 
 
-def _on_server(home: TrainingHome, server: Server) -> TrainingHome:
-    home.settings = home.settings.model_copy(update={"mlflow_uri": server.uri, "home": home.home})
+def _on_server(home: TrainingHome, uri: str) -> TrainingHome:
+    home.settings = home.settings.model_copy(update={"mlflow_uri": uri, "home": home.home})
     home.resources = build_resources(home.settings)
     home.tracking = home.resources["tracking"]
     return home
 
 
-def test_the_calls_work_as_on_a_local_store(server: Server, tmp_path: Path) -> None:
+def test_the_calls_work_as_on_a_local_store(server: MlflowServer, tmp_path: Path) -> None:
     from mlops_platform.ml import model as models
 
     settings = Settings(home=tmp_path / "home", mlflow_uri=server.uri)
@@ -140,9 +89,9 @@ def test_the_calls_work_as_on_a_local_store(server: Server, tmp_path: Path) -> N
 
 
 def test_the_training_part_of_the_graph_runs_on_it_and_makes_no_second_version(
-    server: Server, fresh: TrainingHome
+    server: MlflowServer, fresh: TrainingHome
 ) -> None:
-    home = _on_server(fresh, server)
+    home = _on_server(fresh, server.uri)
     names = ("validated_dataset", "tuned_params", "trained_model", "model_evaluation", "champion_model")
     for _ in range(2):
         ran = home.run(*names, min_f1=0.1)
@@ -189,7 +138,7 @@ def test_a_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
         assert _down(Settings(home=tmp_path, mlflow_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")) < 15
 
 
-def test_a_run_on_a_server_that_is_down_fails_with_the_sentence(fresh: TrainingHome, tmp_path: Path) -> None:
-    home = _on_server(fresh, Server("http://127.0.0.1:9", tmp_path))
+def test_a_run_on_a_server_that_is_down_fails_with_the_sentence(fresh: TrainingHome) -> None:
+    home = _on_server(fresh, "http://127.0.0.1:9")
     assert home.run("validated_dataset", "tuned_params").success
     assert "MLOPS_MLFLOW_URI" in home.run("trained_model").failure

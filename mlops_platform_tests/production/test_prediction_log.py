@@ -15,6 +15,7 @@ import pytest
 import requests
 from google.api_core.exceptions import NotFound
 
+from benchmarks.service_load import Load, served
 from mlops_platform.assets.inference import build_predictions_asset
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.assembly import bigquery_warehouse
@@ -26,7 +27,6 @@ from mlops_platform.settings import Settings
 from mlops_platform_tests.production.bigquery_emulator import Emulator
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to
 from mlops_platform_tests.serving.conftest import make_registry, wait_for
-from mlops_platform_tests.serving.test_serve import Clients, served
 from mlops_platform_tests.training_graph import Run, TrainingHome
 
 pytest_plugins = ["mlops_platform_tests.production.training_home"]
@@ -212,19 +212,17 @@ def test_a_service_that_is_killed_under_load_and_started_again_has_shipped_what_
     make_registry(home)
     production = bigquery_emulator.env(bigquery.schema_name, home) | {"MLOPS_SERVE_LOG_BYTES": "20000"}
     told: list[str] = []
-    with served(home, "--workers", "2", **production) as service:
-        clients = Clients(service.url)
-        wait_for(lambda: len(clients.told) > 200)
+    with served(home, "--workers", "2", settings=production) as service:
+        load = Load(service.url, 4, [{"texts": [{"title": "a"}] * 2}])
+        wait_for(lambda: len(load.answers.told) > 200)
         wait_for(lambda: (home / "prediction_log" / SHIPPED).exists())
         os.killpg(service.process.pid, signal.SIGKILL)
-        wait_for(lambda: len(clients.failed) > 0)
-        clients.stop()
-        told += clients.told
+        wait_for(lambda: len(load.answers.failures) > 0)
+        told += load.stop().told
     assert len(_ids(bigquery)) > 0
-    with served(home, **production) as service:
+    with served(home, settings=production) as service:
         (last,) = requests.post(f"{service.url}/predict", json={"title": "a"}, timeout=30).json()["predictions"]
-        os.kill(service.process.pid, signal.SIGTERM)
-        service.process.wait(60)
+        service.stop()
     assert segments(home / "prediction_log") == []
     shipped = _ids(bigquery)
     assert len(shipped) == len(set(shipped))

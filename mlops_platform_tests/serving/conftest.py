@@ -29,9 +29,9 @@ TEXTS = {
 }
 
 
-def make_registry(home: Path) -> None:
+def make_registry(home: Path, mlflow_uri: str | None = None) -> None:
     """Register two small models, the first as the champion."""
-    tracking = tracking_of(home)
+    tracking = tracking_of(home, mlflow_uri)
     experiment = tracking.experiment("baselines")
     rows = models.frame(list(TEXTS.values()) * 12, [f"number {number}" for number in range(36)])
     tags = list(TEXTS) * 12
@@ -51,9 +51,9 @@ def make_registry(home: Path) -> None:
     tracking.set_alias(CHAMPION, "1", {})
 
 
-def tracking_of(home: Path) -> MlflowTracking:
-    """The registry of a home."""
-    tracking: MlflowTracking = build_resources(Settings(home=home))["tracking"]
+def tracking_of(home: Path, mlflow_uri: str | None = None) -> MlflowTracking:
+    """The registry of a home, or a server's."""
+    tracking: MlflowTracking = build_resources(Settings(home=home, mlflow_uri=mlflow_uri))["tracking"]
     return tracking
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from mlops_platform.serving.app import build_app
 from mlops_platform.serving.champion import ChampionFollower
+from mlops_platform.serving.limits import BodyLimit
 from mlops_platform.serving.prediction_log import PredictionLog
-from mlops_platform_tests.serving.conftest import TEXTS, Service
+from mlops_platform_tests.serving.conftest import TEXTS, Service, wait_for
 
 
 def test_one_text_and_many(service: Service) -> None:
@@ -132,7 +135,11 @@ def test_what_is_served_and_its_figures(service: Service) -> None:
     }
     assert told["classes"] == sorted(TEXTS)
     assert service.client.get("/healthz").json() == {"status": "ok"}
-    assert service.client.get("/readyz").json() == {"status": "ready", "model_version": "1"}
+    assert service.client.get("/readyz").json() == {
+        "status": "ready",
+        "model_version": "1",
+        "registry_problem": None,
+    }
     service.client.post("/predict", json={"texts": [{"title": TEXTS["mlops"]}] * 3})
     service.client.get("/made/up")
     figures = service.client.get("/metrics").text
@@ -168,9 +175,14 @@ def test_what_cannot_be_logged_is_not_answered(service: Service) -> None:
     folder.touch()
     answer = service.client.post("/predict", json={"title": "a"})
     assert answer.status_code == 503
-    assert "could not be logged" in answer.json()["detail"]
+    said = "Nothing can be logged now, so no prediction or label is taken: try again later."
+    assert answer.json() == {"detail": said}
+    ready = service.client.get("/readyz")
+    assert (ready.status_code, ready.json()) == (503, {"detail": said})
+    assert "cannot be written (File exists)" in service.client.get("/model").json()["log_problem"]
     assert "mlops_log_errors_total 1.0" in service.client.get("/metrics").text
     folder.unlink()
+    wait_for(lambda: service.client.get("/readyz").status_code == 200)  # without a request that would find out
     assert service.client.post("/predict", json={"title": "a"}).status_code == 200
 
 
@@ -198,6 +210,7 @@ def test_the_last_good_model_serves_on(service: Service) -> None:
     assert service.client.post("/predict", json={"title": "a"}).status_code == 200
     told = service.client.get("/model").json()
     assert (told["version"], told["registry_problem"]) == ("1", "The registry is down for the test.")
+    assert service.client.get("/readyz").json()["registry_problem"] == "The registry is down for the test."
     assert "mlops_registry_ok 0.0" in service.client.get("/metrics").text
     service.registry.down, service.registry.broken = False, True
     try:
@@ -218,5 +231,33 @@ def test_before_a_model_is_there_it_says_so(service: Service) -> None:
     with TestClient(build_app(service.settings, early, log)) as client:
         for answer in (client.get("/readyz"), client.post("/predict", json={"title": "a"})):
             assert answer.status_code == 503
-            assert answer.json()["detail"].startswith("No model can be served yet: The registry is down")
+            assert answer.json()["detail"] == "No model can be served yet: The registry is down for the test."
         assert client.get("/healthz").status_code == 200
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
+    """At the level of ASGI: a test client sends bodies whole."""
+    sent: list[Any] = []
+
+    async def reads(_: Any, receive: Any, __: Any) -> None:
+        while True:
+            sent.append(await receive())
+
+    async def asked(parts: list[Any]) -> None:
+        async def receive(_: Any = None) -> Any:
+            if not parts:
+                await asyncio.Event().wait()  # for ever
+            return parts.pop(0)
+
+        limit = BodyLimit(reads, max_bytes=100, seconds=0.05)
+        await asyncio.wait_for(limit({"type": "http", "headers": []}, receive, receive), 1)
+
+    first = {"type": "http.request", "body": b'{"title":', "more_body": True}
+    with pytest.raises(HTTPException) as late:
+        asyncio.run(asked([first]))
+    assert (late.value.status_code, late.value.headers) == (408, {"Connection": "close"})
+    assert late.value.detail == "The body did not arrive within 0.05 s: send it at once."
+    assert sent == [first]
+    # once it is whole, an answer may take its time
+    with pytest.raises(TimeoutError):
+        asyncio.run(asked([first, {"type": "http.request", "body": b'"a"}'}]))

@@ -48,6 +48,23 @@ for number in range(100):
         print(error, file=sys.stderr)
 log.close()
 """
+# the limit comes and goes between two records; the disk has room beyond it, so what asks for room is told otherwise
+LEARNS = """
+import resource, sys, time
+from pathlib import Path
+from mlops_platform.serving.prediction_log import PredictionLog
+PredictionLog._crowded = lambda self: True
+log = PredictionLog(Path(sys.argv[1]), seconds=60, max_bytes=20_000)
+log.append([{"id": 1}])
+for limit, full in ((100, True), (resource.RLIM_INFINITY, False)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    end = time.monotonic() + 60
+    while (log.problem is not None) != full and time.monotonic() < end:
+        time.sleep(0.05)
+    print(log.problem, flush=True)
+log.append([{"id": 2}])
+log.close()
+"""
 
 
 def _log(folder: Path, *, seconds: float = 60, max_bytes: int = 10_000) -> PredictionLog:
@@ -148,6 +165,52 @@ def test_a_full_disk_refuses_a_record_and_keeps_the_others_whole(tmp_path: Path)
         f"The prediction log {tmp_path} cannot be written (File too large): free some space, or check the "
         "permissions of MLOPS_HOME."
     )
+
+
+def test_a_log_learns_of_a_full_disk_and_of_its_end_without_a_record(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LEARNS, str(tmp_path)], capture_output=True, text=True, check=True)
+    full, again = done.stdout.splitlines()
+    assert "cannot be written (" in full
+    assert again == "None"
+    assert _ids(tmp_path) == [1, 2]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".jsonl"]
+
+
+def test_a_segment_that_somebody_removes_is_followed_by_another(tmp_path: Path) -> None:
+    log = _log(tmp_path, max_bytes=50)
+    log.append([{"id": 1, "text": "x" * 30}])
+    for path in tmp_path.iterdir():
+        path.unlink()
+    log.append([{"id": 2, "text": "x" * 30}])
+    log.close()
+    assert _ids(tmp_path) == [2]
+
+
+def test_half_a_record_that_cannot_be_taken_back_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = _log(tmp_path)
+    log.append([{"id": 1}])
+    write, cut = os.write, os.ftruncate
+
+    def half(descriptor: int, data: bytes) -> int:
+        if len(data) > 10:
+            return write(descriptor, data[:10])
+        raise OSError(5, "Input/output error")
+
+    def broken(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "write", half)
+    monkeypatch.setattr(os, "ftruncate", broken)
+    with pytest.raises(LogError, match="Input/output error"):
+        log.append([{"id": 2, "text": "never acknowledged"}])
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "ftruncate", cut)
+    log.append([{"id": 3}])
+    assert seal_abandoned(tmp_path) == 1
+    log.close()
+    assert _ids(tmp_path) == [1, 3]
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

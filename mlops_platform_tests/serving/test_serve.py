@@ -1,148 +1,118 @@
-"""`mlops serve` as processes under load: promotions, a kill, and the log counted against what clients were told."""
+"""`mlops serve` as processes under load: promotions, kills, a full disk; the log counted against what clients got."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
+from benchmarks.service_load import Load, Served, count, served
 from mlops_platform.resources.tracking import CHAMPION
-from mlops_platform.serving.prediction_log import records, seal_abandoned, segments
-from mlops_platform.settings import PROJECT_ROOT
+from mlops_platform.serving.prediction_log import segments
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.serving.conftest import tracking_of, wait_for
 
 CLIENTS = 4
+TWO_TEXTS = {"texts": [{"title": "a"}] * 2}
 
 
-class Served:
-    """A running `mlops serve`."""
-
-    def __init__(self, home: Path, port: int, process: subprocess.Popen[str]) -> None:
-        self.home, self.process, self.url = home, process, f"http://127.0.0.1:{port}"
-
-    def ready(self) -> bool:
-        assert self.process.poll() is None, self.process.communicate()
-        try:
-            return requests.get(f"{self.url}/readyz", timeout=10).ok
-        except requests.ConnectionError:
-            return False
-
-    def logged(self) -> list[str]:
-        folder = self.home / "prediction_log"
-        return [record["id"] for segment in segments(folder) for record in records(segment)]
-
-
-@contextmanager
-def served(home: Path, *arguments: str, **settings: str) -> Iterator[Served]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "PROMETHEUS_"))}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlops_platform.cli", "serve", "--port", str(port), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=PROJECT_ROOT,
-        env={**clean, "MLOPS_HOME": str(home), "MLOPS_SERVE_FOLLOW_SECONDS": "0.1", **settings},
-        start_new_session=True,
-    )
-    try:
-        service = Served(home, port, process)
-        wait_for(service.ready)
-        yield service
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-class Clients:
-    """Threads that ask until they are stopped."""
-
-    def __init__(self, url: str) -> None:
-        self.told: list[str] = []
-        self.versions: set[str] = set()
-        self.failed: list[str] = []
-        self._url, self._stop = url, threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        with requests.Session() as session:
-            while not self._stop.is_set():
-                try:
-                    answer = session.post(f"{self._url}/predict", json={"texts": [{"title": "a"}] * 2}, timeout=30)
-                    answer.raise_for_status()
-                except requests.RequestException as error:
-                    self.failed.append(str(error))
-                    continue
-                told = answer.json()
-                self.versions.add(told["model_version"])
-                self.told += [each["id"] for each in told["predictions"]]
+def _counted(service: Served) -> float:
+    """Texts predicted, over all workers, as Prometheus reads them."""
+    figures = requests.get(f"{service.url}/metrics", timeout=30).text.splitlines()
+    return sum(float(line.split()[-1]) for line in figures if line.startswith("mlops_predictions_total"))
 
 
 def test_promotions_under_load_fail_no_request_and_lose_no_line(home: Path) -> None:
     tracking = tracking_of(home)
-    with served(home, "--workers", "2", MLOPS_SERVE_LOG_BYTES="20000") as service:
-        clients = Clients(service.url)
+    with served(home, "--workers", "2", settings={"MLOPS_SERVE_LOG_BYTES": "20000"}) as service:
+        load = Load(service.url, CLIENTS, [TWO_TEXTS])
         for promotion in range(10):
             tracking.set_alias(CHAMPION, "2" if promotion % 2 == 0 else "1", {})
             time.sleep(0.4)
-        clients.stop()
-        assert clients.failed == []
-        assert clients.versions == {"1", "2"}
-        figures = requests.get(f"{service.url}/metrics", timeout=10).text.splitlines()
-        counted = [float(line.split()[-1]) for line in figures if line.startswith("mlops_predictions_total")]
-        assert sum(counted) == len(clients.told)  # over both workers
-        os.kill(service.process.pid, signal.SIGTERM)
-        service.process.wait(30)
-        assert len(clients.told) > 50
-        assert sorted(service.logged()) == sorted(clients.told)
+        answers = load.stop()
+        assert answers.failures == []
+        assert set(answers.versions) == {"1", "2"}
+        assert _counted(service) == len(answers.told)
+        service.stop()
+        assert len(answers.told) > 50
+        log = count(home / "prediction_log", answers.told)
+        assert (log.lines, log.lost, log.doubled) == (len(answers.told), 0, 0)
         assert len(segments(home / "prediction_log")) > 2
 
 
-def test_a_kill_under_load_loses_no_prediction_that_a_client_has(home: Path) -> None:
+def test_kills_under_load_lose_no_prediction_that_a_client_has(home: Path) -> None:
+    folder = home / "prediction_log"
     with served(home, "--workers", "2") as service:
-        clients = Clients(service.url)
-        wait_for(lambda: len(clients.told) > 50)
+        load = Load(service.url, CLIENTS, [TWO_TEXTS])
+        wait_for(lambda: len(load.answers.told) > 50)
+        first = service.workers()
+        assert len(first) == 2
+        busy = int(next(folder.glob("*.open")).name.split("-")[1])  # has connections, perhaps all of them
+        os.kill(busy, signal.SIGKILL)
+        wait_for(lambda: len(service.workers()) == 2 and busy not in service.workers())
+        assert service.ready()
+        answered = len(load.answers.told)
+        wait_for(lambda: len(load.answers.told) > answered + 50)
+        # those under way on its connections, one of a client
+        assert load.answers.failures.count("ConnectionError") == len(load.answers.failures) <= CLIENTS
+        assert _counted(service) >= answered  # what the killed one has counted is still there
+
+        failed = len(load.answers.failures)
         os.killpg(service.process.pid, signal.SIGKILL)
-        wait_for(lambda: len(clients.failed) > 0)
-        clients.stop()
-        assert seal_abandoned(home / "prediction_log") in (1, 2)  # one worker may have had all connections
-        logged = service.logged()
-        assert len(logged) == len(set(logged))
-        assert set(logged) >= set(clients.told)
-        # what was written and not answered: two texts of each client at most
-        assert len(logged) <= len(clients.told) + 2 * CLIENTS
+        wait_for(lambda: len(load.answers.failures) > failed)
+        answers = load.stop()
+        log = count(folder, answers.told)
+        assert (log.lost, log.doubled) == (0, 0)
+        # what was written and not answered: two texts of each client at most, for each kill
+        assert log.unanswered <= 2 * 2 * CLIENTS
+
+
+def test_a_full_disk_stops_predictions_and_nothing_else_until_there_is_room(home: Path) -> None:
+    """The system refuses to let a file grow beyond a limit, as a full disk would; then it is lifted."""
+    with served(home, "--workers", "2") as service:
+        workers = service.workers()
+        load = Load(service.url, CLIENTS, [TWO_TEXTS])
+        wait_for(lambda: len(load.answers.told) > 50)
+        assert load.answers.failures == []
+        _limit(workers, 1000)
+        wait_for(lambda: len(load.answers.failures) > 50)
+        given = len(load.answers.told)
+        wait_for(lambda: len(load.answers.failures) > 100)
+        assert len(load.answers.told) == given
+        said = "Nothing can be logged now, so no prediction or label is taken: try again later."
+        assert set(load.answers.failures) == {f'503 {{"detail":"{said}"}}'}
+        _limit(workers, resource.RLIM_INFINITY)
+        wait_for(lambda: len(load.answers.told) > given + 50)
+        answers = load.stop()
+        wait_for(service.ready)
+        assert service.workers() == workers
+        assert _counted(service) == len(answers.told)
+        service.stop()
+        # once for each worker that met it, not once for each request
+        assert 1 <= service.said().count("cannot be written (File too large)") <= 2
+        log = count(home / "prediction_log", answers.told)
+        assert (log.lines, log.lost, log.doubled) == (len(answers.told), 0, 0)
+
+
+def _limit(workers: list[int], size: int) -> None:
+    for worker in workers:
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_when_it_is_told_to(home: Path, number: signal.Signals) -> None:
     with served(home) as service:
         requests.post(f"{service.url}/predict", json={"title": "a"}, timeout=10).raise_for_status()
-        os.kill(service.process.pid, number)
-        out, err = service.process.communicate(timeout=30)
-        assert "Traceback" not in err
-        assert out.splitlines()[0].startswith("Predictions  http://127.0.0.1:")
-        assert len(service.logged()) == 1
+        service.stop(number)
+        assert "Traceback" not in service.said()
+        assert service.said().splitlines()[0].startswith("Predictions  http://127.0.0.1:")
+        assert count(home / "prediction_log", []).lines == 1
 
 
 def test_what_keeps_it_from_starting_is_a_sentence(tmp_path: Path) -> None:
