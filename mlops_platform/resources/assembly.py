@@ -57,7 +57,10 @@ def duckdb_warehouse(settings: Settings) -> DuckDBWarehouse:
         settings: Where its file is.
     """
     return DuckDBWarehouse(
-        path=str(settings.warehouse_path), schema_name=settings.schema_name, lock_timeout=settings.lock_timeout
+        path=str(settings.warehouse_path),
+        schema_name=settings.schema_name,
+        lock_timeout=settings.lock_timeout,
+        memory=settings.duckdb_memory,
     )
 
 

@@ -42,6 +42,7 @@ class DuckDBWarehouse(Warehouse):
     lock_timeout: float = Field(
         default=60.0, ge=0, description="Seconds to wait for another process that holds the file."
     )
+    memory: str = Field(default="", description="Memory that DuckDB may take, such as 512MB; by default its own limit.")
 
     @contextmanager
     def connect(self) -> Iterator["duckdb.DuckDBPyConnection"]:
@@ -56,6 +57,9 @@ class DuckDBWarehouse(Warehouse):
         connection = self._open()
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            if self.memory:
+                # it keeps pages of its tables up to this, and works on disk beyond it
+                connection.execute(f"SET memory_limit = {literal(self.memory)}")
             self._use_schema(connection)
             yield connection
         finally:

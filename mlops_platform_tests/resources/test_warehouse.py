@@ -14,10 +14,12 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from mlops_platform.errors import SourceError, WarehouseError
+from mlops_platform.resources.assembly import duckdb_warehouse
 from mlops_platform.resources.warehouse import DuckDBWarehouse
-from mlops_platform.settings import PROJECT_ROOT
+from mlops_platform.settings import PROJECT_ROOT, Settings
 from mlops_platform_tests.resources.replacing import (
     OTHER_COLUMNS,
     refuses_other_columns,
@@ -258,3 +260,20 @@ def test_the_file_is_plain_duckdb(warehouse: DuckDBWarehouse, tmp_path: Path) ->
     load(warehouse, tmp_path)
     with duckdb.connect(warehouse.path) as connection:
         assert connection.execute("SELECT count(*) FROM raw.tags").fetchone() == (2,)
+
+
+def test_duckdb_takes_no_more_memory_than_a_setting_allows(tmp_path: Path) -> None:
+    small = duckdb_warehouse(Settings(home=tmp_path, duckdb_memory="40MB", schema_name="raw"))
+    with small.connect():
+        # 51 MB of texts that do not compress
+        small.execute("create table texts as select i, repeat(md5(i::varchar), 8) as t from range(200000) r(i)")
+        assert small.row_count("texts") == 200000
+        assert small.fetch_rows("select max(length(t)) from texts") == [(256,)]
+        ((used,),) = small.fetch_rows("select sum(memory_usage_bytes) from duckdb_memory()")
+        assert used <= 40_000_000
+        assert small.fetch_rows("select current_setting('memory_limit')") == [("38.1 MiB",)]
+
+
+def test_a_memory_that_is_none_is_refused() -> None:
+    with pytest.raises(ValidationError, match="duckdb_memory"):
+        Settings(duckdb_memory="lots")
