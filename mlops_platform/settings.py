@@ -269,8 +269,8 @@ class Settings(BaseSettings):
 
     @property
     def model_copies_dir(self) -> Path:
-        """The last champions, copied from an MLflow server for the service."""
-        return self.home / "serving" / "models"
+        """The last champions, copied from an MLflow server for the service; each server has a folder."""
+        return self.home / "serving" / "models" / re.sub(r"\W+", "-", self.mlflow_url)
 
     @property
     def labels_path(self) -> Path:

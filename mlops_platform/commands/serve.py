@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 from mlops_platform.errors import PlatformError
@@ -33,9 +34,18 @@ def serve(settings: Settings) -> None:
     _require_free(host, port)
     # the workers make their settings from the environment
     os.environ["MLOPS_SERVE_WORKERS"] = str(settings.serve_workers)
-    if settings.serve_workers > 1:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_shared_figures(settings.home, port))
+    with ExitStack() as at_the_end:
+        if settings.serve_workers > 1:
+            shared = _shared_figures(settings.home, port)
+            at_the_end.callback(shutil.rmtree, shared, ignore_errors=True)
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+        _run(settings)
+
+
+def _run(settings: Settings) -> None:
     import uvicorn
+
+    host, port = settings.serve_host, settings.serve_port
 
     print(f"Predictions  http://{host}:{port}/predict")
     print(f"Interface    http://{host}:{port}/docs")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.ml.prediction import Prediction
 
-FIRST_LOOK_SECONDS = 60.0
+FIRST_LOOK_SECONDS = 120.0
 _KEPT_MODELS = 2  # the present and the last one: a rollback needs no loading
 _log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class ChampionFollower:
         self.looked_at: datetime | None = None
         self._registry, self._seconds, self._copies = registry, seconds, copies
         self._current: Champion | None = None
+        self._from_copy = False
         self._kept: dict[tuple[str, str], Champion] = {}
         self._looked = threading.Event()
         self._stop = threading.Event()
@@ -126,9 +127,14 @@ class ChampionFollower:
             self.looked_at = datetime.now(UTC)
             if found is None:
                 self.problem = "there is no champion yet: run `mlops run`"
+                if self._from_copy:
+                    self._current = None  # it was for a registry that does not answer
                 return
             if self._current is None or _key(self._current.registered) != _key(found):
                 self._take(found)
+                if self._copies is not None:
+                    self._copies.remember(found)
+            self._from_copy = False
             self.problem = None
         except Exception as error:  # whatever a registry throws, what is loaded goes on serving
             said = _said(error)
@@ -144,6 +150,7 @@ class ChampionFollower:
             found = self._copies.last()
             if found is not None:
                 self._take(found)
+                self._from_copy = True
         except Exception as error:  # the registry is asked next
             _log.warning("The copy of the last champion cannot be served: %s", _said(error))
 
@@ -155,8 +162,6 @@ class ChampionFollower:
         while len(self._kept) > _KEPT_MODELS:
             self._kept.pop(next(iter(self._kept)))
         self._current = champion
-        if self._copies is not None:
-            self._copies.remember(found)
         _log.warning("Serving version %s, taken in %.1f s.", found.version, time.monotonic() - begun)
 
     def _loaded(self, found: RegisteredVersion) -> Champion:

@@ -79,13 +79,13 @@ class Registry:
     """The real registry, whose answers a test can hold back."""
 
     def __init__(self, tracking: MlflowTracking) -> None:
-        self.tracking, self.down, self.broken = tracking, False, False
+        self.tracking, self.down, self.broken, self.alias_is_gone = tracking, False, False, False
         self.loaded: list[str] = []
 
     def by_alias(self, alias: str) -> RegisteredVersion | None:
         if self.down:
             raise ModelError("The registry is down for the test.")
-        return self.tracking.by_alias(alias)
+        return None if self.alias_is_gone else self.tracking.by_alias(alias)
 
     def load(self, version: str) -> Any:
         if self.broken:

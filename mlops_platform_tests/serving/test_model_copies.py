@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -156,8 +155,21 @@ def test_a_copy_that_is_no_good_does_not_keep_the_registry_from_being_asked(
     assert ModelCopies(tmp_path, registry.tracking).last() == found  # and it is whole again
 
 
-def test_only_a_registry_elsewhere_is_copied(tmp_path: Path) -> None:
+def test_a_registry_that_answers_that_there_is_no_champion_is_believed(registry_home: Path, tmp_path: Path) -> None:
+    registry = Registry(tracking_of(registry_home))
+    ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking)).look()
+    registry.alias_is_gone = True
+    late = ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking))
+    late.start()
+    late.stop()
+    assert (late.current, late.problem) == (None, "there is no champion yet: run `mlops run`")
+
+
+def test_only_a_registry_elsewhere_is_copied_each_to_its_folder(tmp_path: Path) -> None:
     local = follower(Settings(_env_file=None, home=tmp_path))
     server = follower(Settings(_env_file=None, home=tmp_path, mlflow_uri="http://127.0.0.1:9"))
     assert (local._copies, type(server._copies)) == (None, ModelCopies)
-    shutil.rmtree(tmp_path)
+    uris = ("http://user:password@one:5000", "http://one:5000", "http://two:5000")
+    first, same, other = (Settings(_env_file=None, home=tmp_path, mlflow_uri=uri).model_copies_dir for uri in uris)
+    assert first == same != other
+    assert first.parent == tmp_path / "serving" / "models"

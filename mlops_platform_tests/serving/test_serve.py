@@ -44,6 +44,9 @@ def test_promotions_under_load_fail_no_request_and_lose_no_line(home: Path) -> N
         log = count(home / "prediction_log", answers.told)
         assert (log.lines, log.lost, log.doubled) == (len(answers.told), 0, 0)
         assert len(segments(home / "prediction_log")) > 2
+        # the workers' shared figures go with them
+        port = service.url.rpartition(":")[2]
+        assert not list(Path("/dev/shm").glob(f"mlops-metrics-*-{port}"))  # noqa: S108
 
 
 def test_kills_under_load_lose_no_prediction_that_a_client_has(home: Path) -> None:
@@ -80,7 +83,7 @@ def test_a_full_disk_stops_predictions_and_nothing_else_until_there_is_room(home
         load = Load(service.url, CLIENTS, [TWO_TEXTS])
         wait_for(lambda: len(load.answers.told) > 50)
         assert load.answers.failures == []
-        _limit(workers, 1000)
+        _limit(workers, 2000)
         wait_for(lambda: len(load.answers.failures) > 50)
         given = len(load.answers.told)
         wait_for(lambda: len(load.answers.failures) > 100)
