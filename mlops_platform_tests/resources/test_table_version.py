@@ -56,6 +56,12 @@ def test_fields_do_not_run_into_each_other() -> None:
     assert version("(NULL, '-')", columns) != version("('-', NULL)", columns)
 
 
+def test_a_column_may_have_any_name() -> None:
+    names = ("digest", "part", "high", "low")
+    columns = ", ".join(f"{name} BIGINT" for name in names)
+    assert len({version(values, columns) for values in ("(1, 2, 3, 4)", "(2, 2, 3, 4)", "(1, 2, 3, 5)")}) == 3
+
+
 def test_sees_a_microsecond_and_a_type() -> None:
     one, two = "('2026-01-01 00:00:00.000001')", "('2026-01-01 00:00:00.000002')"
     assert version(one, "at_ TIMESTAMP") != version(two, "at_ TIMESTAMP")
