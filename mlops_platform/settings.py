@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     lock_timeout: float = Field(
         60.0, ge=0, description="Seconds to wait for another process that holds the warehouse file."
     )
+    duckdb_memory_mb: int = Field(
+        1024, ge=64, description="MiB that DuckDB may hold in memory; what is more goes to temporary files."
+    )
     num_trials: int = Field(20, ge=1, description="Default number of Optuna trials per dataset.")
     tuning_workers: int = Field(
         1, ge=1, le=64, description="Processes that score a trial's folds side by side; the result is the same."

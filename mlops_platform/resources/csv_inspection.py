@@ -86,8 +86,7 @@ def inspect_csv(path: Path, source: str) -> CsvFile:
                     raise _not_utf8(source, line + _breaks(chunk[: max(error.start, 0)], last)) from None
                 if plain:
                     joined = tail + chunk if tail else chunk
-                    # the cheap search first: few files have a quote before a blank
-                    plain = b'" ' not in joined or re.search(rb'" +"', joined) is None
+                    plain = re.search(rb'" +"', joined) is None
                     stem = joined.rstrip(b" ") if joined.endswith(b" ") else joined
                     tail = joined[len(stem) - 1 :] if stem.endswith(b'"') else b""
                 breaks += _breaks(chunk, last)

@@ -7,7 +7,7 @@ import hashlib
 import duckdb
 import pytest
 
-from mlops_platform.resources.table_version import table_version
+from mlops_platform.resources.table_version import known_version, table_version
 
 
 def version(values: str, columns: str = "id BIGINT, name VARCHAR", insert: str = "") -> str:
@@ -15,7 +15,10 @@ def version(values: str, columns: str = "id BIGINT, name VARCHAR", insert: str =
         connection.execute(f"CREATE TABLE t ({columns})")
         if values:
             connection.execute(f"INSERT INTO t {insert} VALUES {values}")
-        return table_version(connection, "t")
+        found = known_version(connection, "t")
+        # what was digested before is found again, and nothing else is taken for it
+        assert known_version(connection, "t") == found == table_version(connection, "t")
+        return found
 
 
 def test_is_the_same_everywhere() -> None:
