@@ -61,6 +61,7 @@ def duckdb_warehouse(settings: Settings) -> DuckDBWarehouse:
         schema_name=settings.schema_name,
         lock_timeout=settings.lock_timeout,
         memory_mb=settings.duckdb_memory_mb,
+        compress_texts=settings.duckdb_compress,
     )
 
 
