@@ -7,7 +7,7 @@ tell it. Where some hashes meet, the values of those rows alone are compared, so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -38,7 +38,7 @@ def repeated_rows(engine: SqlAlchemyExecutionEngine, metric: MetricConfiguration
         return None
     found = engine.get_domain_records(domain_kwargs=dict(metric.metric_domain_kwargs))
     rows = found if isinstance(found, sa.FromClause) else found.subquery()
-    values = [sa.column(name) for name in columns]
+    values: list[sa.ColumnClause[Any]] = [sa.column(name) for name in columns]
     whole = sa.and_(*(value.is_not(None) for value in values))
     key = sa.func.hash(*values)
     hashes = sa.select(sa.func.count(), sa.func.count(sa.distinct(key))).select_from(rows).where(whole)
