@@ -50,8 +50,11 @@ REJECT_COLUMNS = {
 _READ_OPTIONS = (
     "auto_detect=false, header=true, delim=',', quote='\"', escape='\"', comment='', nullstr='', "
     "allow_quoted_nulls=false, strict_mode=true, null_padding=false, ignore_errors=false, "
-    f"compression='none', encoding='utf-8', hive_partitioning=false, max_line_size={MAX_RECORD_CHARS}"
+    "compression='none', encoding='utf-8', hive_partitioning=false, "
 )
+# bytes of a line and of a buffer, which by default takes sixteen such lines: a gigabyte
+_LONG_LINES = f"max_line_size={MAX_RECORD_CHARS}, buffer_size={2 * MAX_RECORD_CHARS}"
+_LINES = "max_line_size=2000000, buffer_size=32000000"
 RAW = "temp.main.csv_raw"  # line, text, c0, c1, ...: the records as text; v0, ...: their casts
 _BREAKS, _SUSPECT = "_line_breaks", "_suspect"  # columns of a table that is being loaded
 DAMAGE = "temp.main.csv_damage"  # line, column_name, reason, text: the lines that are in no record
@@ -153,10 +156,11 @@ def _read_directly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, table:
         return 0
     # parallel readers guess where a row starts when a quoted field holds line breaks: they count as long as the
     # accounts are right, else one reader looks again
-    for parallel in ("true", "false"):
+    several, one = f"parallel=true, {_LINES}", f"parallel=false, {_LONG_LINES}"
+    for how in (several, one):
         try:
             connection.execute("BEGIN")
-            _create_accounted(connection, plan, table, path, parallel)
+            _create_accounted(connection, plan, table, path, how)
             rows, line_breaks, suspects = connection.execute(
                 f"SELECT count(*), coalesce(sum({_BREAKS}), 0), count(*) FILTER ({_SUSPECT}) FROM {quote(table)}"  # noqa: S608
             ).fetchall()[0]
@@ -167,15 +171,13 @@ def _read_directly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, table:
                 connection.execute("DELETE FROM rejects WHERE source_table = ?", [table])
                 return int(rows)
         except duckdb.Error as error:
-            if "out of" in str(error).lower():  # memory or disk: another way to read the file has no more of it
+            if how == one and "out of" in str(error).lower():  # memory or disk: no other way has more of it
                 raise
         roll_back(connection)
     return 0
 
 
-def _create_accounted(
-    connection: duckdb.DuckDBPyConnection, plan: CastPlan, table: str, path: Path, parallel: str
-) -> None:
+def _create_accounted(connection: duckdb.DuckDBPyConnection, plan: CastPlan, table: str, path: Path, how: str) -> None:
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in plan.raw_names)
     values = ", ".join(f"{plan.value(name)} AS {quote(name)}" for name in plan.columns)
     breaks = " + ".join(plan.line_breaks(raw) for raw in plan.raw_names)
@@ -184,7 +186,7 @@ def _create_accounted(
         f"CREATE OR REPLACE TABLE {quote(table)} AS "  # noqa: S608
         f"SELECT {values}, ({breaks})::BIGINT AS {_BREAKS}, ({suspect}) AS {_SUSPECT} FROM ("
         f"SELECT {', '.join(['*', *plan.casts()])} FROM "
-        f"read_csv({literal(str(path))}, columns={{{columns}}}, parallel={parallel}, {_READ_OPTIONS}))"
+        f"read_csv({literal(str(path))}, columns={{{columns}}}, {_READ_OPTIONS}{how}))"
     )
 
 
@@ -214,12 +216,12 @@ def _read_exactly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, path: P
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in ["line", "text", *plan.raw_names])
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {RAW} AS SELECT {', '.join(['*', *plan.casts()])} FROM "  # noqa: S608
-        f"read_csv({literal(str(good_path))}, columns={{{columns}}}, parallel=false, {_READ_OPTIONS})"
+        f"read_csv({literal(str(good_path))}, columns={{{columns}}}, parallel=false, {_READ_OPTIONS}{_LONG_LINES})"
     )
     connection.execute(
         f"INSERT INTO {DAMAGE} SELECT line, nullif(column_name, ''), reason, text FROM read_csv("  # noqa: S608
         f"{literal(str(damage_path))}, columns={{'line': 'BIGINT', 'column_name': 'VARCHAR', "
-        f"'reason': 'VARCHAR', 'text': 'VARCHAR'}}, parallel=false, {_READ_OPTIONS})"
+        f"'reason': 'VARCHAR', 'text': 'VARCHAR'}}, parallel=false, {_READ_OPTIONS}{_LONG_LINES})"
     )
     loaded = connection.execute(f"SELECT count(*) FROM {RAW}").fetchall()[0][0]  # noqa: S608
     if loaded != written:
