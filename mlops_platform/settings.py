@@ -58,10 +58,11 @@ class Settings(BaseSettings):
     lock_timeout: float = Field(
         60.0, ge=0, description="Seconds to wait for another process that holds the warehouse file."
     )
-    duckdb_memory: str = Field(
-        "",
-        pattern=r"^(\d+(\.\d+)?\s?[KMGT]i?B)?$",
-        description="Memory that DuckDB may take, such as 512MB; by default 80% of the machine's.",
+    duckdb_memory_mb: int = Field(
+        1024, ge=64, description="MiB that DuckDB may hold in memory; what is more goes to temporary files."
+    )
+    duckdb_compress: bool = Field(
+        False, description="Whether DuckDB compresses texts: tables take .4 of the disk, and twice the time to write."
     )
     num_trials: int = Field(20, ge=1, description="Default number of Optuna trials per dataset.")
     tuning_workers: int = Field(

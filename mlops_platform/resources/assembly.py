@@ -60,7 +60,8 @@ def duckdb_warehouse(settings: Settings) -> DuckDBWarehouse:
         path=str(settings.warehouse_path),
         schema_name=settings.schema_name,
         lock_timeout=settings.lock_timeout,
-        memory=settings.duckdb_memory,
+        memory_mb=settings.duckdb_memory_mb,
+        compress_texts=settings.duckdb_compress,
     )
 
 
@@ -94,7 +95,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     resources: dict[str, Any] = {
         "warehouse": bigquery_warehouse(settings) if settings.env == "production" else duckdb_warehouse(settings),
         "expectations": ExpectationsEngine(docs_dir=str(settings.data_docs_dir), docs_url=settings.data_docs_url),
-        "datasets": DatasetStore(base_dir=str(settings.datasets_dir)),
+        "datasets": DatasetStore(base_dir=str(settings.datasets_dir), memory_mb=settings.duckdb_memory_mb),
         "evaluation_sets": EvaluationSetStore(base_dir=str(settings.evaluation_sets_dir)),
         "studies": StudyStore(url=settings.optuna_storage),
         "tracking": MlflowTracking(

@@ -9,6 +9,7 @@ _TIMESTAMP = (
     r"[1-9][0-9]{3}-[0-9]{1,2}-[0-9]{1,2}"
     r"(?:[T ][0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z| ?UTC|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
 )
+_SHOWN_TIME = "____-__-__ __:__:__%"  # how DuckDB writes a time of the years 1000 to 9999
 # How the start of a field of a type looks in a line; any other type: anything without comma and quote
 _STARTS = {"BIGINT": ' *"?[+-]?[0-9]+"? *', "TIMESTAMP": ' *"?[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[^,"]*"?'}
 
@@ -53,6 +54,19 @@ class CastPlan:
         }.get(self.columns[name].upper(), f"is not a valid {self.columns[name]}")
         return f"""'"' || c{self.positions[name]}[1:60] || '" {wanted}'"""
 
+    def line_breaks(self, raw: str) -> str:
+        """The number of line breaks in a raw text: LF, CR and CRLF are one each."""
+        lone = f"strlen({raw}) - strlen(replace(replace({raw}, chr(10), ''), chr(13), ''))"
+        pairs = f"(strlen({raw}) - strlen(replace({raw}, chr(13) || chr(10), ''))) // 2"
+        return f"CASE WHEN {_is_broken(raw)} THEN {lone} - {pairs} ELSE 0 END"
+
+    def holds_row(self, raw: str) -> str:
+        """Whether a line within a raw text looks like the start of a row."""
+        start = self.row_start()
+        if start is None:
+            return "false"
+        return f"CASE WHEN {_is_broken(raw)} THEN regexp_matches({raw}, '[\\r\\n]{start}') ELSE false END"
+
     def row_start(self) -> str | None:
         """A pattern (Python's and RE2's) for the start of a row, up to the last column whose type shows."""
         kinds = {self.positions[name]: kind.upper() for name, kind in self.columns.items()}
@@ -66,11 +80,25 @@ class CastPlan:
         return self.columns[name].upper() == "VARCHAR"
 
     def _cast(self, name: str) -> str:
-        text, kind = f"trim(c{self.positions[name]})", self.columns[name].upper()
+        raw, kind = f"c{self.positions[name]}", self.columns[name].upper()
+        text = f"trim({raw})"
         if kind == "BIGINT":
-            return f"CASE WHEN regexp_full_match({text}, '{_INTEGER}') THEN TRY_CAST({text} AS BIGINT) END"
+            # what is written again as it stood was read without a change: for most rows, no pattern is needed
+            plain = f"TRY_CAST({raw} AS BIGINT)"
+            return (
+                f"CASE WHEN CAST({plain} AS VARCHAR) = {raw} THEN {plain} "
+                f"WHEN regexp_full_match({text}, '{_INTEGER}') THEN TRY_CAST({text} AS BIGINT) END"
+            )
         if kind == "TIMESTAMP":
+            plain, shown = f"TRY_CAST({raw} AS TIMESTAMP)", f"replace(rtrim({raw}, 'Z'), 'T', ' ')"
             # by way of TIMESTAMPTZ, because a direct cast drops the offset
             utc = f"CAST(TRY_CAST(replace({text}, ' UTC', 'Z') AS TIMESTAMPTZ) AS TIMESTAMP)"
-            return f"CASE WHEN regexp_full_match({text}, '{_TIMESTAMP}') THEN {utc} END"
+            return (
+                f"CASE WHEN CAST({plain} AS VARCHAR) = {shown} AND {shown} LIKE '{_SHOWN_TIME}' AND {shown} >= '1000' "
+                f"THEN {plain} WHEN regexp_full_match({text}, '{_TIMESTAMP}') THEN {utc} END"
+            )
         return f"TRY_CAST({text} AS {kind})"
+
+
+def _is_broken(raw: str) -> str:
+    return f"(contains({raw}, chr(10)) OR contains({raw}, chr(13)))"

@@ -85,9 +85,10 @@ def inspect_csv(path: Path, source: str) -> CsvFile:
                 except UnicodeDecodeError as error:
                     raise _not_utf8(source, line + _breaks(chunk[: max(error.start, 0)], last)) from None
                 if plain:
-                    plain = re.search(rb'" +"', tail + chunk) is None
-                    stem = (tail + chunk).rstrip(b" ")
-                    tail = (tail + chunk)[len(stem) - 1 :] if stem.endswith(b'"') else b""
+                    joined = tail + chunk if tail else chunk
+                    plain = re.search(rb'" +"', joined) is None
+                    stem = joined.rstrip(b" ") if joined.endswith(b" ") else joined
+                    tail = joined[len(stem) - 1 :] if stem.endswith(b'"') else b""
                 breaks += _breaks(chunk, last)
                 last = chunk[-1:]
         try:
@@ -131,6 +132,8 @@ def match_columns(header: Iterable[str], columns: Iterable[str], source: str) ->
 
 def _breaks(chunk: bytes, last: bytes) -> int:
     """Counts line breaks; CRLF is one, also where the border to the chunk that ended in `last` cuts it."""
+    if last != b"\r" and b"\r" not in chunk:
+        return chunk.count(b"\n")
     split = last == b"\r" and chunk.startswith(b"\n")
     return chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n") - split
 

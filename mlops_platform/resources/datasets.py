@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.table_version import literal
 from mlops_platform.resources.validation_sources import DuckDBSource
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ class DatasetStore(dg.ConfigurableResource):
     """Where snapshots lie; a version that is there and whole is never written again."""
 
     base_dir: str
+    memory_mb: int = Field(default=1024, ge=64, description="MiB that DuckDB may hold in memory.")
 
     def path(self, version: str) -> Path:
         """Where the snapshot of a version is, or will be."""
@@ -100,10 +103,12 @@ class DatasetStore(dg.ConfigurableResource):
 
         path = self._existing(version)
         with duckdb.connect() as connection:
-            quoted = str(path).replace("'", "''")
+            connection.execute(f"set memory_limit = '{self.memory_mb}MiB'")
+            # what is more than that goes beside the snapshots, and not into the folder where the process started
+            connection.execute(f"set temp_directory = {literal(f'{self.base_dir}/.duckdb')}")
             connection.execute(f"create schema if not exists {schema}")
             try:
-                connection.execute(f"create view {schema}.{name} as from read_parquet('{quoted}')")
+                connection.execute(f"create view {schema}.{name} as from read_parquet({literal(str(path))})")
             except duckdb.Error as error:
                 raise _damaged(path) from error
             connection.execute(f"use {schema}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.resources.table_version import literal, quote, row_text
+from mlops_platform.resources.table_version import digest_sums, literal, quote, row_text
 
 if TYPE_CHECKING:
     import duckdb
@@ -96,11 +96,8 @@ def _days(connection: duckdb.DuckDBPyConnection, table: str) -> list[Partition]:
     dated = columns.get(_DAY_COLUMN, "").startswith(("TIMESTAMP", "DATE"))
     day = f"coalesce(strftime({quote(_DAY_COLUMN)}, '%Y%m%d'), '{_NULL}')" if dated else f"'{UNPARTITIONED}'"
     # two sums of digests, as in table_version: rows have no order, and a doubled row shows
-    found = connection.execute(
-        "SELECT day, count(*), sum(('0x' || digest[1:15])::BIGINT), sum(('0x' || digest[16:30])::BIGINT) "  # noqa: S608
-        f"FROM (SELECT {day} AS day, md5({row_text(columns)}) AS digest FROM {quote(table)}) GROUP BY day"
-    ).fetchall()
+    found = connection.execute(digest_sums(day, row_text(columns), quote(table))).fetchall()
     # of names and types too: a column that is renamed changes every row
     kinds = hashlib.sha256(repr(sorted(columns.items())).encode()).hexdigest()[:8]
-    parts = [Partition(table, part, f"{high:x}-{low:x}-{kinds}", rows) for part, rows, high, low in found]
+    parts = [Partition(table, part, f"{int(high):x}-{int(low):x}-{kinds}", rows) for part, rows, high, low in found]
     return parts or [Partition(table, UNPARTITIONED, kinds, 0)]

@@ -4,7 +4,7 @@ Beside counting the offending rows of a rule, the library looks for examples of 
 at the same time: on a table that meets its rules, most of what is scanned is scanned to find nothing. Here the
 examples wait for the counts, and a rule that no row breaks has none. And where the database refuses one question, the
 library throws away the answers to those beside it and asks all again, three times: here answers and refusals are
-kept.
+kept. How rows that repeat values are counted is in `validation_uniqueness`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from great_expectations.exceptions import MetricResolutionError
 from great_expectations.execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.expectations.registry import get_metric_provider
 from great_expectations.validator.metric_configuration import MetricConfiguration
+from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_platform.resources.validation_sources import EngineArguments
+from mlops_platform.resources.validation_uniqueness import repeated_rows
 
 
 class PatientEngine(SqlAlchemyExecutionEngine):
@@ -59,7 +61,12 @@ class PatientEngine(SqlAlchemyExecutionEngine):
         others = [each for each in asked if _counted_by(each) is None]
         # a count that failed never comes: its examples are then asked for as the library does it
         wanted = others or examples
-        for group in self._queries(each for each in wanted if each.id not in self._refused):
+        for metric in wanted:
+            repeated = self._repeated_rows(metric)
+            if repeated is not None:
+                found[metric.id] = repeated
+        open_ = (each for each in wanted if each.id not in self._refused and each.id not in found)
+        for group in self._queries(open_):
             try:
                 found.update(super().resolve_metrics(group, known, runtime_configuration))
             except MetricResolutionError as error:
@@ -70,6 +77,12 @@ class PatientEngine(SqlAlchemyExecutionEngine):
         if wanted and not found:
             raise self._refused[wanted[0].id]
         return found
+
+    def _repeated_rows(self, metric: MetricConfiguration) -> int | None:
+        try:
+            return None if metric.id in self._refused else repeated_rows(self, metric)
+        except SQLAlchemyError:  # the library asks too, and says what is wrong in its way
+            return None
 
     def _queries(self, metrics: Iterable[MetricConfiguration]) -> list[list[MetricConfiguration]]:
         """Those that go into one query together, and each of the others."""

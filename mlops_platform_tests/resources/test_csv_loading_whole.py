@@ -57,7 +57,7 @@ def test_an_error_inside_the_transaction_leaves_table_and_rejects(
 def test_a_file_that_changes_while_it_is_read_is_refused(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     read = csv_loading._read_directly
 
-    def grow(*arguments: Any) -> bool:
+    def grow(*arguments: Any) -> int:
         with loader.path.open("a") as handle:
             handle.write("3,late\n")
         return read(*arguments)

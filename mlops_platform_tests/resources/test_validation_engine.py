@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import duckdb
@@ -90,6 +91,41 @@ def test_the_results_are_those_of_the_librarys_engine(
     connection: duckdb.DuckDBPyConnection, suite: str, change: str
 ) -> None:
     _fill(connection, suite, change)
+    rules = read_suite(suite)
+    assert _found(connection, rules, suite) == _stock_found(connection, rules, suite)
+
+
+def _damage(random: Random, columns: list[str]) -> str:
+    """A statement that does something to some rows of `{table}`."""
+    column, other = random.choice(columns), random.choice(columns)
+    some = random.choice(
+        [f"id % {random.randint(2, 30)} = 0", f"id <= {random.randint(1, 59)}", f"id = {random.randint(1, 59)}", "true"]
+    )
+    values = {
+        "id": ["null", "id + 1", "id // 2", "1"],
+        "created_on": ["null", "timestamp '2024-01-01'"],
+        "tag": ["null", "'robotics'", "upper(tag)", "''"],
+    }.get(column, ["null", "''", "'same'", f"lower({column})", f"{column} || ' '", "title", "nullif(title, 'title 3')"])
+    changes = [
+        f"update {{table}} set {column} = {random.choice(values)} where {some}",
+        f"delete from {{table}} where {some}",
+        f"insert into {{table}} select * from {{table}} where {some}",
+        f"insert into {{table}} select * replace (id + 100 as id) from {{table}} where {some}",
+        f"insert into {{table}} select * replace (id + 200 as id, null as {other}) from {{table}} where {some}",
+    ]
+    return random.choice([changes[0], *changes])
+
+
+@pytest.mark.parametrize("suite", sorted(TABLES))
+@pytest.mark.parametrize("seed", range(12))
+def test_on_any_damaged_table_the_results_are_those_of_the_librarys_engine(
+    connection: duckdb.DuckDBPyConnection, suite: str, seed: int
+) -> None:
+    random = Random(f"{suite} {seed}")  # noqa: S311
+    _fill(connection, suite, GOOD)
+    columns = [name for name, *_ in connection.execute(f"describe {suite}").fetchall()]
+    for _ in range(random.randint(1, 4)):
+        connection.execute(_damage(random, columns).format(table=suite))
     rules = read_suite(suite)
     assert _found(connection, rules, suite) == _stock_found(connection, rules, suite)
 

@@ -263,17 +263,17 @@ def test_the_file_is_plain_duckdb(warehouse: DuckDBWarehouse, tmp_path: Path) ->
 
 
 def test_duckdb_takes_no_more_memory_than_a_setting_allows(tmp_path: Path) -> None:
-    small = duckdb_warehouse(Settings(home=tmp_path, duckdb_memory="40MB", schema_name="raw"))
+    small = duckdb_warehouse(Settings(home=tmp_path, duckdb_memory_mb=64, schema_name="raw"))
     with small.connect():
-        # 51 MB of texts that do not compress
-        small.execute("create table texts as select i, repeat(md5(i::varchar), 8) as t from range(200000) r(i)")
-        assert small.row_count("texts") == 200000
+        # 102 MB of texts that do not compress
+        small.execute("create table texts as select i, repeat(md5(i::varchar), 8) as t from range(400000) r(i)")
+        assert small.row_count("texts") == 400000
         assert small.fetch_rows("select max(length(t)) from texts") == [(256,)]
         ((used,),) = small.fetch_rows("select sum(memory_usage_bytes) from duckdb_memory()")
-        assert used <= 40_000_000
-        assert small.fetch_rows("select current_setting('memory_limit')") == [("38.1 MiB",)]
+        assert used <= 64 << 20
+        assert small.fetch_rows("select current_setting('memory_limit')") == [("64.0 MiB",)]
 
 
 def test_a_memory_that_is_none_is_refused() -> None:
     with pytest.raises(ValidationError, match="duckdb_memory"):
-        Settings(duckdb_memory="lots")
+        Settings(duckdb_memory_mb=1)

@@ -1,0 +1,181 @@
+"""The three suites through Great Expectations beside hand-written SQL that answers the same questions.
+
+`python -m benchmarks.validation ours|sql DATABASE HOME` runs one of the two on a database with the three tables.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.harness import Cost, Curve, Goal, Row, Section, Size, in_turns
+from benchmarks.rows import rows
+
+SIZES = {"quick": (10_000, 100_000), "full": (100_000, 1_000_000, 10_000_000)}
+ROUNDS = {10_000: 1, 100_000: 3, 1_000_000: 2, 10_000_000: 1}
+SUITES = ("projects", "tags", "labeled_projects")
+MOST_MB = 2048
+
+
+def run(size: Size) -> Section:
+    """Measure; "quick" takes about a minute, "full" a quarter of an hour."""
+    found = {}
+    for count in SIZES[size]:
+        with tempfile.TemporaryDirectory(prefix="mlops-bench-tables-") as folder:
+            database = Path(folder) / "warehouse.duckdb"
+            fill(rows(count), database)
+            commands = [_command("ours", database), _command("sql", database)]
+            found[count] = in_turns(commands, ROUNDS[count], warm=count <= 100_000)
+    table: list[Row] = []
+    for count, (ours_, sql_) in found.items():
+        of = f"{count:,} rows"
+        goal = Goal(1.5) if count >= 10_000_000 else None
+        table += [
+            Row(f"{of}: suites / SQL, wall", "s", _inside(ours_, "seconds"), _inside(sql_, "seconds"), goal),
+            Row(f"{of}: suites / SQL, cpu", "s", _inside(ours_, "cpu"), _inside(sql_, "cpu"), goal),
+            Row(f"{of}: whole process, wall", "s", [c.wall for c in ours_], [c.wall for c in sql_]),
+            Row(
+                f"{of}: peak memory",
+                "MB",
+                [c.peak_mb for c in ours_],
+                [c.peak_mb for c in sql_],
+                Goal(MOST_MB, of="ours"),
+            ),
+        ]
+    return Section(
+        title="Validation at scale",
+        about=(
+            "Ours: the suites `projects`, `tags` and `labeled_projects` through Great Expectations on the tables of the"
+            " warehouse, Data Docs written. SQL: one statement a table for its counts (rows, nulls, classes), and one"
+            " for each rule of uniqueness (`group by ... having count(*) > 1`), within the same memory. *Suites* leaves"
+            " out the import of Great Expectations; *whole process* holds it."
+        ),
+        rows=table,
+        curves=[
+            Curve("Validation: time", "s", _lines(found, lambda cost: cost.wall)),
+            Curve("Validation: memory", "MB", _lines(found, lambda cost: cost.peak_mb)),
+        ],
+        notes=(
+            "Ours can be faster than the SQL, which groups the texts themselves: where hashes differ, so do texts."
+            " It holds for tables without repeated values; where some are repeated, the library still looks for the"
+            " examples to show, by way of the whole table."
+        ),
+    )
+
+
+def _command(way: str, database: Path) -> Any:
+    return lambda home: [sys.executable, "-m", "benchmarks.validation", way, str(database), str(home)]
+
+
+def _inside(costs: list[Cost], name: str) -> list[float]:
+    return [json.loads(cost.output.strip().splitlines()[-1])[name] for cost in costs]
+
+
+def _lines(found: dict[int, list[list[Cost]]], value: Any) -> dict[str, dict[int, float]]:
+    return {
+        name: {count: median(map(value, costs[at])) for count, costs in found.items()}
+        for at, name in enumerate(("Great Expectations here", "hand-written SQL"))
+    }
+
+
+def fill(folder: Path, database: Path) -> None:
+    """Make the three tables.
+
+    Args:
+        folder: Holds the CSV files.
+        database: The DuckDB file; made anew.
+    """
+    from mlops_platform.resources.warehouse import DuckDBWarehouse
+
+    with DuckDBWarehouse(path=str(database)).connect() as connection:
+        for table in ("projects", "tags"):
+            connection.execute(f"create table {table} as from read_csv('{folder / table}.csv')")
+        connection.execute(
+            "create table labeled_projects as select projects.*, tags.tag "
+            "from projects join tags on projects.id = tags.id where tags.tag is not null"
+        )
+
+
+def ours(database: Path, home: Path) -> dict[str, float]:
+    """Run the suites.
+
+    Args:
+        database: Holds the tables.
+        home: Takes the Data Docs; empty.
+
+    Returns:
+        Seconds and CPU seconds without imports.
+
+    Raises:
+        RuntimeError: A rule is not met.
+    """
+    from mlops_platform.resources import data_docs, validation
+    from mlops_platform.resources.expectations import ExpectationsEngine
+    from mlops_platform.resources.warehouse import DuckDBWarehouse
+
+    del data_docs, validation  # imported by the first suite, whatever the number of rows
+    engine = ExpectationsEngine(docs_dir=str(home / "docs"), docs_url="http://127.0.0.1")
+    warehouse = DuckDBWarehouse(path=str(database))
+    began, cpu = time.perf_counter(), time.process_time()
+    for suite in SUITES:
+        with warehouse.validation_source() as source:
+            result = engine.validate_table(suite, source, suite)
+        broken = [each.name for each in result.outcomes if not each.passed]
+        if broken:
+            raise RuntimeError(f"{suite} breaks {', '.join(broken)}")
+    return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+
+
+def sql(database: Path, home: Path) -> dict[str, float]:  # noqa: ARG001
+    """Ask the same of the tables in SQL.
+
+    Args:
+        database: Holds the tables.
+        home: Is not used.
+
+    Returns:
+        Seconds and CPU seconds of the statements.
+
+    Raises:
+        RuntimeError: A rule is not met.
+    """
+    import duckdb
+
+    classes = "('natural-language-processing', 'computer-vision', 'mlops', 'other')"
+    in_set = f"count(*) filter (tag not in {classes})"
+    columns = {
+        "projects": ("id", "created_on", "title", "description"),
+        "tags": ("id", "tag"),
+        "labeled_projects": ("id", "created_on", "title", "description", "tag"),
+    }
+    began, cpu = time.perf_counter(), time.process_time()
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("set memory_limit = '1024MiB'; use mlops_course")
+        for table, names in columns.items():
+            nulls = [f"count(*) filter ({name} is null)" for name in names]
+            wrong = [*nulls, *([in_set] if "tag" in names else [])]
+            ((count, *counts),) = connection.execute(
+                f"select count(*), {', '.join(wrong)} from {table}"  # noqa: S608
+            ).fetchall()
+            types = {name: kind for name, kind, *_ in connection.execute(f"describe {table}").fetchall()}
+            unique = ["id", *(["title, description"] if "title" in names else [])]
+            repeated = [
+                connection.execute(
+                    f"select coalesce(sum(times), 0) from "  # noqa: S608
+                    f"(select count(*) as times from {table} group by {key} having count(*) > 1)"
+                ).fetchall()[0][0]
+                for key in unique
+            ]
+            texts = {types[name] for name in names if name not in ("id", "created_on")}
+            if not count or any(counts) or any(repeated) or texts != {"VARCHAR"}:
+                raise RuntimeError(f"{table} is damaged")
+    return {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"ours": ours, "sql": sql}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))))
