@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlops_platform.ml.confirmation import CONFIDENCE, Confirmation, confirm
 from mlops_platform.ml.model import DEFAULT, Params, check_classes
-from mlops_platform.ml.scoring import Scorer, cut
+from mlops_platform.ml.scoring import FOLDS, Scorer, cut
 from mlops_platform.ml.trials import MIN_GAIN, Ledger, choose
 from mlops_platform.ml.workers import FoldWorkers, usable
 
@@ -94,6 +94,11 @@ class TuningResult:
     trials_pruned: int
     trials_total: int
     trials: list[TrialRecord]
+
+    @property
+    def folds_saved(self) -> float:
+        """Share of the fold evaluations that pruning saved."""
+        return 1 - sum(len(trial.fold_scores) for trial in self.trials) / (FOLDS * len(self.trials))
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

@@ -84,6 +84,8 @@ def test_prunes_exactly_the_trials_that_are_not_among_the_best_so_far(undisturbe
         seen.append(trial.fold_scores)
     assert 0 < undisturbed.trials_pruned < undisturbed.trials_total
     assert undisturbed.trials_pruned == sum(t.pruned for t in undisturbed.trials)
+    missing = sum(scoring.FOLDS - len(t.fold_scores) for t in undisturbed.trials)
+    assert undisturbed.folds_saved == pytest.approx(missing / (scoring.FOLDS * 14))
 
 
 def test_row_order_does_not_matter(undisturbed: TuningResult) -> None:
