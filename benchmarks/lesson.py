@@ -21,8 +21,10 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import SGDClassifier
 from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
 
 EPOCHS = 100
+VALIDATION_SHARE = 0.15 / 0.85  # of what is not the test split
 NGRAMS = (2, 7)
 ALPHA = 1e-4
 LEARNING_RATE = 0.1
@@ -56,12 +58,15 @@ class Lesson:
         )
 
     def fit(self, texts: Sequence[str], labels: Sequence[str]) -> Lesson:
-        """Train on n texts and their labels; the threshold is of the training rows."""
+        """Train on most of n texts and their labels; the rest gives the threshold, as the lesson's validation split."""
+        texts, held_out, labels, _ = train_test_split(
+            texts, labels, test_size=VALIDATION_SHARE, stratify=labels, random_state=self.seed
+        )
         x, y = oversampled(self.vectorizer.fit_transform(texts), np.array(labels), self.seed)
         for _ in range(EPOCHS):
             self.model.fit(x, y)
         self.classes_ = self.model.classes_
-        self.threshold = float(np.quantile(self.predict_proba(texts).max(axis=1), 0.25))
+        self.threshold = float(np.quantile(self.predict_proba(held_out).max(axis=1), 0.25))
         return self
 
     def predict_proba(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -88,7 +93,6 @@ def optimize(texts: Sequence[str], labels: Sequence[str], trials: int) -> list[f
     """
     import optuna
     from sklearn.metrics import f1_score
-    from sklearn.model_selection import train_test_split
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     x_train, x_rest, y_train, y_rest = train_test_split(texts, labels, train_size=0.7, stratify=labels, random_state=1)

@@ -38,10 +38,10 @@ def run(size: Size) -> Section:
     rows = [*_costs(ours, lesson, lesson_trials), *_pruning(seeds), *_nested(repeats)]
     return Section(
         "Tuning",
-        f"On the {len(read(REAL_DATA)[1])} Made With ML rows, one thread. A trial is 5-fold cross-validation, the study "
-        f"a SQLite file. The lesson's search is `benchmarks/lesson.py`; {lesson_trials} of its trials are run and "
-        f"scaled to {TRIALS}, its pruner included. Nested cross-validation: {NESTED_TRIALS} trials on each of {repeats} "
-        "times 5 outer training parts, judged on the outer held-out part.",
+        f"On the {len(read(REAL_DATA)[1])} Made With ML rows, one thread. A trial is 5-fold cross-validation, the "
+        f"study a SQLite file. The lesson's search is `benchmarks/lesson.py`; {lesson_trials} of its trials are run "
+        f"and scaled to {TRIALS}, its pruner included. Nested cross-validation: {NESTED_TRIALS} trials on each of "
+        f"{repeats} times 5 outer training parts, judged on the outer held-out part.",
         rows,
         notes="The best score in the study is a maximum over noise, and a smaller one where fewer trials are seen to "
         "their end; what pruning costs is what it takes from the F1 of the choice on rows that are not seen.",
@@ -145,7 +145,7 @@ def _nested(repeats: int) -> list[Row]:
     ]
 
 
-def _search(texts: list[str], labels: list[str], trials: int, seed: int):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _search(texts: list[str], labels: list[str], trials: int, seed: int):  # type: ignore[no-untyped-def]
     import optuna
 
     from mlops_platform.ml.tuning import tune
@@ -155,7 +155,7 @@ def _search(texts: list[str], labels: list[str], trials: int, seed: int):  # typ
     return tune(study, texts, labels, num_trials=trials, seed=seed, data_version="bench")
 
 
-def _best(result):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _best(result):  # type: ignore[no-untyped-def]
     return max((trial for trial in result.trials if not trial.pruned), key=lambda trial: trial.score)
 
 
