@@ -21,7 +21,7 @@ from mlops_platform.ml.features import FoldFeatures, Rows
 from mlops_platform.ml.model import RELEVANCE, Params
 
 CACHE_BYTES = 512 * 2**20  # inner products kept between trials; beyond it they are computed anew
-MOST_ROWS = 1500  # a system of more equations takes longer to solve than the features take to go through
+MOST_ROWS = 850  # training rows of a fold up to which the matrices of all cuts fit in there
 
 Floats = npt.NDArray[np.float64]
 

@@ -201,8 +201,8 @@ def _conclude(
     if default is None:  # one trial only, and the previous best took it
         scores = list(scorer.scores(DEFAULT))
         default = TrialRecord(chosen.number, math.fsum(scores) / len(scores), False, "default", DEFAULT, scores)
-    if chosen.score - default.score < MIN_GAIN:
-        return default, default, None
+        if chosen.score - default.score < MIN_GAIN:
+            return default, default, None
 
     def differences(fresh: int) -> Iterator[float]:
         folds = scorer.anew(fresh)

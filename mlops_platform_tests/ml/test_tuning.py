@@ -168,6 +168,27 @@ def test_the_previous_best_comes_first_on_new_data(monkeypatch: pytest.MonkeyPat
     assert run(study, 5).trials_run == 0
 
 
+def test_the_previous_best_stays_where_it_is_as_good_as_the_best(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult
+) -> None:
+    target = undisturbed.trials[4].params
+    study = new_study()
+    with monkeypatch.context() as patch:
+        prefer(target, 0.1, patch)
+        run(study, 5)
+    scores = scoring.Scorer.__call__
+    gains = {target: 0.005, DEFAULT: 0.0}
+    monkeypatch.setattr(
+        scoring.Scorer,
+        "__call__",
+        lambda self, fold, tried: 0.8 * scores(self, fold, DEFAULT) + gains.get(tried, 0.012),
+    )
+    result = run(study, 3, "v2")
+    assert max(trial.score for trial in result.trials) - result.baseline_score == pytest.approx(0.012)
+    assert result.source == "previous_best"
+    assert result.verdict.startswith("The tuned parameters are taken: against the default they gain +0.0050")
+
+
 def test_scores_of_other_data_do_not_steer_the_sampler(
     monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult
 ) -> None:
