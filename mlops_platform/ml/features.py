@@ -7,6 +7,7 @@ test holds the two together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,12 @@ class FoldFeatures:
         self._cache: dict[tuple[int, str, int, int], Pair] = {}
         self._cached_bytes = 0
 
+    def cut(self, folds: Sequence[tuple[Rows, Rows]]) -> FoldFeatures:
+        """Return the features of other folds of the same texts, without counting them again."""
+        other = copy(self)
+        other._folds, other._cache, other._cached_bytes = folds, {}, 0
+        return other
+
     def __call__(self, fold: int, params: Params) -> Pair:
         """Return the features of a fold's training and held-out rows."""
         word = self._weighed(fold, "word", params.word_ngram_max, params.min_df)
@@ -87,13 +94,16 @@ class FoldFeatures:
         )
         return train, held_out
 
-    def _weighed(self, fold: int, analyzer: str, longest: int, min_df: int) -> Pair:
-        key = (fold, analyzer, longest, min_df)
+    def _weighed(self, *key: *tuple[int, str, int, int]) -> Pair:
         if key in self._cache:
             return self._cache[key]
-        pair = self._counts[analyzer].weigh(*self._folds[fold], longest, min_df)
+        pair = self.weighed(*key)
         size = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in pair)
         if self._cached_bytes + size <= CACHE_BYTES:
             self._cached_bytes += size
             self._cache[key] = pair
         return pair
+
+    def weighed(self, fold: int, analyzer: str, longest: int, min_df: int) -> Pair:
+        """Return the features of a fold from one analyzer, "word" or "char", computed anew."""
+        return self._counts[analyzer].weigh(*self._folds[fold], longest, min_df)

@@ -31,6 +31,8 @@ from mlops_platform.ml.text import compose
 TEXT = "text"  # the one input column of a model
 WORD_NGRAM_LIMIT, CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT = 3, 2, 6
 CALIBRATION_FOLDS = 5
+LONGEST_TERM = 250  # letters; with longer ones a dictionary is the smaller way to hold a vocabulary
+TOLERANCE = 1e-5  # of the solution: tuning solves exactly, and at 1e-3 one prediction in ten thousand differed
 RELEVANCE = 0.1  # 0 would be the plain ridge; from .07 to .15 the score hardly differs
 
 # what skops must be told to trust in a saved model; everything else in it is on skops' own list
@@ -150,7 +152,7 @@ def build_classifier(params: Params, *, weighted: bool = True) -> RelevanceRidge
         weighted: Whether every class counts the same, however many rows it has.
     """
     weight = "balanced" if weighted else None
-    return RelevanceRidge(alpha=params.alpha, class_weight=weight, solver="sparse_cg", tol=1e-3)
+    return RelevanceRidge(alpha=params.alpha, class_weight=weight, solver="sparse_cg", tol=TOLERANCE)
 
 
 def build_pipeline(
@@ -297,10 +299,26 @@ def fit(
     for calibrated in classifier.calibrated_classifiers_:
         calibrated.estimator = calibrated.estimator.plain()
     for _, vectorizer, _ in pipeline.named_steps["features"].transformers_:
-        # as numpy integers each entry becomes a file of its own in a skops archive: 14 MB in place of 10
         if isinstance(vectorizer, TfidfVectorizer):
-            vectorizer.vocabulary_ = {term: int(index) for term, index in vectorizer.vocabulary_.items()}
+            _flatten_vocabulary(vectorizer)
     return pipeline
+
+
+def _flatten_vocabulary(vectorizer: TfidfVectorizer) -> None:
+    """Hold the vocabulary as one array, from which scikit-learn makes the dictionary at the first prediction.
+
+    skops writes a page of JSON for each entry of a dictionary: 16 MB for the 764 Made With ML rows, against 1.6 MB
+    with the arrays, which it also saves and loads fifty times as fast.
+    """
+    terms = vectorizer.get_feature_names_out()
+    # an array has room for the longest term in each entry, and loses what an entry ends in nothing
+    if any(len(term) > LONGEST_TERM or term.endswith("\0") for term in terms):
+        # as numpy integers each entry would become a file of its own in the archive
+        vectorizer.vocabulary_ = {term: int(index) for term, index in vectorizer.vocabulary_.items()}
+        return
+    vectorizer.vocabulary = terms.astype(str)
+    vectorizer.fixed_vocabulary_ = True
+    del vectorizer.vocabulary_
 
 
 def stratified_folds(

@@ -6,46 +6,41 @@ Runs and scores trials; which trials count, what is tried next and which one win
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from mlops_platform.ml.features import FoldFeatures, Rows
-from mlops_platform.ml.metrics import weighted_f1
-from mlops_platform.ml.model import DEFAULT, Params, build_classifier, check_classes, stratified_folds
-from mlops_platform.ml.trials import MIN_GAIN, SPACE, Ledger, best_of, choose
+from mlops_platform.ml.confirmation import CONFIDENCE, Confirmation, confirm
+from mlops_platform.ml.model import DEFAULT, Params, check_classes
+from mlops_platform.ml.scoring import FOLDS, Scorer, cut
+from mlops_platform.ml.trials import MIN_GAIN, Ledger, choose
 from mlops_platform.ml.workers import FoldWorkers, usable
 
-FOLDS = 5
-PRUNE_MARGIN = 0.01
+KEPT_SHARE = 0.2
+PRUNE_AFTER = 4
 
 
-class PairedPruner(optuna.pruners.BasePruner):
-    """Stops a trial whose mean over the folds so far lies under the incumbent's over the same folds.
+def behind(scores: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """Say whether a trial should stop: whether too many had a better mean over the folds that it has seen.
 
-    Trials report the running mean at each fold, so two trials compare on the same held-out rows and the
-    spread between folds, larger than the difference between parameters, cancels.
+    Compared on the same held-out rows, the spread between folds, larger than the difference between parameters,
+    cancels. To be among the best and not to be near the best is what is asked, since the best so far may owe its
+    first folds to luck.
+
+    Args:
+        scores: Of the folds that the trial has seen.
+        others: Scores of the trials before it, each of the folds that it reached.
     """
-
-    def __init__(self, margin: float = PRUNE_MARGIN) -> None:
-        """Set the margin, in F1, that a trial may lie under the incumbent."""
-        self.margin = margin
-        self.incumbent: FrozenTrial | None = None
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:  # noqa: ARG002 - Optuna's signature
-        """Say whether the trial should stop now."""
-        step = trial.last_step
-        if step is None or self.incumbent is None or step not in self.incumbent.intermediate_values:
-            return False
-        return trial.intermediate_values[step] < self.incumbent.intermediate_values[step] - self.margin
+    folds = len(scores)
+    means = [math.fsum(each[:folds]) for each in others if len(each) >= folds]
+    better = sum(each > math.fsum(scores) for each in means)
+    return len(means) >= PRUNE_AFTER and better > KEPT_SHARE * len(means)
 
 
 @dataclass(frozen=True)
@@ -79,6 +74,9 @@ class TuningResult:
         fold_scores: Their weighted F1 in each fold.
         baseline_score: The same mean for the default parameters; never above `score`.
         source: Where the chosen parameters came from: "previous_best", "default" or "sampled".
+        confirmation: How much better the best trial is than the default on folds that the search has not seen; None
+            where it was not better enough on those of the search to be asked.
+        verdict: A sentence that says whether the default was kept, and why.
         trials_run: Trials that this call finished.
         trials_pruned: Pruned ones among all `trials_total`.
         trials_total: Finished trials of this data version that the choice rests on.
@@ -90,10 +88,17 @@ class TuningResult:
     fold_scores: list[float]
     baseline_score: float
     source: str
+    confirmation: Confirmation | None
+    verdict: str
     trials_run: int
     trials_pruned: int
     trials_total: int
     trials: list[TrialRecord]
+
+    @property
+    def folds_saved(self) -> float:
+        """Share of the fold evaluations that pruning saved."""
+        return 1 - sum(len(trial.fold_scores) for trial in self.trials) / (FOLDS * len(self.trials))
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
@@ -154,37 +159,73 @@ def tune(
 
     ledger = Ledger(study, data_version, seed)
     ledger.discard_unfinished()
+    finished = ledger.finished()
     folds: _Folds | None = None
     run = 0
     with ExitStack() as stack:
-        while len(finished := ledger.finished()) < num_trials:
+        while len(finished) < num_trials:
             folds = folds or _folds(texts, labels, seed, workers, stack)
             params, source = ledger.next_candidate(finished)
-            trial = _run_trial(study, folds, ledger, finished, params, source)
+            finished.append(_run_trial(folds, ledger, finished, params, source))
             run += 1
             if callback:
-                callback(_record(trial))
+                callback(_record(finished[-1]))
 
     used = finished[:num_trials]
     complete = [trial for trial in used if trial.state == TrialState.COMPLETE]
-    chosen = _record(choose(complete))
-    baseline = next((t.value for t in complete if t.user_attrs["source"] == "default"), None)
-    if baseline is None:  # one trial only, and the previous best took it
-        scores = list(_Scorer(texts, labels, seed).scores(DEFAULT))
-        baseline = float(np.mean(scores))
-        if chosen.score - baseline < MIN_GAIN:
-            chosen = TrialRecord(chosen.number, baseline, False, "default", DEFAULT, scores)
+    chosen, baseline, confirmation = _conclude(complete, texts, labels, seed)
     return TuningResult(
         params=chosen.params,
         score=chosen.score,
         fold_scores=chosen.fold_scores,
-        baseline_score=baseline,
+        baseline_score=baseline.score,
         source=chosen.source,
+        confirmation=confirmation,
+        verdict=_verdict(max(trial.values[0] for trial in complete) - baseline.score, confirmation),
         trials_run=run,
         trials_pruned=len(used) - len(complete),
         trials_total=len(used),
         trials=[_record(trial) for trial in used],
     )
+
+
+def _conclude(
+    complete: Sequence[FrozenTrial], texts: Sequence[str], labels: Sequence[str], seed: int
+) -> tuple[TrialRecord, TrialRecord, Confirmation | None]:
+    """Choose between the best trial and the default; what is better only on the folds of the search is not better."""
+    chosen = _record(choose(complete))
+    default = next((_record(trial) for trial in complete if trial.user_attrs["source"] == "default"), None)
+    if chosen == default:
+        return chosen, chosen, None
+    scorer = Scorer(texts, labels, seed)
+    if default is None:  # one trial only, and the previous best took it
+        scores = list(scorer.scores(DEFAULT))
+        default = TrialRecord(chosen.number, math.fsum(scores) / len(scores), False, "default", DEFAULT, scores)
+        if chosen.score - default.score < MIN_GAIN:
+            return default, default, None
+
+    def differences(fresh: int) -> Iterator[float]:
+        folds = scorer.anew(fresh)
+        return (a - b for a, b in zip(folds.scores(chosen.params), folds.scores(DEFAULT), strict=True))
+
+    confirmation = confirm(differences, scorer.folds, seed)
+    return (chosen if confirmation.better else default), default, confirmation
+
+
+def _verdict(gain: float, confirmation: Confirmation | None) -> str:
+    """Say in a sentence whether the default was kept, and why."""
+    if confirmation is None:
+        return (
+            f"The default is kept: the best trial gains {max(gain, 0.0):.4f} F1 on the folds of the search, and less "
+            f"than {MIN_GAIN} is noise."
+        )
+    said = (
+        f"{confirmation.difference:+.4f} F1 on {confirmation.folds} fresh folds "
+        f"({CONFIDENCE:.0%} interval {confirmation.low:+.4f} to {confirmation.high:+.4f})"
+    )
+    if confirmation.better:
+        return f"The tuned parameters are taken: against the default they gain {said}."
+    return f"The default is kept: the tuned parameters gain {gain:.4f} on the folds of the search, but {said}."
 
 
 class _Folds(Protocol):
@@ -197,69 +238,26 @@ class _Folds(Protocol):
         ...
 
 
-class _Scorer:
-    """Scores parameters on fixed folds of the training rows, on features that are computed once."""
-
-    def __init__(self, texts: Sequence[str], labels: Sequence[str], seed: int) -> None:
-        self._tags = np.array([str(label) for label in labels])
-        self._folds = _cut(texts, labels, seed)
-        self._features = FoldFeatures(texts, self._folds)
-        self.folds = len(self._folds)
-
-    def __call__(self, fold: int, params: Params) -> float:
-        train, held_out = self._folds[fold]
-        x_train, x_held_out = self._features(fold, params)
-        with threadpool_limits(1):
-            model = build_classifier(params).fit(x_train, self._tags[train])
-            return weighted_f1(self._tags[held_out], model.predict(x_held_out))
-
-    def scores(self, params: Params) -> Iterator[float]:
-        return (self(fold, params) for fold in range(self.folds))
-
-
-def _cut(texts: Sequence[str], labels: Sequence[str], seed: int) -> list[tuple[Rows, Rows]]:
-    with warnings.catch_warnings():
-        # a tag with fewer rows than folds is missing from some of them, which is no reason to stop
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        return list(stratified_folds(texts, list(labels), n_splits=FOLDS, seed=seed))
-
-
 def _folds(texts: Sequence[str], labels: Sequence[str], seed: int, workers: int, stack: ExitStack) -> _Folds:
     """Make what scores the folds: this process, or workers that end with the stack."""
     if usable(workers) == 1:
-        return _Scorer(texts, labels, seed)
+        return Scorer(texts, labels, seed)
     return stack.enter_context(
-        FoldWorkers(partial(_Scorer, texts, labels, seed), len(_cut(texts, labels, seed)), workers)
+        FoldWorkers(partial(Scorer, texts, labels, seed), len(cut(texts, labels, seed)), workers)
     )
 
 
 def _run_trial(
-    study: optuna.Study,
-    folds: _Folds,
-    ledger: Ledger,
-    finished: Sequence[FrozenTrial],
-    values: dict[str, Any],
-    source: str,
+    folds: _Folds, ledger: Ledger, finished: Sequence[FrozenTrial], values: dict[str, Any], source: str
 ) -> FrozenTrial:
-    """Evaluate one set of parameters fold by fold, as a trial of the study."""
-    complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-    pruner = PairedPruner()
-    if source == "sampled" and complete:
-        pruner.incumbent = best_of(complete)
-    study.pruner = pruner
-    study.enqueue_trial(values, user_attrs={**ledger.key, "source": source})
-    trial = study.ask(SPACE)
-    params = Params.from_dict(trial.params)
+    """Evaluate one set of parameters fold by fold; the trial enters the study when it has finished."""
+    others = [trial.user_attrs["fold_scores"] for trial in finished]
+    started = datetime.now()
     scores: list[float] = []
-    try:
-        for fold, score in enumerate(folds.scores(params)):
-            scores.append(score)
-            trial.report(math.fsum(scores) / len(scores), fold)
-            if fold + 1 < folds.folds and trial.should_prune():
-                trial.set_user_attr("fold_scores", scores)
-                return study.tell(trial, state=TrialState.PRUNED)
-        trial.set_user_attr("fold_scores", scores)
-        return study.tell(trial, math.fsum(scores) / len(scores))
-    except BaseException:
-        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        raise
+    pruned = False
+    for score in folds.scores(Params.from_dict(values)):
+        scores.append(score)
+        if source == "sampled" and len(scores) < folds.folds and behind(scores, others):
+            pruned = True
+            break
+    return ledger.record(values, source, scores, pruned=pruned, started=started)

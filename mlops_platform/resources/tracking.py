@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform.errors import ModelError
+from mlops_platform.resources.deflated import DeflatedSklearn
 from mlops_platform.settings import without_password
 
 if TYPE_CHECKING:
@@ -245,18 +246,22 @@ class MlflowTracking(dg.ConfigurableResource):
         """
         client = self._client()
         import mlflow
-        from mlflow.models import infer_signature
+        from mlflow.models import Model, infer_signature
 
         with mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags)) as run:
             mlflow.log_params(dict(params))
             mlflow.log_metrics(dict(metrics))
             for name, content in artifacts.items():
                 _log_bytes(client, run.info.run_id, name, content)
-            info = mlflow.sklearn.log_model(
-                model,
+            # as mlflow.sklearn.log_model does, with our flavor in the place of MLflow's
+            info = Model.log(
+                None,
+                DeflatedSklearn,
                 name="model",
+                sk_model=model,
                 serialization_format="skops",
-                signature=infer_signature(example, model.predict(example)),
+                # a class stands for what is predicted: a prediction before saving would fill caches, saved with it
+                signature=infer_signature(example, model.classes_),
                 input_example=example,
                 # guessing the requirements takes 8 s and a second process
                 pip_requirements=_requirements(),

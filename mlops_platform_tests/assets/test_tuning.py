@@ -45,6 +45,8 @@ def test_the_value_is_what_the_study_found_best(trained: TrainingHome) -> None:
     assert shown["cv_f1_weighted"] == pytest.approx(value["score"], abs=1e-4)
     assert shown["cv_f1_weighted"] >= shown["default_cv_f1_weighted"]
     assert "data:image/png;base64," in shown["history"]
+    assert shown["choice"].startswith("The default is kept: the best trial gains 0.0000 F1")
+    assert shown["folds_saved_by_pruning"] == 0
 
 
 def test_the_data_version_covers_the_dataset_though_the_params_agree(trained: TrainingHome) -> None:
@@ -60,10 +62,12 @@ def test_the_data_version_covers_the_dataset_though_the_params_agree(trained: Tr
 def test_the_data_version_covers_the_params_though_the_dataset_agrees(
     trained: TrainingHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlops_platform.ml import trials
+    from mlops_platform.ml import confirmation, trials
 
     before = trained.run("tuned_params").data_version("tuned_params")
-    # with no gain too small, the better of two trials is chosen instead of the default
+    # with no gain too small and every gain confirmed, the better of two trials is chosen instead of the default
+    sure = confirmation.Confirmation(difference=0.1, low=0.05, high=0.15, folds=20)
+    monkeypatch.setattr("mlops_platform.ml.tuning.confirm", lambda *_: sure)
     monkeypatch.setattr(trials, "choose", trials.best_of)
     monkeypatch.setattr("mlops_platform.ml.tuning.choose", trials.best_of)
     study = trained.studies.open("optimization")
@@ -81,6 +85,7 @@ def test_the_data_version_covers_the_params_though_the_dataset_agrees(
     ran = trained.run("tuned_params", config={"tuned_params": {"num_trials": 2}})
     assert ran.metadata("tuned_params")["trials_run_now"] == 0
     assert trained.value("tuned_params")["params"]["char_ngram_max"] == 3
+    assert ran.metadata("tuned_params")["choice"].startswith("The tuned parameters are taken")
     assert ran.data_version("tuned_params") != before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import skops.io
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import chi2
 from sklearn.linear_model import RidgeClassifier
@@ -69,6 +71,34 @@ def test_survives_skops_with_the_named_types_alone() -> None:
     loaded = skops.io.loads(saved, trusted=list(TRUSTED_TYPES))
     np.testing.assert_array_equal(loaded.predict_proba(frame(texts)), model.predict_proba(frame(texts)))
     assert len(saved) < 3_000_000
+
+
+def test_a_saved_model_takes_little_room() -> None:
+    draw = random.Random(0)  # noqa: S311 - not for secrets
+    texts, labels = made_up(200)
+    # each text has a word of its own, one of them a blob: 6,000 n-grams
+    texts = [f"{text} {draw.randbytes(8).hex()}" for text in texts]
+    texts[0] += " " + "x" * 200
+    saved = skops.io.dumps(fit(frame(texts), labels))
+    assert len(saved) < 1_000_000  # 5.5 MB with the vocabularies as dictionaries
+
+
+@pytest.mark.parametrize("word", ["badger\0", "x" * 100_000], ids=["ends in nothing", "a blob"])
+def test_words_that_an_array_does_not_suit_are_saved_all_the_same(word: str) -> None:
+    texts, labels = made_up(60)
+    texts[::7] = [f"{text} {word}" for text in texts[::7]]
+    model = fit(frame(texts), labels)
+    saved = skops.io.dumps(model)
+    assert len(saved) < 5_000_000  # as an array, the blob would be repeated for each word
+    loaded = skops.io.loads(saved, trusted=list(TRUSTED_TYPES))
+    np.testing.assert_array_equal(loaded.predict_proba(frame(texts)), model.predict_proba(frame(texts)))
+
+
+def test_a_fitted_model_can_be_fitted_anew() -> None:
+    texts, labels = made_up(60)
+    model = fit(frame(texts), labels)
+    expected = model.predict(frame(texts))
+    assert (clone(model).fit(frame(texts), labels).predict(frame(texts)) == expected).all()
 
 
 def test_the_penalty_is_lighter_on_what_tells_the_classes_apart() -> None:

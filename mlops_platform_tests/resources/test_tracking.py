@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,38 @@ def test_what_was_registered_predicts_as_before(fresh: TrainingHome) -> None:
     fresh.tracking.log_evaluation(made.run_id, {"test": 0.6}, {})
     assert fresh.tracking.metrics(made.run_id) == {"cv": 0.5, "test": 0.6}
     assert note.read_bytes() == b"new"
+
+
+def test_a_registered_model_is_compressed_and_loads_where_this_package_is_absent(trained_once: TrainingHome) -> None:
+    folder = trained_once.model_dir("1")
+    (archive,) = folder.glob("*.skops")
+    with zipfile.ZipFile(archive) as members:
+        assert {member.compress_type for member in members.infolist()} == {zipfile.ZIP_DEFLATED}
+        assert members.testzip() is None
+    assert sum(file.stat().st_size for file in folder.rglob("*")) < 1_000_000
+    script = (
+        "import sys, mlflow.sklearn, pandas as pd\n"
+        "model = mlflow.sklearn.load_model(sys.argv[1])\n"
+        "print(*model.predict(pd.DataFrame({'text': ['an otter']})), 'mlops_platform' in sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True, cwd=folder
+    )
+    assert said.stdout.split()[-1] == "False"
+    assert said.stdout.rsplit(maxsplit=1)[0] in trained_once.tracking.load("1").classes_
+
+
+def test_the_signature_is_that_of_a_prediction(trained_once: TrainingHome) -> None:
+    from mlflow.models import infer_signature
+
+    from mlops_platform.ml import model as models
+
+    saved = trained_once.tracking.load("1")
+    texts = models.frame(["an otter"], ["in a river"])
+    expected = infer_signature(texts, saved.predict(texts))
+    import mlflow.models
+
+    assert mlflow.models.get_model_info("models:/project-tagger/1").signature == expected
 
 
 def test_an_experiment_is_made_once(fresh: TrainingHome) -> None:

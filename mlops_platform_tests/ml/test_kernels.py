@@ -1,0 +1,70 @@
+"""What the kernels predict is what the model predicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlops_platform.ml import kernels
+from mlops_platform.ml.features import FoldFeatures
+from mlops_platform.ml.kernels import FoldKernels
+from mlops_platform.ml.model import DEFAULT, Params, build_classifier, stratified_folds
+from mlops_platform_tests.ml.corpus import made_up, real
+
+VARIED = [
+    DEFAULT,
+    Params(alpha=0.1, word_ngram_max=2, char_ngram_max=5, min_df=2, char_weight=0.5),
+    Params(alpha=5.0, word_ngram_max=3, char_ngram_max=3, min_df=3, char_weight=2.0),
+]
+
+
+def differing(texts: list[str], labels: list[str], tried: list[Params]) -> int:
+    """Rows on whose class the kernels and the model disagree, over all folds."""
+    folds, tags = list(stratified_folds(texts, labels, n_splits=3, seed=0)), np.array(labels)
+    features = FoldFeatures(texts, folds)
+    predict, found = FoldKernels(features, folds, tags), 0
+    for params in tried:
+        for fold, (train, _) in enumerate(folds):
+            x_train, x_held_out = features(fold, params)
+            model = build_classifier(params).fit(x_train, tags[train])
+            found += int((predict(fold, params) != model.predict(x_held_out)).sum())
+    return found
+
+
+def test_predict_as_the_model_does() -> None:
+    texts, labels = made_up(150, noise=0.4)
+    assert differing(texts, labels, VARIED) == 0
+
+
+def test_predict_as_the_model_does_between_two_classes() -> None:
+    texts, labels = made_up(120, noise=0.4)
+    assert differing(texts, ["one" if label == "animals" else "two" for label in labels], VARIED) == 0
+
+
+def test_predict_as_the_model_does_on_the_real_data() -> None:
+    _, texts, labels = real()
+    assert differing(texts, labels, VARIED) == 0
+
+
+def test_texts_that_tell_nothing_are_no_error() -> None:
+    texts, labels = ["the same words", "the same words"] * 6, ["a", "b"] * 6
+    folds = list(stratified_folds(texts, labels, n_splits=3, seed=0))
+    predict = FoldKernels(FoldFeatures(texts, folds), folds, np.array(labels))
+    assert set(predict(0, DEFAULT)) <= {"a", "b"}
+
+
+def test_a_class_that_a_fold_lacks_is_not_predicted() -> None:
+    texts, labels = made_up(60)
+    texts, labels = [*texts, "sextant compass"], [*labels, "sea"]
+    folds = [(np.arange(60), np.array([60]))]
+    assert FoldKernels(FoldFeatures(texts, folds), folds, np.array(labels))(0, DEFAULT)[0] != "sea"
+
+
+def test_a_full_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, labels = made_up(60, noise=0.4)
+    folds, tags = list(stratified_folds(texts, labels, n_splits=3, seed=0)), np.array(labels)
+    expected = FoldKernels(FoldFeatures(texts, folds), folds, tags)(1, DEFAULT)
+    monkeypatch.setattr(kernels, "CACHE_BYTES", 0)
+    full = FoldKernels(FoldFeatures(texts, folds), folds, tags)
+    for _ in range(2):
+        np.testing.assert_array_equal(full(1, DEFAULT), expected)
