@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DuckDBWarehouse", "LoadResult"]
 
 # on texts half the size of snappy, in the same time; a dictionary of texts that are all different is soon given up
-PARQUET_OPTIONS = (
-    "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 64)"
-)
+PARQUET_OPTIONS = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 64"
 _LOCK_RETRY_SECONDS = 0.25
 _LOOK_TIMEOUT = 5.0  # seconds; Dagster gives a tick 60
 
@@ -199,7 +197,7 @@ class DuckDBWarehouse(Warehouse):
             # whoever holds the warehouse writes alone: what else is here was left by a kill
             for left in path.parent.glob(f".{path.name}.*.partial"):
                 left.unlink(missing_ok=True)
-            (rows,) = connection.execute(f"COPY ({query}) TO {literal(str(partial))} {PARQUET_OPTIONS}").fetchall()[0]
+            (rows,) = connection.execute(f"COPY ({query}) TO {literal(str(partial))} ({PARQUET_OPTIONS})").fetchall()[0]
         return int(rows)
 
     def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
