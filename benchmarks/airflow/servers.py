@@ -13,12 +13,13 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import requests
 
 from mlops_platform.settings import PROJECT_ROOT
@@ -49,11 +50,13 @@ class Airflow:
         url: Of the API server.
         database: Its metadata database's server.
         address: Of the metadata database.
+        groups: Process groups of the servers and their workers.
     """
 
     url: str
     database: Server
     address: str
+    groups: Sequence[int]
 
     def run(self, dag: str, conf: Mapping[str, Any]) -> float:
         """Run a DAG to its end.
@@ -94,6 +97,25 @@ class Airflow:
                 raise RuntimeError(f"Airflow's run of {dag} is {state}; its logs are under AIRFLOW_HOME/logs.")
             time.sleep(0.5)
 
+    def cpu_seconds(self) -> float:
+        """What the servers and their workers have used so far, the tasks that have ended included."""
+        leaders = [psutil.Process(group) for group in self.groups]
+        times = [each.cpu_times() for one in leaders for each in (one, *one.children(recursive=True))]
+        return sum(each.user + each.system + each.children_user + each.children_system for each in times)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the servers stand still, so that they don't disturb what is measured."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for group in self.groups:
+            os.killpg(group, number)
+
     def wait_for(self, dag: str) -> None:
         """Wait until a DAG has been read."""
         _wait(lambda: bool(self.database.query(self.address, f"select 1 from serialized_dag where dag_id = '{dag}'")))  # noqa: S608
@@ -127,10 +149,12 @@ def serving(*, preload: bool) -> Iterator[Airflow]:
                 *(f"    import {name}" for name in PRELOADED),
             ]
             (home / "config" / "airflow_local_settings.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        for command in ("api-server", "dag-processor", "scheduler"):
+        groups = [
             stack.enter_context(_process([airflow, command], env, home / f"{command}.log"))
+            for command in ("api-server", "dag-processor", "scheduler")
+        ]
         _wait(lambda: _healthy(url))
-        found = Airflow(url, server, address)
+        found = Airflow(url, server, address, groups)
         for dag in ("dataops", "mlops", "trivial"):
             found.wait_for(dag)
         yield found
@@ -164,11 +188,12 @@ def _environment(home: Path, store: str, port: int) -> dict[str, str]:
 
 
 @contextmanager
-def _process(command: list[str], env: Mapping[str, str], log: Path) -> Iterator[None]:
+def _process(command: list[str], env: Mapping[str, str], log: Path) -> Iterator[int]:
+    """Start a server; yields its process, which leads a group."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -189,7 +214,7 @@ def _healthy(url: str) -> bool:
     return all(found[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
 
 
-def _wait(ready: Any) -> None:
+def _wait(ready: Callable[[], bool]) -> None:
     end = time.monotonic() + _STARTING_SECONDS
     while not ready():
         if time.monotonic() > end:
