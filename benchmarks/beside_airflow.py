@@ -71,13 +71,14 @@ def _measured(rounds: int) -> dict[str, _Way]:
         for one, other in ((plain, loaded), (loaded, plain)):
             with other.paused():
                 one.run("trivial", {})  # the first tasks find cold caches
-        for _ in range(rounds):
+        for turn in range(rounds):
             with plain.paused(), loaded.paused():
                 _ours(ways)
             with loaded.paused():
                 _theirs(plain, ways["airflow"])
             with plain.paused():
                 _theirs(loaded, ways["loaded"])
+            print(f"turn {turn + 1} of {rounds}: {ways}", flush=True)
     return ways
 
 
