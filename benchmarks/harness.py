@@ -23,6 +23,10 @@ REAL_DATA = PROJECT_ROOT.parent / "shared" / "data" / "made_with_ml"
 Size = Literal["quick", "full"]
 
 
+class Unavailable(Exception):  # noqa: N818 - nothing went wrong
+    """What a section is measured beside is not installed: the message says how to."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What one run of a command cost, its children included.

@@ -97,6 +97,12 @@ def test_loading_the_definitions_imports_nothing_heavy() -> None:
     assert answer.stdout.strip() == "[]"
 
 
+def test_loading_the_definitions_leaves_the_collector_on() -> None:
+    code = "import gc, mlops_platform.definitions; print(gc.isenabled(), gc.get_freeze_count() > 100_000)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    assert answer.stdout.strip() == "True True"
+
+
 def test_two_code_locations_do_not_share_settings(defs: dg.Definitions, tmp_path: Any) -> None:
     other = build_definitions(Settings(home=tmp_path))
     assert defs.resources is not None

@@ -53,22 +53,33 @@ def bigquery_partitions(
     """
     names = ", ".join(literal(table) for table in tables)
     # from TABLES, so that a table without a partition (one without rows) is told from one that is not there;
-    # the partition id of an unpartitioned table is null
+    # the partition id of an unpartitioned table is null. One text a table, because Google's client takes 20 us for
+    # each value that it turns into Python: 10,000 partitions as rows took 0.2 CPU s
     query = f"""
         SELECT
             t.table_name,
-            coalesce(p.partition_id, '{UNPARTITIONED}') AS partition_id,
-            coalesce(unix_micros(p.last_modified_time), 0) AS modified,
-            coalesce(p.total_rows, 0) AS total_rows,
-            unix_micros(t.creation_time) AS created
+            unix_micros(t.creation_time) AS created,
+            string_agg(
+                concat(
+                    coalesce(p.partition_id, '{UNPARTITIONED}'),
+                    ' ', cast(coalesce(unix_micros(p.last_modified_time), 0) AS string),
+                    ' ', cast(coalesce(p.total_rows, 0) AS string)
+                ),
+                ';'
+            ) AS partitions
         FROM `{dataset}`.INFORMATION_SCHEMA.TABLES AS t
         LEFT JOIN `{dataset}`.INFORMATION_SCHEMA.PARTITIONS AS p
             ON p.table_name = t.table_name AND p.table_name IN ({names})
         WHERE t.table_name IN ({names})
+        GROUP BY t.table_name, t.creation_time
     """  # noqa: S608
-    return [
-        Partition(table, part, str(modified), int(rows), str(made)) for table, part, modified, rows, made in run(query)
-    ]
+    found = []
+    for table, created, listed in run(query):
+        made = str(created)
+        for each in str(listed).split(";"):
+            part, modified, rows = each.split(" ")
+            found.append(Partition(table, part, modified, int(rows), made))
+    return found
 
 
 def duckdb_partitions(connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> list[Partition]:

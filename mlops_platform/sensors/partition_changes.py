@@ -63,17 +63,18 @@ class Change:
     made_again: bool = False
 
 
-def change(before: Memory | None, partitions: Sequence[Partition]) -> Change | None:
+def change(before: Memory | None, partitions: Sequence[Partition], now: Memory | None = None) -> Change | None:
     """Compare a table with what was remembered of it.
 
     Args:
         before: The memory of the last look; None where there was none.
         partitions: All partitions of the table now; at least one.
+        now: Their memory, if it is known.
 
     Returns:
         The difference, or None if there is none. A table that was made again counts as changed in all its partitions.
     """
-    now = Memory.of(partitions)
+    now = now or Memory.of(partitions)
     if before is not None and (before.created, before.digest) == (now.created, now.digest):
         return None
     made_again = before is not None and before.created != now.created

@@ -81,9 +81,10 @@ def _look(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bo
     changes: dict[str, Change] = {}
     for table in TABLES:
         memory, seen = known.get(table, (None, None))
-        found = change(memory, partitions[table])
+        now = Memory.of(partitions[table])
+        found = change(memory, partitions[table], now)
         loaded = _last_load(context.instance, table)
-        after["tables"][table] = {"memory": asdict(Memory.of(partitions[table])), "load": loaded and loaded[0]}
+        after["tables"][table] = {"memory": asdict(now), "load": loaded and loaded[0]}
         if found is not None and not _is_own(loaded, seen, warehouse, table):
             changes[table] = found
     if not changes:

@@ -99,7 +99,7 @@ def running(folder: Path) -> Iterator[Emulator]:
         try:
             url = f"http://127.0.0.1:{rest}"
             _wait_for(f"{url}/bigquery/v2/projects/{PROJECT}/datasets", process, log)
-            yield Emulator(url, f"127.0.0.1:{storage}", _service_account_key(token_uri))
+            yield Emulator(url, f"127.0.0.1:{storage}", service_account_key(token_uri))
         finally:
             process.terminate()
             try:
@@ -154,7 +154,8 @@ def _token_server() -> Iterator[str]:
         server.server_close()
 
 
-def _service_account_key(token_uri: str) -> str:
+def service_account_key(token_uri: str) -> str:
+    """Make a key, as base64, whose tokens are got at an address."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 

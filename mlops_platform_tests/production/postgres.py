@@ -1,4 +1,4 @@
-"""A real Postgres server from Debian's packages, on loopback, for one test session."""
+"""A real Postgres server from Debian's packages, on loopback, for one test session or benchmark."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def binaries() -> Path:
     pytest.fail("No Postgres server is installed: run `apt-get install postgresql`.", pytrace=False)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port of 127.0.0.1 that nothing uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -93,6 +94,13 @@ class Server:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A server with an empty cluster; it ends with the session."""
+    with running() as server:
+        yield server
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Start a server with an empty cluster, and stop it at the end."""
     programs, somebody = binaries(), _as_somebody()
     # not below pytest's folder, which only its owner may enter
     folder = Path(tempfile.mkdtemp(prefix="mlops-postgres-"))
@@ -111,7 +119,7 @@ def postgres() -> Iterator[Server]:
             cwd=folder,
             **somebody,
         )
-        server = Server(_free_port())
+        server = Server(free_port())
         where = ["-p", str(server.port), "-h", "127.0.0.1", "-k", str(folder)]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(

@@ -1,0 +1,131 @@
+"""Our orchestration beside Airflow 3: the lesson's two DAGs, and ten steps that do nothing.
+
+Needs `.venv-airflow`, which `make bench-airflow` makes.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import distributions
+from pathlib import Path
+
+from benchmarks.airflow import servers
+from benchmarks.harness import Goal, Row, Section, Size, Unavailable, measure
+
+STEPS = 10
+
+
+def run(size: Size) -> Section:
+    """Measure; "quick" takes about five minutes, "full" about fifteen.
+
+    Raises:
+        Unavailable: There is no environment with Airflow.
+    """
+    if not (servers.ENVIRONMENT / ".installed").exists():
+        raise Unavailable("Airflow is not installed beside the platform: run `make bench-airflow` once.")
+    ways = _measured(1 if size == "quick" else 3)
+    mlops, job, airflow, loaded = (ways[name] for name in ("mlops", "job", "airflow", "loaded"))
+    third = Goal(1 / 3)
+    loaded_name = "Airflow whose scheduler has loaded all libraries before it forks"
+    return Section(
+        title="Beside Airflow",
+        about=_about(),
+        rows=[
+            Row("end_to_end: `mlops run` / Airflow, wall", "s", mlops.wall, airflow.wall, third),
+            Row("end_to_end: `mlops run` / Airflow, cpu", "s", mlops.cpu, airflow.cpu),
+            Row("end_to_end: `dagster job execute` / Airflow, wall", "s", job.wall, airflow.wall, third),
+            Row(f"end_to_end: `mlops run` / {loaded_name}, wall", "s", mlops.wall, loaded.wall),
+            Row(f"end_to_end: `mlops run` / {loaded_name}, cpu", "s", mlops.cpu, loaded.cpu),
+            Row("a step that does nothing: in process / Airflow, wall", "s", ways["in_process"].step, airflow.step),
+            Row("a step that does nothing: a process each / Airflow, wall", "s", ways["forked"].step, airflow.step),
+        ],
+        notes=(
+            "A task of Airflow is a fork that imports the libraries it needs, Dagster too, whose classes our resources"
+            " are. The rows with loaded libraries take that cost away: Airflow does not load them by itself, and a"
+            " file `airflow_local_settings.py` makes it. Airflow's CPU time holds its servers and workers without"
+            " Postgres. Not measured: the Celery and Kubernetes executors, many DAGs or runs at once, a scheduler on a"
+            " machine of its own, and what ours records and Airflow does not (data versions, a check for each"
+            " expectation, metadata)."
+        ),
+    )
+
+
+@dataclass
+class _Way:
+    """Seconds of each turn: of the whole, and of one step that does nothing."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    step: list[float] = field(default_factory=list)
+
+
+def _measured(rounds: int) -> dict[str, _Way]:
+    ways = {name: _Way() for name in ("mlops", "job", "in_process", "forked", "airflow", "loaded")}
+    with ExitStack() as opened:
+        plain = opened.enter_context(servers.serving(preload=False))
+        with plain.paused():
+            loaded = opened.enter_context(servers.serving(preload=True))
+        for one, other in ((plain, loaded), (loaded, plain)):
+            with other.paused():
+                one.run("trivial", {})  # the first tasks find cold caches
+        for turn in range(rounds):
+            with plain.paused(), loaded.paused():
+                _ours(ways)
+            with loaded.paused():
+                _theirs(plain, ways["airflow"])
+            with plain.paused():
+                _theirs(loaded, ways["loaded"])
+            print(f"turn {turn + 1} of {rounds}: {ways}", flush=True)
+    return ways
+
+
+def _theirs(airflow: servers.Airflow, way: _Way) -> None:
+    with tempfile.TemporaryDirectory(prefix="mlops-bench-") as home:
+        before = airflow.cpu_seconds()
+        way.wall.append(sum(airflow.run(dag, {"home": home}) for dag in ("dataops", "mlops")))
+        way.cpu.append(airflow.cpu_seconds() - before)
+    way.step.append(airflow.run("trivial", {}) / STEPS)
+
+
+def _ours(ways: dict[str, _Way]) -> None:
+    python = Path(sys.executable)
+    commands = {
+        "mlops": ["mlops_platform.cli", "run"],
+        "job": ["dagster", "job", "execute", "-m", "mlops_platform.definitions", "-j", "end_to_end"],
+    }
+    for name, command in commands.items():
+        with tempfile.TemporaryDirectory(prefix="mlops-bench-") as home:
+            instance = Path(home) / "dagster"
+            instance.mkdir()
+            (instance / "dagster.yaml").write_bytes((servers.PROJECT_ROOT / "dagster.yaml").read_bytes())
+            # Dagster starts `dbt` by its name
+            path = f"PATH={python.parent}:/usr/bin:/bin"
+            env = ["/usr/bin/env", path, f"MLOPS_HOME={home}", f"DAGSTER_HOME={instance}"]
+            cost = measure([*env, str(python), "-W", "ignore", "-m", *command])
+            ways[name].wall.append(cost.wall)
+            ways[name].cpu.append(cost.cpu)
+    for name, job in (("in_process", "in_process"), ("forked", "multiprocess")):
+        said = measure([str(python), "-W", "ignore", "-m", "benchmarks.trivial", job]).output
+        seconds = next(line.split()[1] for line in said.splitlines() if line.startswith("seconds "))
+        ways[name].step.append(float(seconds) / STEPS)
+
+
+def _about() -> str:
+    packages = next(servers.ENVIRONMENT.glob("lib/*/site-packages"))
+    version = next(each.version for each in distributions(path=[str(packages)]) if each.name == "apache-airflow")
+    tuned = ", ".join(
+        f"`{name.removeprefix('AIRFLOW__').replace('__', '.').lower()}` {value}"
+        for name, value in servers.TUNED.items()
+    )
+    return (
+        f"Airflow {version}: LocalExecutor with the scheduler, DAG processor and API server, all up before the clock"
+        " starts, on Postgres; wall time from the moment a run is asked for to its end, by Airflow's own clock. The"
+        " lesson's two DAGs (`dataops`, then `mlops`; 12 tasks, the two loads and their validations side by side) call"
+        " the same functions (`benchmarks/steps.py`), from an environment that holds Airflow and the platform's"
+        " libraries, so that no task starts a second Python. Ours is timed from the start of its process, and has"
+        f" the checks and metadata besides. Airflow's settings differ from its defaults to be faster: {tuned}; its"
+        " Postgres does not wait for the disk. While one is measured, the others are stopped."
+    )
