@@ -252,6 +252,12 @@ class BigQueryWarehouse(Warehouse):
 
         return split_sql(id_column, test_share, "to_hex(md5({}))").replace('"', "`")
 
+    def shuffled_sql(self, id_column: str) -> str:
+        """Writes `ml.splits.shuffled_sql` in BigQuery's SQL."""
+        from mlops_platform.ml.splits import shuffled_sql
+
+        return shuffled_sql(id_column, "to_hex(md5({}))").replace('"', "`")
+
     @contextmanager
     def validation_source(self) -> Iterator[BigQuerySource]:
         """Lends the tables to a validation that happens where they are."""

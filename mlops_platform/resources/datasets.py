@@ -1,6 +1,6 @@
 """Snapshots of the training data: Parquet files named by the version of their content."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.parquet_reading import first_rows, read_split
 from mlops_platform.resources.validation_sources import DuckDBSource
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+    import pyarrow as pa
+
+COLUMNS = ("id", "created_on", "title", "description", "tag", "split")
 
 
 class DatasetStore(dg.ConfigurableResource):
@@ -63,6 +67,118 @@ class DatasetStore(dg.ConfigurableResource):
         except (OSError, ValueError) as error:  # pyarrow's own errors are among these
             raise _damaged(path) from error
         return frame.sort_values("id", ignore_index=True)
+
+    def batches(self, version: str, split: str, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+        """Read one split in the order of the snapshot, some thousand rows at a time.
+
+        Args:
+            version: The data version.
+            split: `train` or `test`.
+            columns: Names of the columns wanted.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        path = self._existing(version)
+        try:
+            yield from read_split(path, split, columns)
+        except (OSError, ValueError) as error:
+            raise _damaged(path) from error
+
+    def sample(self, version: str, split: str, rows: int) -> "pd.DataFrame":
+        """Read some rows of a split: the first of each tag, so many as its share makes of `rows`, two at least.
+
+        In a shuffled snapshot that is as good as a random draw, and little is read.
+
+        Args:
+            version: The data version.
+            split: `train` or `test`.
+            rows: About how many; all that there are if they are fewer.
+
+        Returns:
+            As `load`.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        counts = self.counts(version, split)
+        total = sum(counts.values())
+        if total <= rows:
+            return self.load(version, split)
+        left = {tag: min(count, max(2, round(rows * count / total))) for tag, count in counts.items()}
+        taken = []
+        for batch in self.batches(version, split, COLUMNS):
+            tags = np.asarray(batch.column("tag").to_pylist(), dtype=object)
+            keep = np.zeros(len(tags), dtype=bool)
+            for tag in left:
+                of_tag = np.flatnonzero(tags == tag)[: left[tag]]
+                keep[of_tag] = True
+                left[tag] -= len(of_tag)
+            taken.append(batch.filter(pa.array(keep)))
+            if not any(left.values()):
+                break
+        frame: pd.DataFrame = pa.Table.from_batches(taken).to_pandas()
+        return frame.sort_values("id", ignore_index=True)
+
+    def counts(self, version: str, split: str | None = None) -> dict[str, int]:
+        """Count the rows of each tag.
+
+        Args:
+            version: The data version.
+            split: `train` or `test`; by default both.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        import duckdb
+
+        try:
+            with self.view(version, "snapshot", "main") as connection:
+                found = connection.execute(
+                    "select tag, count(*) from snapshot where $1 is null or split = $1 group by tag order by tag",
+                    [split],
+                ).fetchall()
+        except duckdb.Error as error:
+            raise _damaged(self.path(version)) from error
+        return dict(found)
+
+    def tags_of(self, version: str, ids: Collection[int], split: str | None = None) -> dict[int, str]:
+        """Look some rows up.
+
+        Args:
+            version: The data version.
+            ids: Which ones; those that are not there are left out.
+            split: `train` or `test`; by default both.
+
+        Returns:
+            Tag by id.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        import duckdb
+        import pyarrow as pa
+
+        wanted = pa.table({"id": pa.array(list(ids), pa.int64())})
+        try:
+            with self.view(version, "snapshot", "main") as connection:
+                connection.register("wanted", wanted)
+                found = connection.execute(
+                    "select id, tag from snapshot semi join wanted using (id) where $1 is null or split = $1", [split]
+                ).fetchall()
+        except duckdb.Error as error:
+            raise _damaged(self.path(version)) from error
+        return dict(found)
+
+    def is_shuffled(self, version: str) -> bool:
+        """Whether a snapshot's rows are in the order of `ml.splits.shuffled_sql`: the first ones show it."""
+        from mlops_platform.ml.splits import are_shuffled
+
+        rows = first_rows(self._existing(version), "id")
+        return are_shuffled(rows)
 
     def tags(self, version: str) -> "pd.DataFrame":
         """Read the labels of both splits; columns id and tag.

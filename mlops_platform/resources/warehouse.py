@@ -213,6 +213,12 @@ class DuckDBWarehouse(Warehouse):
 
         return split_sql(id_column, test_share)
 
+    def shuffled_sql(self, id_column: str) -> str:
+        """Writes `ml.splits.shuffled_sql` in DuckDB's SQL."""
+        from mlops_platform.ml.splits import shuffled_sql
+
+        return shuffled_sql(id_column)
+
     @contextmanager
     def validation_source(self) -> Iterator[DuckDBSource]:
         """Lends the tables to a validation that happens where they are."""

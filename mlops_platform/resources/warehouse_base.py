@@ -165,6 +165,10 @@ class Warehouse(dg.ConfigurableResource):
     def split_sql(self, id_column: str, test_share: float) -> str:
         """Writes `ml.splits.assign_splits` in the warehouse's SQL: an expression that is 'train' or 'test'."""
 
+    @abstractmethod
+    def shuffled_sql(self, id_column: str) -> str:
+        """Writes `ml.splits.shuffled_sql` in the warehouse's SQL: an order as good as random, the test split first."""
+
     def refusal(self, said: str) -> str | None:  # noqa: ARG002
         """The sentence for what the warehouse refused to a tool that works on it; None where it has no better one.
 
