@@ -14,6 +14,7 @@ from mlops_platform.resources.warehouse_base import Warehouse
 SNAPSHOT_FORMAT = 1
 STREAM_ABOVE_ROWS = 20_000
 SAMPLE_ROWS = 2_000  # that tuning, judging labels and the like look at, where the model is streamed
+_GROUP_ROWS = 8_192  # who reads a column's page holds all of it, and DuckDB writes a page a row group
 STREAMED = "streamed"  # in the asset's value, where there are more rows than are held in memory
 
 
@@ -70,6 +71,7 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
                         "select id, created_on, title, description, tag, "  # noqa: S608
                         f"{split} as split from labeled_projects order by {order}",
                         path,
+                        group_rows=_GROUP_ROWS if streamed else None,
                     )
             with datasets.view(version, "snapshot", "main") as connection:
                 counts = connection.execute(

@@ -223,8 +223,8 @@ class BigQueryWarehouse(Warehouse):
         """
         return bigquery_partitions(self.fetch_rows, f"{self.project}.{self.schema_name}", tables)
 
-    def export_parquet(self, query: str, path: Path) -> int:
-        """Writes a query's rows to a Parquet file, as the embedded warehouse would.
+    def export_parquet(self, query: str, path: Path, group_rows: int | None = None) -> int:  # noqa: ARG002
+        """Writes a query's rows to a Parquet file, as the embedded warehouse would; its row groups are small anyway.
 
         Returns:
             Number of rows.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.parquet_reading import first_rows, read_split
+from mlops_platform.resources.parquet_reading import count_tags, first_rows, read_split
 from mlops_platform.resources.validation_sources import DuckDBSource
 
 if TYPE_CHECKING:
@@ -133,17 +133,11 @@ class DatasetStore(dg.ConfigurableResource):
         Raises:
             PlatformError: The snapshot is not there, or damaged.
         """
-        import duckdb
-
+        path = self._existing(version)
         try:
-            with self.view(version, "snapshot", "main") as connection:
-                found = connection.execute(
-                    "select tag, count(*) from snapshot where $1 is null or split = $1 group by tag order by tag",
-                    [split],
-                ).fetchall()
-        except duckdb.Error as error:
-            raise _damaged(self.path(version)) from error
-        return dict(found)
+            return count_tags(path, split)
+        except (OSError, ValueError) as error:
+            raise _damaged(path) from error
 
     def tags_of(self, version: str, ids: Collection[int], split: str | None = None) -> dict[int, str]:
         """Look some rows up.

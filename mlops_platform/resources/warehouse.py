@@ -173,12 +173,13 @@ class DuckDBWarehouse(Warehouse):
         with brief._working() as connection:
             return duckdb_partitions(connection, tables)
 
-    def export_parquet(self, query: str, path: Path) -> int:
+    def export_parquet(self, query: str, path: Path, group_rows: int | None = None) -> int:
         """Writes a query's rows to a Parquet file, which appears whole or not at all.
 
         Args:
             query: A SELECT; its ORDER BY is the order of the rows.
             path: The file; its folder is made when missing, an old file is replaced.
+            group_rows: About how many rows a row group shall have at most.
 
         Returns:
             Number of rows.
@@ -187,8 +188,9 @@ class DuckDBWarehouse(Warehouse):
             # whoever holds the warehouse writes alone: what else is here was left by a kill
             for left in path.parent.glob(f".{path.name}.*.partial"):
                 left.unlink(missing_ok=True)
+            sized = f", ROW_GROUP_SIZE {group_rows}" if group_rows else ""
             (rows,) = connection.execute(
-                f"COPY ({query}) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
+                f"COPY ({query}) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd{sized})"
             ).fetchall()[0]
         return int(rows)
 

@@ -138,12 +138,13 @@ class Warehouse(dg.ConfigurableResource):
         """
 
     @abstractmethod
-    def export_parquet(self, query: str, path: Path) -> int:
+    def export_parquet(self, query: str, path: Path, group_rows: int | None = None) -> int:
         """Writes a query's rows to a Parquet file, which appears whole or not at all.
 
         Args:
             query: A SELECT; its ORDER BY is the order of the rows.
             path: The file; its folder is made when missing, an old file is replaced.
+            group_rows: About how many rows a row group shall have at most: what a reader holds at a time.
 
         Returns:
             Number of rows.
