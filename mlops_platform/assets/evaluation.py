@@ -13,6 +13,7 @@ from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 
+
 @dg.asset(
     group_name="training",
     owners=["team:ml"],

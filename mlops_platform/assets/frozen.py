@@ -12,6 +12,8 @@ from mlops_platform.resources.tracking import RegisteredVersion
 if TYPE_CHECKING:
     from mlops_platform.ml.evaluation_set import EvaluationSet
 
+EVALUATION_ROWS = 20_000  # that come into question where the model is streamed: F1 is known to about .005 by them
+
 
 def learnt_from(dataset: str, champion: RegisteredVersion | None) -> set[str]:
     """Versions of the snapshots that candidate and champion were fitted on.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.ml import model as models
     from mlops_platform.ml.composition import Composed
+    from mlops_platform.ml.evaluation_set import EvaluationSet
     from mlops_platform.ml.streaming import Batch
 
 # the sources and packages that decide which model the same data and parameters give
@@ -195,12 +196,15 @@ class _Whole:
         self.params, self.code = params.to_dict(), code_version()
         self.told: dict[str, Any] = {}
 
-    def fit(self) -> _Made:
-        """Fit on the train split."""
+    def fit(self, frozen: "EvaluationSet | None") -> _Made:
+        """Fit on the train split, of which no row may be in the evaluation set."""
         from mlops_platform.ml import model as models
         from mlops_platform.ml.composition import compose_rows
+        from mlops_platform.ml.evaluation_set import check_never_trained_on
 
         composed = compose_rows(self._datasets.load(self._dataset, "train"), self._recipe, seed=self._seed)
+        if frozen is not None:
+            check_never_trained_on(frozen, (row.id for row in composed.rows))
         frame = models.frame(*zip(*((row.title, row.description) for row in composed.rows), strict=True))
         fitted = models.fit(
             frame,
@@ -224,14 +228,17 @@ class _Streamed:
         self.params, self.code = STREAM.to_dict(), code_version(*_STREAM_SOURCES)
         self.told = {f"stream_{name}": value for name, value in self.params.items()}
 
-    def fit(self) -> _Made:
-        """Fit on the train split."""
+    def fit(self, frozen: "EvaluationSet | None") -> _Made:
+        """Fit on the train split, of which no row may be in the evaluation set."""
         from itertools import islice
 
         from mlops_platform.ml import model as models
         from mlops_platform.ml import streaming
+        from mlops_platform.ml.evaluation_set import check_never_trained_on
         from mlops_platform.ml.stream_composition import StreamComposer
 
+        if frozen is not None:
+            check_never_trained_on(frozen, self._datasets.tags_of(self._dataset, frozen.tags, "train"))
         composer = StreamComposer(self._rows, self._datasets.counts(self._dataset, "train"), self._recipe, self._seed)
         made = streaming.fit_stream(composer.batches, composer.counts, weights=composer.weights)
         first = next(iter(self._rows()))

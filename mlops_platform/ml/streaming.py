@@ -245,9 +245,8 @@ class _HeldOut:
 
     @classmethod
     def of(cls, vectors: sp.csr_matrix, tags: list[str], classes: list[str]) -> _HeldOut:
+        _check_known(tags, classes)
         place = {name: k for k, name in enumerate(classes)}
-        if unknown := sorted(set(tags) - set(place)):
-            raise ValueError(f"The rows are not those that were counted: tag {unknown[0]!r} was not among them.")
         return cls(vectors, tags, np.array([place[tag] for tag in tags], dtype=np.intp))
 
 
@@ -266,7 +265,8 @@ class _Fit:
         made.classes_ = np.array(classes)
         # in this order a prediction multiplies by it as it is; else each would copy it first
         made.coef_ = np.asfortranarray(self.coefficients / self.temperature)
-        made.intercept_ = self.intercepts / self.temperature
+        # double precision here makes the scores so, and probabilities that sum to 1 as exactly
+        made.intercept_ = self.intercepts.astype(np.float64) / self.temperature
         made.n_features_in_ = self.coefficients.shape[1]
         return made
 
@@ -298,6 +298,7 @@ class _Learner:
 
     def learn(self, vectors: sp.csr_matrix, tags: list[str]) -> None:
         """Learn from some rows."""
+        _check_known(tags, self._classes)
         self._sgd.partial_fit(vectors, tags, classes=self._classes)
         self._rows += len(tags)
         self.since += len(tags)
@@ -314,6 +315,11 @@ class _Learner:
         self.since = 0
         self.looks.append(Look(self._rows, brier))
         return self.done
+
+
+def _check_known(tags: list[str], classes: list[str]) -> None:
+    if unknown := sorted(set(tags) - set(classes)):
+        raise ValueError(f"The rows are not those that were counted: tag {unknown[0]!r} was not among them.")
 
 
 def _temperature(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.intp]) -> tuple[float, float]:

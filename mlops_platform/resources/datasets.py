@@ -86,9 +86,9 @@ class DatasetStore(dg.ConfigurableResource):
             raise _damaged(path) from error
 
     def sample(self, version: str, split: str, rows: int) -> "pd.DataFrame":
-        """Read some rows of a split: the first of each tag, so many as its share makes of `rows`, two at least.
+        """Read some rows of a split, by a hash of the id: of each tag its share of `rows`, two at least.
 
-        In a shuffled snapshot that is as good as a random draw, and little is read.
+        Of a shuffled snapshot they are the first ones, so little is read; another one is loaded for it.
 
         Args:
             version: The data version.
@@ -102,6 +102,7 @@ class DatasetStore(dg.ConfigurableResource):
             PlatformError: The snapshot is not there, or damaged.
         """
         import numpy as np
+        import pandas as pd
         import pyarrow as pa
 
         counts = self.counts(version, split)
@@ -109,6 +110,14 @@ class DatasetStore(dg.ConfigurableResource):
         if total <= rows:
             return self.load(version, split)
         left = {tag: min(count, max(2, round(rows * count / total))) for tag, count in counts.items()}
+        if not self.is_shuffled(version):
+            from mlops_platform.ml.splits import hash_fractions
+
+            frame = self.load(version, split)
+            drawn = frame.iloc[hash_fractions(frame["id"], "sample").argsort()]
+            return pd.concat([drawn[drawn["tag"] == tag].head(few) for tag, few in left.items()]).sort_values(
+                "id", ignore_index=True
+            )
         taken = []
         for batch in self.batches(version, split, COLUMNS):
             tags = np.asarray(batch.column("tag").to_pylist(), dtype=object)
@@ -153,19 +162,13 @@ class DatasetStore(dg.ConfigurableResource):
         Raises:
             PlatformError: The snapshot is not there, or damaged.
         """
-        import duckdb
-        import pyarrow as pa
-
-        wanted = pa.table({"id": pa.array(list(ids), pa.int64())})
+        wanted = set(ids)
+        path = self._existing(version)
         try:
-            with self.view(version, "snapshot", "main") as connection:
-                connection.register("wanted", wanted)
-                found = connection.execute(
-                    "select id, tag from snapshot semi join wanted using (id) where $1 is null or split = $1", [split]
-                ).fetchall()
-        except duckdb.Error as error:
-            raise _damaged(self.path(version)) from error
-        return dict(found)
+            pairs = (zip(*batch.to_pydict().values(), strict=True) for batch in read_split(path, split, ("id", "tag")))
+            return {key: tag for some in pairs for key, tag in some if key in wanted}
+        except (OSError, ValueError) as error:
+            raise _damaged(path) from error
 
     def is_shuffled(self, version: str) -> bool:
         """Whether a snapshot's rows are in the order of `ml.splits.shuffled_sql`: the first ones show it."""
