@@ -17,7 +17,7 @@ from benchmarks.harness import Section
 from mlops_platform.commands.doctor import PACKAGES
 
 # in the order of the page
-SECTIONS = ["orchestration", "quality"]
+SECTIONS = ["orchestration", "quality", "training_scale"]
 
 
 def main() -> None:

@@ -113,8 +113,8 @@ class DatasetStore(dg.ConfigurableResource):
         if not self.is_shuffled(version):
             from mlops_platform.ml.splits import hash_fractions
 
-            frame = self.load(version, split)
-            drawn = frame.iloc[hash_fractions(frame["id"], "sample").argsort()]
+            loaded = self.load(version, split)
+            drawn = loaded.iloc[hash_fractions(loaded["id"], "sample").argsort()]
             return pd.concat([drawn[drawn["tag"] == tag].head(few) for tag, few in left.items()]).sort_values(
                 "id", ignore_index=True
             )
