@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     )
     # a tenth: on the 764 Made With ML rows, training on 529 gave .888 weighted F1, on 688 .904
     test_share: Share = Field(0.1, gt=0.0, lt=1.0, description="Share of the ids that the test split takes.")
+    stream_above_rows: int = Field(
+        20_000, ge=100, description="Labeled rows above which a model is trained and judged batch by batch."
+    )
     min_f1: Share = Field(0.7, description="Weighted F1 on the test split below which no model is promoted.")
     retrain_cron: str = Field("0 */6 * * *", description="Cron window (UTC) in which automation retrains at most once.")
     daily_cron: str = Field("0 6 * * *", description="Cron (UTC) of the daily end_to_end schedule.")

@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 from filelock import FileLock
 
-from mlops_platform.assets.dataset import build_dataset_asset
+from mlops_platform.assets.dataset import STREAM_ABOVE_ROWS, build_dataset_asset
 from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
 from mlops_platform.assets.training import build_training_asset
@@ -92,10 +92,11 @@ class TrainingHome:
         min_f1: float = MIN_F1,
         test_share: float = TEST_SHARE,
         recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+        stream_above_rows: int = STREAM_ABOVE_ROWS,
     ) -> Run:
         """Materialize these assets in a run of their own."""
         assets = [
-            build_dataset_asset(test_share),
+            build_dataset_asset(test_share, stream_above_rows),
             build_tuning_asset(1),
             build_training_asset(recipe),
             model_evaluation,

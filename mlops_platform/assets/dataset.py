@@ -12,6 +12,9 @@ from mlops_platform.resources.warehouse_base import Warehouse
 
 # bump when the same rows must give another snapshot: the splits' rule, the columns, their order
 SNAPSHOT_FORMAT = 1
+STREAM_ABOVE_ROWS = 20_000
+SAMPLE_ROWS = 2_000  # that tuning, judging labels and the like look at, where the model is streamed
+STREAMED = "streamed"  # in the asset's value, where there are more rows than are held in memory
 
 
 def dataset_version(content: str, test_share: float) -> str:
@@ -27,11 +30,12 @@ def dataset_version(content: str, test_share: float) -> str:
     return hashlib.sha256(f"{SNAPSHOT_FORMAT}:{test_share}:{content}".encode()).hexdigest()[:16]
 
 
-def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
+def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE_ROWS) -> dg.AssetsDefinition:
     """Make the `validated_dataset` asset.
 
     Args:
         test_share: Share of the ids that the test split takes, between 0 and 1.
+        stream_above_rows: Rows above which what is downstream reads the snapshot in batches.
     """
 
     @dg.asset(
@@ -56,6 +60,7 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
                 labeled = warehouse.row_count("labeled_projects")
                 if not labeled:
                     raise PlatformError("There are no labeled projects: check the tags source (MLOPS_TAGS_URI).")
+                streamed = labeled > stream_above_rows
                 # a file that the disk cut short is written anew: it would stop everything downstream for good
                 if not datasets.holds(version, labeled):
                     split = warehouse.split_sql("id", test_share)
@@ -78,6 +83,8 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
         if months:  # no row has a date: the checks say so
             pictures["class_balance_over_time"] = dg.MetadataValue.md(plots.embed(plots.class_balance_png(months)))
         value = {"version": version, "rows": rows, "train_rows": train, "test_rows": rows - train}
+        if streamed:
+            value[STREAMED] = True
         return dg.MaterializeResult(
             value=value,
             data_version=dg.DataVersion(version),
@@ -86,6 +93,7 @@ def build_dataset_asset(test_share: float) -> dg.AssetsDefinition:
                 "train_rows": train,
                 "test_rows": rows - train,
                 "snapshot": dg.MetadataValue.path(path),
+                "read": "in batches" if streamed else "as a whole",
                 "classes": dg.MetadataValue.table(
                     [dg.TableRecord({"tag": tag, "rows": n, "train": t, "test": n - t}) for tag, n, t in counts]
                 ),

@@ -4,8 +4,10 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_platform.assets.dataset import STREAMED
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.frozen import evaluation_set, learnt_from
+from mlops_platform.assets.frozen import EVALUATION_ROWS, evaluation_set, learnt_from
+from mlops_platform.assets.judged import answer, judged_rows
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
@@ -32,7 +34,6 @@ def model_evaluation(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Evaluate the candidate, and compare it with the champion if there is another one."""
     from mlops_platform.ml import metrics, period_plots, plots
-    from mlops_platform.ml import model as models
     from mlops_platform.ml.evaluation_set import check_never_trained_on
     from mlops_platform.ml.periods import compare_slices, quarters
 
@@ -43,35 +44,30 @@ def model_evaluation(
             context.log.warning("The model was trained on another dataset than the current one.")
         champion = tracking.by_alias(CHAMPION)
         learnt = learnt_from(trained_model["dataset_version"], champion)
-        frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt)
+        streamed = bool(validated_dataset.get(STREAMED))
+        most = EVALUATION_ROWS if streamed else None
+        frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt, most=most)
         if frozen is None:
             raise ModelError(
                 "The test split is empty, so the model cannot be judged: load more labeled projects or raise "
                 "MLOPS_TEST_SHARE."
             )
-        check_never_trained_on(frozen, datasets.load(dataset, "train")["id"])
-        test = datasets.load(dataset, "test")
-        test = test[test["id"].isin(frozen.tags)]
-        frame = models.frame(test["title"], test["description"])
-        labels = test["tag"].tolist()
-        candidate = tracking.load(version)
-        probabilities = candidate.predict_proba(frame)
-        classes = list(candidate.classes_)
-        evaluation = metrics.evaluate(labels, probabilities, classes, frame[models.TEXT].tolist())
-
-        ours, theirs = [classes[best] for best in probabilities.argmax(axis=1)], None
-        comparison: dict[str, Any] | None = None
+        check_never_trained_on(frozen, datasets.tags_of(dataset, frozen.tags, "train"))
+        candidate, rival, comparison = tracking.load(version), None, None
         if champion is not None and champion.version != version:
             try:
-                theirs = [str(tag) for tag in tracking.load(champion.version).predict(frame)]
+                rival = tracking.load(champion.version)
             except ModelError as error:
                 # a champion whose files are gone can't serve either: it must not hold back its successor
                 comparison = {"champion": champion.version, "unreadable": str(error)}
-            else:
-                interval = metrics.paired_bootstrap(labels, ours, theirs)
-                comparison = {"champion": champion.version, **interval.to_dict()}
+        answers = answer(judged_rows(datasets, dataset, frozen, in_batches=streamed), candidate, rival)
+        labels, ours, theirs, classes = answers.labels, answers.ours, answers.theirs, list(candidate.classes_)
+        evaluation = metrics.evaluate(labels, answers.probabilities, classes, answers.texts)
+        if theirs is not None and champion is not None:
+            interval = metrics.paired_bootstrap(labels, ours, theirs)
+            comparison = {"champion": champion.version, **interval.to_dict()}
 
-        by_period = compare_slices(quarters(test["created_on"].tolist()), labels, ours, theirs)
+        by_period = compare_slices(quarters(answers.times), labels, ours, theirs)
         figures = evaluation.to_dict()
         majority = max(sorted(set(labels)), key=labels.count)
         figures["overall"]["f1_weighted_of_majority"] = metrics.weighted_f1(labels, [majority] * len(labels))

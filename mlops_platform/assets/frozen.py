@@ -12,6 +12,8 @@ from mlops_platform.resources.tracking import RegisteredVersion
 if TYPE_CHECKING:
     from mlops_platform.ml.evaluation_set import EvaluationSet
 
+EVALUATION_ROWS = 20_000  # that come into question where the model is streamed: F1 is known to about .005 by them
+
 
 def learnt_from(dataset: str, champion: RegisteredVersion | None) -> set[str]:
     """Versions of the snapshots that candidate and champion were fitted on.
@@ -29,6 +31,8 @@ def evaluation_set(
     sets: EvaluationSetStore,
     dataset: str,
     learnt_from: Collection[str],
+    *,
+    most: int | None = None,
 ) -> "EvaluationSet | None":
     """Return the set in use; a new version is kept and its reason logged.
 
@@ -39,6 +43,7 @@ def evaluation_set(
         dataset: Version of the present snapshot.
         learnt_from: Versions of the snapshots whose train splits the models in question were fitted on. A row there
             may be a test row today, as MLOPS_TEST_SHARE may have been raised.
+        most: Rows that come into question, the first of the snapshot; by default all of the test split.
 
     Returns:
         The set; None if the test split is empty.
@@ -49,20 +54,40 @@ def evaluation_set(
     """
     from mlops_platform.ml.evaluation_set import refreshed
 
-    test = {int(each) for each in datasets.load(dataset, "test")["id"]}
+    frozen = sets.current()
+    known, test = _rows(datasets, dataset, frozen, most)
     if not test:
         return None
     for version in sorted(set(learnt_from) - {dataset}):
         if datasets.path(version).exists():
-            test -= {int(each) for each in datasets.load(version, "train")["id"]}
+            test -= datasets.tags_of(version, test, "train").keys()
         else:
             context.log.warning(
                 f"Snapshot {version} is gone: whether its rows are in the evaluation set cannot be seen."
             )
-    rows = datasets.tags(dataset)
-    frozen = sets.current()
-    chosen = refreshed(frozen, rows["id"].tolist(), rows["tag"].tolist(), test)
+    mix = None if most is None else datasets.counts(dataset)
+    chosen = refreshed(frozen, list(known), list(known.values()), test, mix=mix)
     if frozen is None or chosen.version != frozen.version:
         chosen = sets.add(chosen)
         context.log.info(f"Evaluation set {chosen.version} has {len(chosen.tags)} rows. {chosen.reason}")
     return chosen
+
+
+def _rows(
+    datasets: DatasetStore, dataset: str, frozen: "EvaluationSet | None", most: int | None
+) -> tuple[dict[int, str], set[int]]:
+    """Tags of the rows in question by id, and which of them are in the test split."""
+    if most is None:
+        rows = datasets.tags(dataset)
+        known = dict(zip(rows["id"].tolist(), rows["tag"].tolist(), strict=True))
+        return known, {int(each) for each in datasets.load(dataset, "test")["id"]}
+    known = {}
+    for batch in datasets.batches(dataset, "test", ("id", "tag")):
+        known.update(zip(*(column.to_pylist() for column in batch.slice(0, most - len(known)).columns), strict=True))
+        if len(known) >= most:
+            break
+    test = set(known)
+    if frozen is not None:
+        test |= datasets.tags_of(dataset, frozen.tags, "test").keys()
+        known |= datasets.tags_of(dataset, frozen.tags)
+    return known, test

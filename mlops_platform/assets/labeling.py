@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.errors import ModelError, WarehouseError
@@ -26,6 +27,7 @@ ISSUES, QUEUE = "label_issues", "labeling_queue"
 _NEIGHBOURS = 3
 _SHOWN = 10
 _CHARS = 80
+_LOOKED_AT = 20_000  # rows of a table that the queue is chosen from, and neighbours looked for in
 
 _TEXT_COLUMNS = {"rank": "BIGINT", "id": "BIGINT", "title": "VARCHAR", "description": "VARCHAR"}
 _ISSUE_COLUMNS = {
@@ -72,7 +74,11 @@ def label_issues(
 
     with sentences(ValueError):
         version = validated_dataset["version"]
-        rows = pd.concat([datasets.load(version, split) for split in ("train", "test")], ignore_index=True)
+        if sampled := bool(validated_dataset.get(STREAMED)):
+            parts = [datasets.sample(version, split, SAMPLE_ROWS) for split in ("train", "test")]
+        else:
+            parts = [datasets.load(version, split) for split in ("train", "test")]
+        rows = pd.concat(parts, ignore_index=True)
         texts = models.frame(rows["title"], rows["description"])[models.TEXT].tolist()
         params = models.Params.from_dict(tuned_params["params"])
         quality = find_suspects(rows["id"].tolist(), texts, rows["tag"].tolist(), params)
@@ -103,6 +109,7 @@ def label_issues(
             "judged": quality.judged,
             "share": round(quality.share, 4),
             "not_judged": len(quality.unjudged),
+            **({"sample": f"{len(rows)} of {validated_dataset['rows']} rows, by a hash of the id"} if sampled else {}),
             "preview": _preview(found, ("rank", "id", "title", "given", "suggested", "score")),
         },
     )
@@ -142,7 +149,9 @@ def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDe
             said = {key for key, _ in label_log.standing(labels)}
             with warehouse.connect():
                 unlabeled = _texts(warehouse, "unlabeled_projects", "id, title, description")
-                labeled = _texts(warehouse, "labeled_projects", "id, title, description, tag")
+                # those that were doubted are looked up whatever the draw
+                doubted = [int(each["id"]) for each in label_issues["suspects"]]
+                labeled = _texts(warehouse, "labeled_projects", "id, title, description, tag", doubted)
             tags = dict(zip(labeled["id"], labeled["tag"], strict=True))
             # a label that was changed since it was doubted is another label
             suspects = [Suspect(**each) for each in label_issues["suspects"] if tags.get(each["id"]) == each["given"]]
@@ -176,10 +185,16 @@ def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDe
     return labeling_queue
 
 
-def _texts(warehouse: Warehouse, table: str, columns: str) -> "pd.DataFrame":
+def _texts(warehouse: Warehouse, table: str, columns: str, always: Sequence[int] = ()) -> "pd.DataFrame":
+    """Rows of a table, ordered by id; of many, about `_LOOKED_AT` by a hash of the id, and those that are named."""
     if not warehouse.has_table(table):
         raise WarehouseError(f"The warehouse has no table {table}: materialize {table} first.")
-    frame: pd.DataFrame = warehouse.fetch_arrow(f"SELECT {columns} FROM {table} ORDER BY id").to_pandas()  # noqa: S608
+    rows, where = warehouse.row_count(table), ""
+    if rows > _LOOKED_AT:
+        named = f" OR id IN ({', '.join(map(str, always))})" if always else ""
+        where = f"WHERE {warehouse.split_sql('id', _LOOKED_AT / rows)} = 'test'{named}"
+    query = f"SELECT {columns} FROM {table} {where} ORDER BY id"  # noqa: S608 - names and numbers of our own
+    frame: pd.DataFrame = warehouse.fetch_arrow(query).to_pandas()
     return frame
 
 

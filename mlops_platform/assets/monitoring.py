@@ -4,7 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +116,7 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
 class _Watcher:
     """The champion with what it is compared with, read once for all days of a run."""
 
-    trained_on: set[int]
+    trained_on: "Callable[[Collection[int]], Collection[int]]"
     watch: "Callable[[WindowRows, Sequence[int]], Watched]"
 
 
@@ -126,8 +126,7 @@ def _watcher(
     from mlops_platform.ml.watching import ENOUGH_HELD_OUT, folds_of, watch
 
     version = champion.tags.get("data_version", "")
-    training, trained_on = known_rows(datasets, version, "train")
-    held_out, _ = known_rows(datasets, version, "test")
+    training, held_out = known_rows(datasets, version, "train"), known_rows(datasets, version, "test")
     model, params = tracking.load(champion.version), _params(tracking, champion)
     previous = _previous(tracking, champion)
     fitted = folds_of(params, training) if len(held_out.tags) < ENOUGH_HELD_OUT else None
@@ -146,7 +145,7 @@ def _watcher(
             minimum=minimum,
         )
 
-    return _Watcher(trained_on, compare)
+    return _Watcher(lambda ids: datasets.tags_of(version, ids, "train"), compare)
 
 
 def _keep(warehouse: Warehouse, day: dt.date, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,31 +1,46 @@
 """The model: fitted on the training split with the tuned parameters, logged and registered once."""
 
+import ctypes
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from mlops_platform.assets.dataset import STREAMED
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.frozen import evaluation_set, learnt_from
+from mlops_platform.assets.frozen import EVALUATION_ROWS, evaluation_set, learnt_from
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.tracking import CHALLENGER, CHAMPION, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+    from mlops_platform.ml import model as models
     from mlops_platform.ml.composition import Composed
+    from mlops_platform.ml.evaluation_set import EvaluationSet
+    from mlops_platform.ml.streaming import Batch
 
 # the sources and packages that decide which model the same data and parameters give
 _MODEL_SOURCES = ("text.py", "model.py", "composition.py", "recipe.py", "splits.py")
 _MODEL_PACKAGES = ("scikit-learn", "imbalanced-learn")
+_STREAM_SOURCES = ("streaming.py", "stream_composition.py")
+_LEARNT = ("title", "description", "tag", "id", "created_on")
 EXAMPLE_ROWS = 3
 
 
-def code_version() -> str:
+def code_version(*also: str) -> str:
     """Version of the code that makes a model: a hash of its sources and of the packages' versions.
+
+    Args:
+        also: Names of further sources in `ml`.
 
     Returns:
         Twelve hex digits.
@@ -33,7 +48,7 @@ def code_version() -> str:
     from importlib.metadata import version
 
     digest = hashlib.sha256(" ".join(version(package) for package in _MODEL_PACKAGES).encode())
-    for name in _MODEL_SOURCES:
+    for name in (*_MODEL_SOURCES, *also):
         digest.update((Path(__file__).parents[1] / "ml" / name).read_bytes())
     return digest.hexdigest()[:12]
 
@@ -93,52 +108,42 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[dict[str, Any]]:
         """Train, or find the version that the same training made before."""
         from mlops_platform.ml import model as models
-        from mlops_platform.ml.composition import compose_rows
-        from mlops_platform.ml.evaluation_set import check_never_trained_on
 
         with sentences(ValueError):
             dataset = validated_dataset["version"]
             params = models.Params.from_dict(tuned_params["params"])
-            code = code_version()
             changes = recipe.to_dict()
-            identity = fingerprint(dataset, params.to_dict(), code, config.seed, changes)
+            if validated_dataset.get(STREAMED):
+                way: _Whole | _Streamed = _Streamed(datasets, dataset, recipe, config.seed)
+            else:
+                way = _Whole(datasets, dataset, recipe, config.seed, params)
+            identity = fingerprint(dataset, way.params, way.code, config.seed, changes)
             experiment_id = tracking.experiment(config.experiment_name)
             registered = tracking.find(identity)
             tracking.close_unfinished(experiment_id, identity, finished=registered.run_id if registered else None)
             reused = registered is not None
-            composed = None
+            made = None
             if registered is None:
-                composed = compose_rows(datasets.load(dataset, "train"), recipe, seed=config.seed)
                 # the set is refreshed first, as the evaluation would: rows may have come to the train split by rule
                 learnt = learnt_from(dataset, tracking.by_alias(CHAMPION))
-                frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt)
-                if frozen is not None:
-                    check_never_trained_on(frozen, (row.id for row in composed.rows))
-                frame = models.frame(*zip(*((row.title, row.description) for row in composed.rows), strict=True))
-                fitted = models.fit(
-                    frame,
-                    [row.tag for row in composed.rows],
-                    params,
-                    seed=config.seed,
-                    # copies of a row, where there are any, are calibrated together
-                    groups=[row.id for row in composed.rows] if changes else None,
-                    weighted=recipe.weighs_classes,
-                )
+                most = EVALUATION_ROWS if validated_dataset.get(STREAMED) else None
+                made = way.fit(evaluation_set(context, datasets, evaluation_sets, dataset, learnt, most=most))
                 tags = {
                     FINGERPRINT_TAG: identity,
                     "dagster_run_id": context.run_id,
                     "data_version": dataset,
-                    "code_version": code,
+                    "code_version": way.code,
                 }
                 registered = tracking.register(
-                    fitted,
-                    frame.head(EXAMPLE_ROWS),
+                    made.model,
+                    made.example,
                     experiment_id=experiment_id,
                     run_name=config.run_name,
-                    params={**params.to_dict(), "seed": config.seed, **changes},
-                    metrics={"cv_f1_weighted": tuned_params["score"], "train_rows": float(len(frame))},
+                    # drift's tests ask for these, whichever way the model was trained
+                    params={**params.to_dict(), "seed": config.seed, **changes, **way.told},
+                    metrics={"cv_f1_weighted": tuned_params["score"], "train_rows": float(made.rows)},
                     tags=tags,
-                    artifacts={"params.json": json.dumps(params.to_dict(), indent=2).encode()},
+                    artifacts={"params.json": json.dumps(way.params, indent=2).encode()},
                     trusted_types=list(models.TRUSTED_TYPES),
                 )
             context.log.info(
@@ -159,21 +164,113 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
                 "new_version": not reused,
                 "mlflow_run": dg.MetadataValue.url(tracking.run_url(registered.run_id)),
                 "registered_model": dg.MetadataValue.url(tracking.version_url(registered.version)),
-                "params": dg.MetadataValue.json(params.to_dict()),
+                "params": dg.MetadataValue.json(way.params),
                 "dataset_version": dataset,
                 "train_rows": validated_dataset["train_rows"],
                 "composition": dg.MetadataValue.json(changes) if changes else "as the rows are",
-                **_composition(composed),
+                **(made.metadata if made else {}),
             },
         )
 
     return trained_model
 
 
-def _composition(composed: "Composed | None") -> dict[str, Any]:
-    """What a new version was fitted on, by tag; nothing for one that was there already."""
-    if composed is None:
-        return {}
+@dataclass(frozen=True)
+class _Made:
+    """A fitted model, rows as it takes them, how many it learnt from, and what to tell of it."""
+
+    model: "Pipeline"
+    example: "pd.DataFrame"
+    rows: int
+    metadata: dict[str, Any]
+
+
+class _Whole:
+    """Training with all rows in memory."""
+
+    def __init__(
+        self, datasets: DatasetStore, dataset: str, recipe: Recipe, seed: int, params: "models.Params"
+    ) -> None:
+        self._datasets, self._dataset, self._recipe, self._seed = datasets, dataset, recipe, seed
+        self._params = params
+        self.params, self.code = params.to_dict(), code_version()
+        self.told: dict[str, Any] = {}
+
+    def fit(self, frozen: "EvaluationSet | None") -> _Made:
+        """Fit on the train split, of which no row may be in the evaluation set."""
+        from mlops_platform.ml import model as models
+        from mlops_platform.ml.composition import compose_rows
+        from mlops_platform.ml.evaluation_set import check_never_trained_on
+
+        composed = compose_rows(self._datasets.load(self._dataset, "train"), self._recipe, seed=self._seed)
+        if frozen is not None:
+            check_never_trained_on(frozen, (row.id for row in composed.rows))
+        frame = models.frame(*zip(*((row.title, row.description) for row in composed.rows), strict=True))
+        fitted = models.fit(
+            frame,
+            [row.tag for row in composed.rows],
+            self._params,
+            seed=self._seed,
+            # copies of a row, where there are any, are calibrated together
+            groups=[row.id for row in composed.rows] if self._recipe.to_dict() else None,
+            weighted=self._recipe.weighs_classes,
+        )
+        return _Made(fitted, frame.head(EXAMPLE_ROWS), len(frame), _composition(composed))
+
+
+class _Streamed:
+    """Training batch by batch, where there are more rows than shall be in memory."""
+
+    def __init__(self, datasets: DatasetStore, dataset: str, recipe: Recipe, seed: int) -> None:
+        from mlops_platform.ml.streaming import STREAM
+
+        self._datasets, self._dataset, self._recipe, self._seed = datasets, dataset, recipe, seed
+        self.params, self.code = STREAM.to_dict(), code_version(*_STREAM_SOURCES)
+        self.told = {f"stream_{name}": value for name, value in self.params.items()}
+
+    def fit(self, frozen: "EvaluationSet | None") -> _Made:
+        """Fit on the train split, of which no row may be in the evaluation set."""
+        from itertools import islice
+
+        from mlops_platform.ml import model as models
+        from mlops_platform.ml import streaming
+        from mlops_platform.ml.evaluation_set import check_never_trained_on
+        from mlops_platform.ml.stream_composition import StreamComposer
+
+        if frozen is not None:
+            check_never_trained_on(frozen, self._datasets.tags_of(self._dataset, frozen.tags, "train"))
+        composer = StreamComposer(self._rows, self._datasets.counts(self._dataset, "train"), self._recipe, self._seed)
+        made = streaming.fit_stream(composer.batches, composer.counts, weights=composer.weights)
+        first = next(iter(self._rows()))
+        _give_back()
+        example = models.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
+        return _Made(
+            made.pipeline,
+            example,
+            made.rows + made.held_out,
+            {
+                "rows_by_tag": dg.MetadataValue.table([dg.TableRecord(each) for each in composer.by_tag()]),
+                "held_out_rows": made.held_out,
+                "looks": dg.MetadataValue.table([dg.TableRecord(vars(each)) for each in made.looks]),
+            },
+        )
+
+    def _rows(self) -> "Iterator[Batch]":
+        from mlops_platform.ml.streaming import Batch
+
+        for batch in self._datasets.batches(self._dataset, "train", _LEARNT):
+            yield Batch(*(batch.column(name).to_pylist() for name in _LEARNT))
+
+
+def _give_back() -> None:
+    """Give what was freed back to the system, where the C library has a way: MLflow takes as much again."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _composition(composed: "Composed") -> dict[str, Any]:
+    """What a new version was fitted on, by tag."""
     return {
         "rows_by_tag": dg.MetadataValue.table([dg.TableRecord(each) for each in composed.by_tag()]),
         "replayed_rows": composed.replayed,

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
 from mlops_platform.assets.failures import sentences
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.studies import StudyStore
 
 if TYPE_CHECKING:
     from mlops_platform.ml.tuning import TrialRecord
+
+_SAMPLED = (
+    "There are too many rows to train on in memory: the model is streamed, with parameters of its own. These, found on "
+    "a sample, are for judging labels."
+)
 
 
 def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition:
@@ -55,7 +61,8 @@ def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition
 
         version = validated_dataset["version"]
         with sentences(ValueError):
-            train = datasets.load(version, "train")
+            sampled = bool(validated_dataset.get(STREAMED))
+            train = datasets.sample(version, "train", SAMPLE_ROWS) if sampled else datasets.load(version, "train")
             with studies.hold(config.study_name) as study:
                 result = tuning.tune(
                     study,
@@ -83,6 +90,7 @@ def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition
                 "trials_run_now": result.trials_run,
                 "trials_pruned": result.trials_pruned,
                 "folds_saved_by_pruning": round(result.folds_saved, 2),
+                **({"sampled_rows": len(train), "note": _SAMPLED} if sampled else {}),
                 "history": dg.MetadataValue.md(plots.embed(plots.tuning_history_png(result.trials))),
             },
         )

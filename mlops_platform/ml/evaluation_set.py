@@ -11,9 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from mlops_platform.ml.splits import hash_fractions, stratification
+from mlops_platform.ml.splits import hash_fractions, stratification_of
 
 UNREPRESENTATIVE = 0.01  # p-value below which the set's class mix is no fair picture of the rows any more
 SMALLEST_PART = 0.5  # of the rows that can be chosen; below it, the newer rows are too many to stay out
@@ -52,11 +50,12 @@ def choose_evaluation_set(
     rows: int | None = None,
     version: int = 1,
     reason: str = "It is the first one.",
+    mix: Mapping[str, int] | None = None,
 ) -> EvaluationSet:
     """Choose the evaluation set: as many rows as keep the class mix of all rows.
 
     Args:
-        ids: n distinct ids of all labeled rows, train and test.
+        ids: n distinct ids of all labeled rows, train and test, or of those that may come into question.
         labels: Tag of each, length n.
         eligible: Ids of the test split that no model in question was trained on; others are never chosen.
         rows: Rows wanted, each tag its share of them, by a hash of the id; a tag gets one at least, and fewer come
@@ -64,6 +63,7 @@ def choose_evaluation_set(
             (chi-squared, p of .01 or more), and else as many are wanted as are eligible.
         version: Of the new set.
         reason: Why it is chosen.
+        mix: All labeled rows by tag; by default those of `labels`.
 
     Raises:
         ValueError: `rows` is below 1, the lengths differ, an id occurs twice, or no row is eligible.
@@ -81,28 +81,35 @@ def choose_evaluation_set(
             "No row of the test split is new to the models that are compared: add labeled rows or enlarge the test "
             "share (MLOPS_TEST_SHARE)."
         )
-    if rows is None and _mix_fault(able, by_id) is None:
+    counts = Counter(mix) if mix is not None else Counter(by_id.values())
+    if rows is None and _mix_fault(able, counts) is None:
         return EvaluationSet(version, reason, able)
-    wanted, counts, chosen = rows or len(able), Counter(by_id.values()), {}
+    wanted, chosen = rows or len(able), {}
     for label in sorted(set(able.values())):
         members = [each for each, tag in able.items() if tag == label]
         drawn = sorted(zip(hash_fractions(members, "evaluation"), members, strict=True))
         # the tag's share of all rows, not of the test split, which chance may have cut unevenly
-        for _, each in drawn[: max(1, round(wanted * counts[label] / len(by_id)))]:
+        for _, each in drawn[: max(1, round(wanted * counts[label] / counts.total()))]:
             chosen[each] = label
     return EvaluationSet(version, reason, dict(sorted(chosen.items())))
 
 
 def refresh_reason(
-    frozen: EvaluationSet, ids: Sequence[int], labels: Sequence[str], eligible: Collection[int]
+    frozen: EvaluationSet,
+    ids: Sequence[int],
+    labels: Sequence[str],
+    eligible: Collection[int],
+    *,
+    mix: Mapping[str, int] | None = None,
 ) -> str | None:
     """Say why a set should be chosen anew, with the next version, or None if it still serves.
 
     Args:
         frozen: The set in use.
-        ids: Ids of all labeled rows of today.
+        ids: Ids of all labeled rows of today, or of those that may come into question and those of the set.
         labels: Their tags, as many.
         eligible: As for `choose_evaluation_set`, of today.
+        mix: As there.
 
     Returns:
         A sentence: rows of the set are gone, carry another tag or were trained on, a tag is new, the class mix of
@@ -119,7 +126,7 @@ def refresh_reason(
         return f"{len(learnt)} of its {len(frozen.tags)} rows are trained on now, id {learnt[0]} for one."
     if fresh := sorted({now[each] for each in able if each in now} - set(frozen.tags.values())):
         return f"It has no row of the tag {', '.join(fresh)}."
-    if fault := _mix_fault(frozen.tags, now):
+    if fault := _mix_fault(frozen.tags, Counter(mix) if mix is not None else Counter(now.values())):
         return fault
     if len(frozen.tags) < SMALLEST_PART * len(able):
         return f"It has {len(frozen.tags)} rows, less than half of the {len(able)} that it could have now."
@@ -127,37 +134,43 @@ def refresh_reason(
 
 
 def refreshed(
-    frozen: EvaluationSet | None, ids: Sequence[int], labels: Sequence[str], eligible: Collection[int]
+    frozen: EvaluationSet | None,
+    ids: Sequence[int],
+    labels: Sequence[str],
+    eligible: Collection[int],
+    *,
+    mix: Mapping[str, int] | None = None,
 ) -> EvaluationSet:
     """Return the set to use: the frozen one, or the next version where a rule asks for it and gives another choice.
 
     Args:
         frozen: The set in use; None before the first.
-        ids: Ids of all labeled rows of today.
+        ids: As for `refresh_reason`.
         labels: Their tags, as many.
         eligible: As for `choose_evaluation_set`.
+        mix: As there.
 
     Raises:
         ValueError: As `choose_evaluation_set`.
     """
     if frozen is None:
-        return choose_evaluation_set(ids, labels, eligible)
-    reason = refresh_reason(frozen, ids, labels, eligible)
+        return choose_evaluation_set(ids, labels, eligible, mix=mix)
+    reason = refresh_reason(frozen, ids, labels, eligible, mix=mix)
     if reason is None:
         return frozen
-    chosen = choose_evaluation_set(ids, labels, eligible, version=frozen.version + 1, reason=reason)
+    chosen = choose_evaluation_set(ids, labels, eligible, version=frozen.version + 1, reason=reason, mix=mix)
     # a mix that the test rows can't give any better must not make a version a day
     return frozen if chosen.tags == frozen.tags else chosen
 
 
-def _mix_fault(chosen: Mapping[int, str], of: Mapping[int, str]) -> str | None:
-    if len(of) <= len(chosen):
+def _mix_fault(chosen: Mapping[int, str], mix: Counter[str]) -> str | None:
+    if mix.total() <= len(chosen):
         return None
-    inside = ["test" if each in chosen else "train" for each in of]
-    mix = stratification(np.array(list(of.values())), inside)
-    if mix.p_value >= UNREPRESENTATIVE:
+    inside = Counter(chosen.values())
+    found = stratification_of({tag: (rows - inside[tag], inside[tag]) for tag, rows in mix.items()})
+    if found.p_value >= UNREPRESENTATIVE:
         return None
-    return f"Its class mix departs from that of all rows by up to {mix.max_gap:.2f} (p {mix.p_value:.2g})."
+    return f"Its class mix departs from that of all rows by up to {found.max_gap:.2f} (p {found.p_value:.2g})."
 
 
 def check_never_trained_on(frozen: EvaluationSet, trained_on: Iterable[int]) -> None:

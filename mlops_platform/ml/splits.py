@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -91,6 +91,30 @@ def split_sql(id_column: str, test_share: float, md5: str = "md5({})") -> str:
     return f"CASE WHEN {digest} < '{_threshold(test_share)}' THEN 'test' ELSE 'train' END"
 
 
+def shuffled_sql(id_column: str, md5: str = "md5({})") -> str:
+    """Write an order of rows that is as good as random, the same on every machine, and has the test split first.
+
+    Args:
+        id_column: As for `split_sql`.
+        md5: As for `split_sql`.
+
+    Returns:
+        What to order by: the MD5 by which `assign_splits` cuts.
+
+    Raises:
+        ValueError: `id_column` is not a column name.
+    """
+    if not _COLUMN.fullmatch(id_column):
+        raise ValueError(f"{id_column!r} is no column name: give the id column's, quoted if need be.")
+    return md5.format(f"CAST({id_column} AS STRING)")
+
+
+def are_shuffled(ids: Iterable[int]) -> bool:
+    """Say whether ids are in the order of `shuffled_sql`."""
+    digests = [hashlib.md5(b"%d" % int(i), usedforsecurity=False).hexdigest() for i in ids]
+    return digests == sorted(digests)
+
+
 @dataclass(frozen=True)
 class ClassShare:
     """One class's rows in each split, and its share of the whole and of each split."""
@@ -142,7 +166,21 @@ def stratification(labels: npt.ArrayLike, splits: npt.ArrayLike) -> Stratificati
     if label_of.shape != split_of.shape:
         raise ValueError(f"There are {label_of.size} labels and {split_of.size} splits; give as many.")
     classes, codes = np.unique(label_of, return_inverse=True)
-    counts = np.stack([np.bincount(codes[split_of == split], minlength=len(classes)) for split in ("train", "test")])
+    train, test = (np.bincount(codes[split_of == split], minlength=len(classes)) for split in ("train", "test"))
+    return stratification_of({str(name): (int(train[k]), int(test[k])) for k, name in enumerate(classes)})
+
+
+def stratification_of(rows_of: Mapping[str, tuple[int, int]]) -> Stratification:
+    """Check as `stratification` does, from counts.
+
+    Args:
+        rows_of: Rows in the train and in the test split of each class.
+
+    Raises:
+        ValueError: A split is empty.
+    """
+    classes = sorted(rows_of)
+    counts = np.array([rows_of[name] for name in classes], dtype=np.intp).reshape(-1, 2).T
     rows = counts.sum(axis=1)
     if not rows.all():
         raise ValueError(

@@ -1,6 +1,6 @@
 """Snapshots of the training data: Parquet files named by the version of their content."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +9,17 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.parquet_reading import count_tags, first_rows, read_split
+from mlops_platform.resources.shuffling import write_shuffled
 from mlops_platform.resources.table_version import literal
 from mlops_platform.resources.validation_sources import DuckDBSource
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+    import pyarrow as pa
+
+COLUMNS = ("id", "created_on", "title", "description", "tag", "split")
 
 
 class DatasetStore(dg.ConfigurableResource):
@@ -66,6 +71,126 @@ class DatasetStore(dg.ConfigurableResource):
         except (OSError, ValueError) as error:  # pyarrow's own errors are among these
             raise _damaged(path) from error
         return frame.sort_values("id", ignore_index=True)
+
+    def batches(self, version: str, split: str, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+        """Read one split in an order as good as random, some thousand rows at a time (see `shuffled`).
+
+        Args:
+            version: The data version.
+            split: `train` or `test`.
+            columns: Names of the columns wanted.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        path = self.shuffled(version)
+        try:
+            yield from read_split(path, split, columns)
+        except (OSError, ValueError) as error:
+            self._shuffled_copy(version).unlink(missing_ok=True)  # it is made again from the snapshot
+            raise _damaged(path) from error
+
+    def sample(self, version: str, split: str, rows: int) -> "pd.DataFrame":
+        """Read some rows of a split, by a hash of the id: of each tag its share of `rows`, two at least.
+
+        They are the first ones in the shuffled order, so little is read.
+
+        Args:
+            version: The data version.
+            split: `train` or `test`.
+            rows: About how many; all that there are if they are fewer.
+
+        Returns:
+            As `load`.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        import numpy as np
+        import pandas as pd
+        import pyarrow as pa
+
+        counts = self.counts(version, split)
+        total = sum(counts.values())
+        if total <= rows:
+            return self.load(version, split)
+        left = {tag: min(count, max(2, round(rows * count / total))) for tag, count in counts.items()}
+        taken = []
+        for batch in self.batches(version, split, COLUMNS):
+            tags = np.asarray(batch.column("tag").to_pylist(), dtype=object)
+            keep = np.zeros(len(tags), dtype=bool)
+            for tag in left:
+                of_tag = np.flatnonzero(tags == tag)[: left[tag]]
+                keep[of_tag] = True
+                left[tag] -= len(of_tag)
+            taken.append(batch.filter(pa.array(keep)))
+            if not any(left.values()):
+                break
+        frame: pd.DataFrame = pa.Table.from_batches(taken).to_pandas()
+        return frame.sort_values("id", ignore_index=True)
+
+    def counts(self, version: str, split: str | None = None) -> dict[str, int]:
+        """Count the rows of each tag.
+
+        Args:
+            version: The data version.
+            split: `train` or `test`; by default both.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        path = self._existing(version)
+        try:
+            return count_tags(path, split)
+        except (OSError, ValueError) as error:
+            raise _damaged(path) from error
+
+    def tags_of(self, version: str, ids: Collection[int], split: str | None = None) -> dict[int, str]:
+        """Look some rows up.
+
+        Args:
+            version: The data version.
+            ids: Which ones; those that are not there are left out.
+            split: `train` or `test`; by default both.
+
+        Returns:
+            Tag by id.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        wanted = set(ids)
+        path = self._existing(version)
+        try:
+            pairs = (zip(*batch.to_pydict().values(), strict=True) for batch in read_split(path, split, ("id", "tag")))
+            return {key: tag for some in pairs for key, tag in some if key in wanted}
+        except (OSError, ValueError) as error:
+            raise _damaged(path) from error
+
+    def shuffled(self, version: str) -> Path:
+        """A file with the snapshot's rows in the order of `ml.splits.shuffled_sql`, made when it is first asked for.
+
+        Args:
+            version: The data version.
+
+        Raises:
+            PlatformError: The snapshot is not there, or damaged.
+        """
+        import duckdb
+
+        from mlops_platform.ml.splits import are_shuffled
+
+        path, copy = self._existing(version), self._shuffled_copy(version)
+        try:
+            if are_shuffled(first_rows(path, "id")):
+                return path
+            if not copy.exists():
+                write_shuffled(path, copy)
+        except duckdb.OutOfMemoryException:  # no room on the disk either; the snapshot is sound
+            raise
+        except (OSError, ValueError, duckdb.Error) as error:
+            raise _damaged(path) from error
+        return copy
 
     def tags(self, version: str) -> "pd.DataFrame":
         """Read the labels of both splits; columns id and tag.
@@ -127,6 +252,9 @@ class DatasetStore(dg.ConfigurableResource):
         """
         with self.view(version, name, "main") as connection:
             yield DuckDBSource(connection, "main")
+
+    def _shuffled_copy(self, version: str) -> Path:
+        return Path(self.base_dir) / "shuffled" / f"{version}.parquet"
 
     def _existing(self, version: str) -> Path:
         path = self.path(version)

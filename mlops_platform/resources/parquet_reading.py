@@ -1,0 +1,89 @@
+"""A snapshot read in pieces: what is in memory is a few thousand rows, however many the file has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BATCH_ROWS = 2_000
+_BUFFER_BYTES = 1 << 20  # of a column that is read on; without it a row group's whole column is in memory
+_LOOKED_AT = 1_000
+
+
+def read_split(path: Path, split: str | None, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Read the rows of one split in the order of the file.
+
+    Args:
+        path: A Parquet file with a column `split`.
+        split: Which rows; row groups without any are skipped. None: all rows.
+        columns: Names of the columns wanted.
+
+    Yields:
+        Some thousand rows at a time, none of them empty.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with _plain_allocator(), pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
+        place = file.schema_arrow.names.index("split")
+        groups = [k for k in range(file.num_row_groups) if _may_hold(file.metadata.row_group(k).column(place), split)]
+        wanted = list(dict.fromkeys([*columns, "split"]))
+        # with threads, how much is read ahead depends on their number
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
+            kept = batch if split is None else batch.filter(pc.equal(batch.column("split"), split))
+            kept = kept.select(list(columns))
+            if kept.num_rows:
+                yield kept
+
+
+@contextmanager
+def _plain_allocator() -> Iterator[None]:
+    """Arrow's own allocator keeps some 25 MB of what is freed; the system's gives it back."""
+    import pyarrow as pa
+
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
+def _may_hold(column: Any, split: str | None) -> bool:
+    statistics = column.statistics
+    return (
+        split is None or statistics is None or not statistics.has_min_max or statistics.min <= split <= statistics.max
+    )
+
+
+def first_rows(path: Path, column: str) -> list[Any]:
+    """Read a column of the first thousand rows.
+
+    Args:
+        path: A Parquet file.
+        column: Name of the column.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
+        first = next(file.iter_batches(_LOOKED_AT, columns=[column], use_threads=False), None)
+    return [] if first is None else first.column(0).to_pylist()
+
+
+def count_tags(path: Path, split: str | None) -> dict[str, int]:
+    """Count the rows of each tag.
+
+    Args:
+        path: A Parquet file with the columns `split` and `tag`.
+        split: Of which split; None: of all.
+    """
+    counts: Counter[str] = Counter()
+    for batch in read_split(path, split, ("tag",)):
+        counts.update({each["values"]: each["counts"] for each in batch.column("tag").value_counts().to_pylist()})
+    return dict(sorted(counts.items()))

@@ -1,0 +1,35 @@
+"""A snapshot in an order as good as random, for those who learn from it batch by batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlops_platform.resources.table_version import literal
+from mlops_platform.resources.warehouse_base import written_whole
+
+GROUP_ROWS = 8_192  # who reads a column's page holds all of it, and DuckDB writes a page a row group
+_MEMORY_MB = 128  # the rest goes to files: the sort is part of a training that shall hold little
+
+
+def write_shuffled(path: Path, copy: Path) -> None:
+    """Write the rows of a snapshot in the order of `ml.splits.shuffled_sql`; the copy appears whole or not at all.
+
+    It is made when training asks for it, not with the snapshot: sorting ten million texts takes longer than all else
+    that makes one.
+
+    Args:
+        path: A Parquet file with a column `id`.
+        copy: Where to.
+    """
+    import duckdb
+
+    from mlops_platform.ml.splits import shuffled_sql
+
+    with written_whole(copy) as partial, duckdb.connect() as connection:
+        connection.execute(f"set memory_limit = '{_MEMORY_MB}MiB'")
+        connection.execute(f"set temp_directory = {literal(str(copy.parent / '.duckdb'))}")
+        connection.execute("set threads = 1")  # each further one holds memory of its own
+        connection.execute(
+            f"copy (from read_parquet({literal(str(path))}) order by {shuffled_sql('id')}, id) "
+            f"to {literal(str(partial))} (format parquet, compression zstd, row_group_size {GROUP_ROWS})"
+        )
