@@ -66,6 +66,7 @@ def test_run_ends_with_a_summary(ran: tuple[Path, str]) -> None:
         "projects",
         "labeled_projects",
         "rejected rows",
+        "The default is kept",
         "0 failed",
         "champion",
         "version 1",

@@ -90,10 +90,12 @@ class Progress:
         return [*self.errors, *(check for check in self.failed if "(error)" in check)]
 
     def _on_materialization(self, event: DagsterEvent) -> None:
-        """Keep what the summary says of an asset: drift and the decision are why monitoring was run."""
+        """Keep what the summary says of an asset: what tuning chose, and drift and the decision on it."""
         made = {key: value.value for key, value in event.step_materialization_data.materialization.metadata.items()}
         name = str(event.step_key)
-        if name == "drift_report":
+        if name == "tuned_params":
+            self.told["tuning"] = str(made["choice"])
+        elif name == "drift_report":
             rows = f"{made['window_rows']} rows of {made['window']}"
             self.told["drift"] = f"{made['detected']} ({made['tests_run']} tests on {rows})"
         elif name == "retraining_decision":
