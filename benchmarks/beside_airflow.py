@@ -32,7 +32,7 @@ def run(size: Size) -> Section:
 
 def _section(ways: Mapping[str, _Way]) -> Section:
     mlops, job, airflow, loaded = (ways[name] for name in ("mlops", "job", "airflow", "loaded"))
-    third = Goal(1 / 3)
+    third = Goal(0.333)
     loaded_name = "Airflow whose scheduler has loaded all libraries before it forks"
     return Section(
         title="Beside Airflow",
