@@ -10,6 +10,8 @@ from pathlib import Path
 from benchmarks.harness import Goal, Row, Section, Size, compare, in_turns, measure
 
 _TICK = Goal(0.2, of="ours")
+# without the process's end, where a bare import has its objects looked through and freed, and ours does not
+_LOAD = "import {}; import os; os._exit(0)"
 
 
 def run(size: Size) -> Section:
@@ -25,11 +27,11 @@ def run(size: Size) -> Section:
     )
     with tempfile.TemporaryDirectory(prefix="mlops-bench-kept-") as folder:
         # the manifest is made once in a checkout's life: not part of a load
-        kept = Path(folder)
+        kept, ours = Path(folder), _LOAD.format("mlops_platform.definitions")
         loading = in_turns(
             [
-                lambda _: ["/usr/bin/env", f"MLOPS_HOME={kept}", python, "-c", "import mlops_platform.definitions"],
-                lambda _: [python, "-c", "import dagster, dagster_dbt"],
+                lambda _: ["/usr/bin/env", f"MLOPS_HOME={kept}", python, "-c", ours],
+                lambda _: [python, "-c", _LOAD.format("dagster, dagster_dbt")],
             ],
             3 * rounds,
         )
@@ -47,9 +49,10 @@ def run(size: Size) -> Section:
             ),
         ],
         notes=(
-            "Part of what Dagster adds is won back: `mlops` collects garbage rarely, and leaves without freeing each"
-            " object; the script does not. The code location loads without collecting, which the bare import does: it"
-            " can be the faster of the two. A tick's time is that of the real sensor with Google's client (BigQuery is"
-            " a process on this machine that answers the one query)."
+            "Part of what Dagster adds is won back: `mlops` collects garbage rarely, leaves without freeing each"
+            " object, and keeps the SQLite files of a run open; the script does not. The code location loads without"
+            " collecting garbage, which the bare import does, so it can be the faster of the two; the end of the"
+            " process is not counted. A tick's time is that of the real sensor with Google's client (BigQuery is a"
+            " process on this machine that answers the one query)."
         ),
     )

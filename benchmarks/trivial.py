@@ -45,7 +45,7 @@ def _job(executor: str) -> dg.JobDefinition:
         resources={"io_manager": JsonValues(base_dir=str(settings.values_dir))},
         executor=build_executor(settings),
     )
-    return defs.get_job_def("trivial")
+    return defs.resolve_job_def("trivial")
 
 
 def main(executor: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import PlatformError
@@ -72,6 +74,39 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
             require_postgres(settings.optuna_storage)
         yield opened.enter_context(dg.DagsterInstance.get())
+
+
+@contextmanager
+def held_open(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Keep a connection to each SQLite file that a run writes to, for as long as the block takes.
+
+    Dagster opens one for each event and closes it. The last to close a file writes its log back, waits for the disk
+    and removes the log: ten trivial steps took 5.5 s so, and 3.9 s while another one was open.
+
+    Args:
+        instance: The instance; where it is not on SQLite, nothing is done.
+        run_id: The run.
+    """
+    from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqliteEventLogStorage):
+        yield
+        return
+    with ExitStack() as opened:
+        held: set[Path] = set()
+
+        def hold(*_: object) -> None:
+            for shard in (INDEX_SHARD_NAME, run_id):
+                path = Path(storage.path_for_shard(shard))
+                if path not in held and path.exists():
+                    held.add(path)
+                    connection = opened.enter_context(closing(sqlite3.connect(path, check_same_thread=False)))
+                    connection.execute("select count(*) from sqlite_master").fetchall()  # it is open once it has read
+
+        hold()
+        instance.add_event_listener(run_id, hold)
+        yield
 
 
 @contextmanager

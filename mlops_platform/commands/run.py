@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, open_instance
+from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, held_open, open_instance
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
@@ -199,9 +199,10 @@ def run_job(
         try:
             if settings.executor == "in_process":
                 instance.add_event_listener(run_id, progress.on_entry)
-                success = definition.execute_in_process(
-                    run_config=quiet, instance=instance, run_id=run_id, raise_on_error=False, tags=tags
-                ).success
+                with held_open(instance, run_id):
+                    success = definition.execute_in_process(
+                        run_config=quiet, instance=instance, run_id=run_id, raise_on_error=False, tags=tags
+                    ).success
             else:
                 from mlops_platform.commands.run_apart import execute_apart
 
