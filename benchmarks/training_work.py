@@ -1,7 +1,8 @@
 """What `training_scale` measures, each in a process of its own: `python -m benchmarks.training_work WHAT FOLDER ...`.
 
 `prepare` makes the rows; `ours` materializes the graph's trained_model on them; `by_hand` is the script that a user
-would write; `in_memory` fits the model of smaller data; `judge` prints weighted F1 and calibration error on rows not seen.
+would write; `in_memory` fits the model of smaller data; `judge` prints weighted F1 and calibration error on rows that
+are unseen.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlops_platform.resources.apart import execute_apart
 from mlops_platform.resources.table_version import literal
 from mlops_platform.resources.warehouse_base import written_whole
 
@@ -21,15 +22,15 @@ def write_shuffled(path: Path, copy: Path) -> None:
         path: A Parquet file with a column `id`.
         copy: Where to.
     """
-    import duckdb
-
     from mlops_platform.ml.splits import shuffled_sql
 
-    with written_whole(copy) as partial, duckdb.connect() as connection:
-        connection.execute(f"set memory_limit = '{_MEMORY_MB}MiB'")
-        connection.execute(f"set temp_directory = {literal(str(copy.parent / '.duckdb'))}")
-        connection.execute("set threads = 1")  # each further one holds memory of its own
-        connection.execute(
-            f"copy (from read_parquet({literal(str(path))}) order by {shuffled_sql('id')}, id) "
-            f"to {literal(str(partial))} (format parquet, compression zstd, row_group_size {GROUP_ROWS})"
+    with written_whole(copy) as partial:
+        execute_apart(
+            [
+                f"set memory_limit = '{_MEMORY_MB}MiB'",
+                f"set temp_directory = {literal(str(copy.parent / '.duckdb'))}",
+                "set threads = 1",  # each further one holds memory of its own
+                f"copy (from read_parquet({literal(str(path))}) order by {shuffled_sql('id')}, id) "
+                f"to {literal(str(partial))} (format parquet, compression zstd, row_group_size {GROUP_ROWS})",
+            ]
         )
