@@ -4,10 +4,10 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help run ui status test test-browser test-production lint format types bench bench-airflow docs constraints clean
+.PHONY: help run ui status test test-browser test-production test-sentence lint format types bench bench-airflow docs constraints clean
 
 help: ## list the verbs
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 .venv/.installed-run: pyproject.toml constraints.txt scripts/setup.sh
 	@scripts/setup.sh run
@@ -35,6 +35,10 @@ test-production: .venv/.installed-dev ## pass the tests against a BigQuery emula
 	@scripts/bigquery-emulator.sh
 	@$(BIN)/python -m pytest -n 2 --dist loadfile mlops_platform_tests/production $(ARGS)
 
+test-sentence: .venv/.installed-dev ## pass the tests of the sentence vectors, in an environment with their packages
+	@scripts/sentence.sh
+	@.venv-sentence/bin/python -m pytest -n 2 --dist loadfile mlops_platform_tests/sentence $(ARGS)
+
 lint: .venv/.installed-dev ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -59,4 +63,4 @@ constraints: ## pin anew what pyproject.toml asks for (needs uv)
 		--no-emit-index-url --quiet --upgrade pyproject.toml -o constraints.txt
 
 clean: ## remove the environment and all state
-	rm -rf .venv .venv-bigquery .venv-airflow var
+	rm -rf .venv .venv-bigquery .venv-airflow .venv-sentence var

@@ -17,7 +17,7 @@ from benchmarks.harness import Section, Unavailable
 from mlops_platform.commands.doctor import PACKAGES
 
 # in the order of the page
-SECTIONS = ["quality", "tuning", "orchestration", "beside_airflow", "training_scale", "elt", "validation"]
+SECTIONS = ["quality", "sentence", "tuning", "orchestration", "beside_airflow", "training_scale", "elt", "validation"]
 
 
 def main() -> None:

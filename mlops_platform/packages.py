@@ -1,4 +1,4 @@
-"""The packages that production needs beside the laptop's: which of them are not installed, and the sentence for it."""
+"""The packages that a choice needs beside the laptop's: which of them are not installed, and the sentence for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
 REMEDY = "pip install '.[production]'"
+SENTENCE_REMEDY = "pip install '.[sentence]'"
 # package to the module that it brings
 _PRODUCTION = {
     "dagster-airbyte": "dagster_airbyte",
@@ -16,6 +17,14 @@ _PRODUCTION = {
     "dbt-bigquery": "dbt.adapters.bigquery",
     "sqlalchemy-bigquery": "sqlalchemy_bigquery",
 }
+# the weights are a package too, but may come from elsewhere
+_SENTENCE = {
+    "huggingface-hub": "huggingface_hub",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "safetensors": "safetensors",
+    "tokenizers": "tokenizers",
+}
 
 
 def missing_packages() -> list[str]:
@@ -23,20 +32,34 @@ def missing_packages() -> list[str]:
     return [package for package, module in _PRODUCTION.items() if not _is_there(module)]
 
 
-def require_packages(settings: Settings) -> None:
-    """See that production has its packages; a laptop needs none of them.
+def missing_sentence_packages() -> list[str]:
+    """The packages that training with sentence vectors needs and that are not installed; imports none of them."""
+    return [package for package, module in _SENTENCE.items() if not _is_there(module)]
+
+
+def require_packages(settings: Settings, *, trains: bool = True) -> None:
+    """See that what was chosen has its packages; the defaults on a laptop need none of them.
 
     Args:
-        settings: Whether it is production.
+        settings: Whether it is production, and which features the model has.
+        trains: Whether a model may be trained: one that was trained needs fewer packages, and says so itself.
 
     Raises:
         PlatformError: One is missing.
     """
-    missing = missing_packages() if settings.env == "production" else []
-    if missing:
-        raise PlatformError(
-            f"MLOPS_ENV=production needs packages that are not installed ({', '.join(missing)}): run {REMEDY}."
-        )
+    for chosen, choice, missing, remedy in (
+        (settings.env == "production", "MLOPS_ENV=production", missing_packages, REMEDY),
+        (
+            trains and settings.features == "sentence",
+            "MLOPS_FEATURES=sentence",
+            missing_sentence_packages,
+            SENTENCE_REMEDY,
+        ),
+    ):
+        if chosen and (packages := missing()):
+            raise PlatformError(
+                f"{choice} needs packages that are not installed ({', '.join(packages)}): run {remedy}."
+            )
 
 
 def _is_there(module: str) -> bool:

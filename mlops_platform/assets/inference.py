@@ -16,6 +16,7 @@ import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import ModelError, WarehouseError
+from mlops_platform.resources.encoders import Encoders
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
@@ -85,7 +86,7 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
         ),
     )
     def predictions(
-        context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking
+        context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking, encoders: Encoders
     ) -> dg.MaterializeResult:
         with sentences(), tempfile.TemporaryDirectory(prefix="mlops-predictions-") as name:
             window = context.partition_time_window
@@ -98,7 +99,7 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
                     # a first day without a row is made all the same, and what reads the table finds it
                     write_rows(folder / "none.parquet", _PREDICTION_COLUMNS, ())
                     warehouse.replace_rows(PREDICTIONS, folder / "none.parquet", {})
-                counts = _score(warehouse, tracking, folder, first, after)
+                counts = _score(warehouse, tracking, encoders, folder, first, after)
                 counts |= _take_in(warehouse, folder, log, first, after)
         return dg.MaterializeResult(metadata={"days": (after - first).days, **counts})
 
@@ -106,7 +107,7 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
 
 
 def _score(
-    warehouse: Warehouse, tracking: MlflowTracking, folder: Path, first: dt.date, after: dt.date
+    warehouse: Warehouse, tracking: MlflowTracking, encoders: Encoders, folder: Path, first: dt.date, after: dt.date
 ) -> dict[str, Any]:
     """Score the unlabeled projects of some days by the champion, day by day."""
     champion = tracking.by_alias(CHAMPION)
@@ -115,7 +116,7 @@ def _score(
     days = _days_of(warehouse, first, after, champion.version)
     rows = 0
     if days:
-        model = tracking.load(champion.version)
+        model = encoders.lend_cache(tracking.load(champion.version))
         for day in days:
             source, target = folder / "texts.parquet", folder / "predictions.parquet"
             warehouse.export_parquet(_texts_sql(day), source)

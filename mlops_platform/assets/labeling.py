@@ -15,6 +15,7 @@ from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.errors import ModelError, WarehouseError
 from mlops_platform.resources import label_log
 from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.encoders import Encoders
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
@@ -64,6 +65,7 @@ def label_issues(
     tuned_params: dict[str, Any],
     datasets: DatasetStore,
     warehouse: Warehouse,
+    encoders: Encoders,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Judge each label of the snapshot by models that were not fitted on it."""
     import pandas as pd
@@ -81,7 +83,8 @@ def label_issues(
         rows = pd.concat(parts, ignore_index=True)
         texts = models.frame(rows["title"], rows["description"])[models.TEXT].tolist()
         params = models.Params.from_dict(tuned_params["params"])
-        quality = find_suspects(rows["id"].tolist(), texts, rows["tag"].tolist(), params)
+        encoder = encoders.of(tuned_params)
+        quality = find_suspects(rows["id"].tolist(), texts, rows["tag"].tolist(), params, encoder=encoder)
         row_of = {int(key): row for row, key in enumerate(rows["id"])}
         known = LabeledTexts(rows["id"].tolist(), rows["title"].fillna("").tolist(), texts, rows["tag"].tolist())
         # one more is asked for: the nearest to a row is itself
@@ -103,7 +106,7 @@ def label_issues(
     value = {"dataset_version": version, **quality.to_dict()}
     return dg.MaterializeResult(
         value=value,
-        data_version=dg.DataVersion(f"{version}-{_digest(tuned_params['params'])}"),
+        data_version=dg.DataVersion(f"{version}-{_digest(_judged_by(tuned_params))}"),
         metadata={
             "suspects": len(quality.suspects),
             "judged": quality.judged,
@@ -136,7 +139,7 @@ def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDe
         ),
     )
     def labeling_queue(
-        label_issues: dict[str, Any], warehouse: Warehouse, tracking: MlflowTracking
+        label_issues: dict[str, Any], warehouse: Warehouse, tracking: MlflowTracking, encoders: Encoders
     ) -> dg.MaterializeResult[None]:
         from mlops_platform.ml.label_quality import Suspect
         from mlops_platform.ml.selection import Labeled, choose
@@ -156,7 +159,7 @@ def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDe
             # a label that was changed since it was doubted is another label
             suspects = [Suspect(**each) for each in label_issues["suspects"] if tags.get(each["id"]) == each["given"]]
             chosen = choose(
-                _with_probabilities(tracking.load(champion.version), unlabeled),
+                _with_probabilities(encoders.lend_cache(tracking.load(champion.version)), unlabeled),
                 Labeled(*(labeled[name].tolist() for name in ("id", "title", "description", "tag"))),
                 size=size,
                 suspects=suspects,
@@ -224,6 +227,12 @@ def _replace(warehouse: Warehouse, table: str, columns: Mapping[str, str], rows:
 
 def _digest(params: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _judged_by(tuned_params: dict[str, Any]) -> dict[str, Any]:
+    """What decides the models that judge the labels."""
+    encoder = tuned_params.get("encoder")
+    return {**tuned_params["params"], **({"encoder": encoder["digest"]} if encoder else {})}
 
 
 def _text(value: object) -> str:

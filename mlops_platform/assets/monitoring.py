@@ -18,6 +18,7 @@ from mlops_platform.assets.windows import known_rows, window_rows
 from mlops_platform.errors import ModelError, PlatformError, WarehouseError
 from mlops_platform.resources import deployments
 from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.encoders import Encoders
 from mlops_platform.resources.inspections import inspections
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
@@ -82,7 +83,11 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
         ),
     )
     def drift_report(
-        context: dg.AssetExecutionContext, warehouse: Warehouse, datasets: DatasetStore, tracking: MlflowTracking
+        context: dg.AssetExecutionContext,
+        warehouse: Warehouse,
+        datasets: DatasetStore,
+        tracking: MlflowTracking,
+        encoders: Encoders,
     ) -> dg.MaterializeResult[None]:
         days = [dt.date.fromisoformat(key) for key in sorted(context.partition_keys)]
         with sentences(ValueError):
@@ -92,7 +97,7 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
             for table in (PREDICTIONS, "labeled_projects"):
                 if not warehouse.has_table(table):
                     raise WarehouseError(f"The warehouse has no table {table}: materialize {table} first.")
-            watcher = _watcher(tracking, datasets, champion, minimum_rows, alpha)
+            watcher = _watcher(tracking, encoders, datasets, champion, minimum_rows, alpha)
             versions = []
             for day in days:
                 first = _begin(tracking, day, window_days, first_day)
@@ -121,15 +126,24 @@ class _Watcher:
 
 
 def _watcher(
-    tracking: MlflowTracking, datasets: DatasetStore, champion: RegisteredVersion, minimum: int, alpha: float
+    tracking: MlflowTracking,
+    encoders: Encoders,
+    datasets: DatasetStore,
+    champion: RegisteredVersion,
+    minimum: int,
+    alpha: float,
 ) -> _Watcher:
+    from mlops_platform.ml.model import encoder_of
     from mlops_platform.ml.watching import ENOUGH_HELD_OUT, folds_of, watch
 
     version = champion.tags.get("data_version", "")
     training, held_out = known_rows(datasets, version, "train"), known_rows(datasets, version, "test")
-    model, params = tracking.load(champion.version), _params(tracking, champion)
+    model, params = encoders.lend_cache(tracking.load(champion.version)), _params(tracking, champion)
     previous = _previous(tracking, champion)
-    fitted = folds_of(params, training) if len(held_out.tags) < ENOUGH_HELD_OUT else None
+    if previous is not None:
+        encoders.lend_cache(previous)
+    few = len(held_out.tags) < ENOUGH_HELD_OUT
+    fitted = folds_of(params, training, encoder=encoder_of(model)) if few else None
 
     def compare(window: "WindowRows", before: Sequence[int]) -> "Watched":
         return watch(
@@ -190,7 +204,9 @@ def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
 
     said = tracking.params(champion.run_id)
     try:
-        return Params.from_dict({each.name: json.loads(said[each.name]) for each in fields(Params)})
+        # what is None by default is said only where it is set
+        names = [each.name for each in fields(Params) if each.name in said or each.default is not None]
+        return Params.from_dict({name: json.loads(said[name]) for name in names})
     except (KeyError, ValueError):
         raise ModelError(
             f"The run of version {champion.version} does not say with which parameters it was trained: promote a "

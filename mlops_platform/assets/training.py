@@ -16,6 +16,7 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.frozen import EVALUATION_ROWS, evaluation_set, learnt_from
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.encoders import Encoders
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.tracking import CHALLENGER, CHAMPION, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
 
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
     from mlops_platform.ml import model as models
     from mlops_platform.ml.composition import Composed
+    from mlops_platform.ml.encoder import Encoder
     from mlops_platform.ml.evaluation_set import EvaluationSet
     from mlops_platform.ml.streaming import Batch
 
 # the sources and packages that decide which model the same data and parameters give
-_MODEL_SOURCES = ("text.py", "model.py", "composition.py", "recipe.py", "splits.py")
+_MODEL_SOURCES = ("text.py", "model.py", "composition.py", "encoder.py", "recipe.py", "splits.py")
 _MODEL_PACKAGES = ("scikit-learn", "imbalanced-learn")
 _STREAM_SOURCES = ("streaming.py", "stream_composition.py")
 _LEARNT = ("title", "description", "tag", "id", "created_on")
@@ -63,7 +65,7 @@ def fingerprint(
         params: The model's parameters.
         code: Code version.
         seed: Seed of the fit.
-        recipe: What departs from the defaults in how the training data was composed.
+        recipe: What departs from the defaults in how the training data was composed, and in the features.
 
     Returns:
         Sixteen hex digits.
@@ -93,8 +95,9 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         kinds={"scikitlearn", "mlflow"},
         code_version=code_version(),
         description=(
-            f"A version of the registered model `{MODEL_NAME}`: word and character TF-IDF with a calibrated linear "
-            "classifier. The same data, parameters and code give the version that is there already."
+            f"A version of the registered model `{MODEL_NAME}`: word and character TF-IDF, with sentence vectors "
+            "beside it where MLOPS_FEATURES says so, and a calibrated linear classifier. The same data, parameters and "
+            "code give the version that is there already."
         ),
     )
     def trained_model(
@@ -105,6 +108,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         datasets: DatasetStore,
         evaluation_sets: EvaluationSetStore,
         tracking: MlflowTracking,
+        encoders: Encoders,
     ) -> dg.MaterializeResult[dict[str, Any]]:
         """Train, or find the version that the same training made before."""
         from mlops_platform.ml import model as models
@@ -112,12 +116,15 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         with sentences(ValueError):
             dataset = validated_dataset["version"]
             params = models.Params.from_dict(tuned_params["params"])
+            encoder = encoders.of(tuned_params)
+            measured = tuned_params.get("encoder") or {}
+            tier = {"encoder": encoder.digest, "encoder_precision": measured["precision"]} if encoder else {}
             changes = recipe.to_dict()
             if validated_dataset.get(STREAMED):
                 way: _Whole | _Streamed = _Streamed(datasets, dataset, recipe, config.seed)
             else:
-                way = _Whole(datasets, dataset, recipe, config.seed, params)
-            identity = fingerprint(dataset, way.params, way.code, config.seed, changes)
+                way = _Whole(datasets, dataset, recipe, config.seed, params, encoder)
+            identity = fingerprint(dataset, way.params, way.code, config.seed, {**changes, **tier})
             experiment_id = tracking.experiment(config.experiment_name)
             registered = tracking.find(identity)
             tracking.close_unfinished(experiment_id, identity, finished=registered.run_id if registered else None)
@@ -140,11 +147,16 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
                     experiment_id=experiment_id,
                     run_name=config.run_name,
                     # drift's tests ask for these, whichever way the model was trained
-                    params={**params.to_dict(), "seed": config.seed, **changes, **way.told},
-                    metrics={"cv_f1_weighted": tuned_params["score"], "train_rows": float(made.rows)},
+                    params={**params.to_dict(), "seed": config.seed, **changes, **tier, **way.told},
+                    metrics={
+                        "cv_f1_weighted": tuned_params["score"],
+                        "train_rows": float(made.rows),
+                        **{name: measured[name] for name in ("f1_float32", "f1_int8") if name in measured},
+                    },
                     tags=tags,
                     artifacts={"params.json": json.dumps(way.params, indent=2).encode()},
-                    trusted_types=list(models.TRUSTED_TYPES),
+                    trusted_types=[*models.TRUSTED_TYPES, *(models.SENTENCE_TYPES if encoder else ())],
+                    sentence_vectors=encoder is not None,
                 )
             context.log.info(
                 f"Version {registered.version} of {MODEL_NAME} {'was there already' if reused else 'is new'}."
@@ -167,6 +179,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
                 "params": dg.MetadataValue.json(way.params),
                 "dataset_version": dataset,
                 "train_rows": validated_dataset["train_rows"],
+                "features": f"TF-IDF and sentence vectors of encoder {encoder.digest[:12]}" if encoder else "TF-IDF",
                 "composition": dg.MetadataValue.json(changes) if changes else "as the rows are",
                 **(made.metadata if made else {}),
             },
@@ -189,10 +202,16 @@ class _Whole:
     """Training with all rows in memory."""
 
     def __init__(
-        self, datasets: DatasetStore, dataset: str, recipe: Recipe, seed: int, params: "models.Params"
+        self,
+        datasets: DatasetStore,
+        dataset: str,
+        recipe: Recipe,
+        seed: int,
+        params: "models.Params",
+        encoder: "Encoder | None",
     ) -> None:
         self._datasets, self._dataset, self._recipe, self._seed = datasets, dataset, recipe, seed
-        self._params = params
+        self._params, self._encoder = params, encoder
         self.params, self.code = params.to_dict(), code_version()
         self.told: dict[str, Any] = {}
 
@@ -214,6 +233,7 @@ class _Whole:
             # copies of a row, where there are any, are calibrated together
             groups=[row.id for row in composed.rows] if self._recipe.to_dict() else None,
             weighted=self._recipe.weighs_classes,
+            encoder=self._encoder,
         )
         return _Made(fitted, frame.head(EXAMPLE_ROWS), len(frame), _composition(composed))
 

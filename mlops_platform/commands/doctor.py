@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.packages import REMEDY, missing_packages
+from mlops_platform.packages import REMEDY, SENTENCE_REMEDY, missing_packages, missing_sentence_packages
 from mlops_platform.settings import DBT_PROJECT_DIR, GX_ROOT_DIR, Settings
 
 PACKAGES = (
@@ -58,6 +58,8 @@ def examine(settings: Settings) -> list[Finding]:
         looks.append(_warehouse)
     looks.append(lambda _: _folder("dbt project", DBT_PROJECT_DIR / "dbt_project.yml"))
     looks.append(lambda _: _folder("expectation suites", GX_ROOT_DIR / "expectations" / "projects.json"))
+    if settings.features == "sentence":
+        looks.append(_encoder)
     if settings.env == "local":
         return [look(settings) for look in (*looks, _registry, _champion)]
     from mlops_platform.commands.doctor_production import answers
@@ -125,6 +127,20 @@ def _folder(name: str, path: Path) -> Finding:
     if path.exists():
         return Finding(name, "ok", str(path.parent))
     return Finding(name, "missing", f"{path} is not there: run from a whole checkout")
+
+
+def _encoder(settings: Settings) -> Finding:
+    if missing := missing_sentence_packages():
+        return Finding("sentence vectors", "missing", f"{', '.join(missing)}: run `{SENTENCE_REMEDY}`")
+    from mlops_platform.resources.weights import HUB_NAME, weights_at_hand
+
+    try:
+        found = weights_at_hand(settings.sentence_model)
+    except PlatformError as error:
+        return Finding("sentence vectors", "missing", str(error))
+    if found is None:
+        return Finding("sentence vectors", "note", f"the first training takes the weights of {HUB_NAME} from the hub")
+    return Finding("sentence vectors", "ok", f"weights of {found.source}")
 
 
 def _registry(settings: Settings) -> Finding:

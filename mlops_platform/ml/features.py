@@ -1,4 +1,4 @@
-"""The model's TF-IDF features of many folds: n-grams are counted once, each fold and trial only picks and weighs them.
+"""The model's features of many folds: n-grams are counted once, each fold and trial only picks and weighs them.
 
 What comes out for a fold is what the pipeline of `ml.model` would compute, up to the last bit of a float; a
 test holds the two together.
@@ -56,6 +56,7 @@ class FoldFeatures:
         *,
         word_limit: int = WORD_NGRAM_LIMIT,
         char_limit: int = CHAR_NGRAM_LIMIT,
+        vectors: npt.NDArray[np.float32] | None = None,
     ) -> None:
         """Count the n-grams of `texts`.
 
@@ -64,11 +65,12 @@ class FoldFeatures:
             folds: Row numbers of the training and held-out part of each fold.
             word_limit: Longest word n-gram that will be asked for.
             char_limit: Longest character n-gram that will be asked for.
+            vectors: The texts' sentence vectors, shape (n, size), where the parameters weigh them.
 
         Raises:
             ValueError: The texts hold no word at all.
         """
-        self._folds = folds
+        self._folds, self._vectors = folds, vectors
         try:
             self._counts = {
                 "word": _Counts(texts, "word", (1, word_limit)),
@@ -89,10 +91,23 @@ class FoldFeatures:
         """Return the features of a fold's training and held-out rows."""
         word = self._weighed(fold, "word", params.word_ngram_max, params.min_df)
         char = self._weighed(fold, "char", params.char_ngram_max, params.min_df)
-        train, held_out = (
-            sp.hstack([w, c * params.char_weight], format="csr") for w, c in zip(word, char, strict=True)
-        )
+        blocks = [[w, c * params.char_weight] for w, c in zip(word, char, strict=True)]
+        if params.sentence_weight is not None:
+            for block, vectors in zip(blocks, self.vectors(fold), strict=True):
+                block.append(sp.csr_matrix(vectors * params.sentence_weight))
+        train, held_out = (sp.hstack(block, format="csr") for block in blocks)
         return train, held_out
+
+    def vectors(self, fold: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the sentence vectors of a fold's training and held-out rows.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if self._vectors is None:
+            raise ValueError("The parameters weigh sentence vectors and there are none: tune the parameters again.")
+        train, held_out = self._folds[fold]
+        return self._vectors[train].astype(np.float64), self._vectors[held_out].astype(np.float64)
 
     def _weighed(self, *key: *tuple[int, str, int, int]) -> Pair:
         if key in self._cache:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlops_platform.ml.encoder import Encoder
 from mlops_platform.ml.model import DEFAULT, TEXT, Params, fit, stratified_folds
 
 if TYPE_CHECKING:
@@ -32,7 +33,13 @@ class FoldModels:
 
 
 def fold_models(
-    texts: Sequence[str], labels: Sequence[str], params: Params = DEFAULT, *, folds: int = FOLDS, seed: int = 0
+    texts: Sequence[str],
+    labels: Sequence[str],
+    params: Params = DEFAULT,
+    *,
+    folds: int = FOLDS,
+    seed: int = 0,
+    encoder: Encoder | None = None,
 ) -> FoldModels:
     """Fit a model on all folds but one, for each fold.
 
@@ -42,12 +49,16 @@ def fold_models(
         params: The model's parameters.
         folds: At least 3, so that a tag's rows are not all held out at once.
         seed: Of the folds and the calibration.
+        encoder: Makes the sentence vectors, where the parameters weigh them.
     """
     frame, tags = pd.DataFrame({TEXT: list(texts)}), list(labels)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         cut = stratified_folds(texts, tags, n_splits=folds, seed=seed)
-        models = [(fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed), out) for train, out in cut]
+        models = [
+            (fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed, encoder=encoder), out)
+            for train, out in cut
+        ]
     return FoldModels(models, sorted(set(labels)))
 
 

@@ -65,6 +65,7 @@ class FoldKernels:
         ]
         self._cache: dict[tuple[int, str, int, int, float], _Block] = {}
         self._cached_bytes = 0
+        self._near: dict[int, tuple[Floats, Floats]] = {}
 
     def __call__(self, fold: int, params: Params) -> npt.NDArray[np.str_]:
         """Fit on a fold's training rows and predict.
@@ -76,7 +77,8 @@ class FoldKernels:
         Returns:
             Tags of the held-out rows; those that `ml.model.build_classifier` gives on the features of the fold.
         """
-        for power in (RELEVANCE, 0.0):
+        sentences = params.sentence_weight is not None
+        for power in (0.0,) if sentences else (RELEVANCE, 0.0):
             word = self._block(fold, "word", params.word_ngram_max, params.min_df, power)
             char = self._block(fold, "char", params.char_ngram_max, params.min_df, power)
             # chi-squared grows as the features do, and the relevance as a power of it
@@ -88,6 +90,9 @@ class FoldKernels:
         alpha = params.alpha * scaled / (word.plain + params.char_weight**2 * char.plain)
         system = np.multiply(char.train, weight)
         system += word.train
+        if params.sentence_weight is not None:
+            near, far = self._sentences(fold)
+            system += params.sentence_weight**2 * near
         system.flat[:: len(system) + 1] += alpha * self._spread[fold]
         factor = cho_factor(system.T, overwrite_a=True, check_finite=False)
         solved = cho_solve(factor, self._targets[fold], check_finite=False)
@@ -95,7 +100,16 @@ class FoldKernels:
         intercept = solved.sum(axis=0) / ones.sum()
         duals = solved - ones[:, None] * intercept
         scores = word.held_out @ duals + weight * (char.held_out @ duals) + intercept
+        if params.sentence_weight is not None:
+            scores += params.sentence_weight**2 * (far @ duals)
         return self._classes[fold][scores.argmax(axis=1)]
+
+    def _sentences(self, fold: int) -> tuple[Floats, Floats]:
+        """Inner products of a fold's sentence vectors: of the training rows, of the held-out ones with these."""
+        if fold not in self._near:
+            train, held_out = self._features.vectors(fold)
+            self._near[fold] = train @ train.T, held_out @ train.T
+        return self._near[fold]
 
     def _block(self, *key: *tuple[int, str, int, int, float]) -> _Block:
         """Products of a fold, an analyzer, its longest n-gram, its min_df, and the power of the relevance."""

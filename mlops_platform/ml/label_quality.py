@@ -17,6 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from mlops_platform.ml.encoder import Encoder
 from mlops_platform.ml.features import FoldFeatures
 from mlops_platform.ml.model import DEFAULT, Params, build_classifier, stratified_folds
 
@@ -72,6 +73,7 @@ def out_of_fold(
     folds: int = FOLDS,
     repeats: int = REPEATS,
     seed: int = 0,
+    encoder: Encoder | None = None,
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Predict each row by a model that was fitted on the other folds; a tag may have fewer rows than folds.
 
@@ -86,6 +88,7 @@ def out_of_fold(
         folds: At least 3, so that a tag's rows are not all held out at once.
         repeats: How often the folds are cut anew, with seeds `seed`, `seed + 1`, ...; probabilities are the mean.
         seed: Of the folds.
+        encoder: Makes the sentence vectors, where the parameters weigh them.
 
     Returns:
         Probabilities, shape (n, tags), and the tags in the order of their columns.
@@ -103,6 +106,7 @@ def out_of_fold(
         [fold for each in cut for fold in each],
         word_limit=params.word_ngram_max,
         char_limit=params.char_ngram_max,
+        vectors=None if encoder is None else encoder.encode(texts),
     )
     total = np.zeros((len(tags), len(classes)))
     for repeat, each in enumerate(cut):
@@ -140,6 +144,7 @@ def find_suspects(
     folds: int = FOLDS,
     repeats: int = REPEATS,
     seed: int = 0,
+    encoder: Encoder | None = None,
 ) -> LabelQuality:
     """Find labels that are likely wrong, by confident learning (Northcutt, Jiang & Chuang 2021).
 
@@ -155,6 +160,7 @@ def find_suspects(
         folds: Folds of the cross-validation, at least 3.
         repeats: Cross-validations whose mean is judged, at least 1; precision is 78% with one.
         seed: Of the folds and the calibration.
+        encoder: Makes the sentence vectors, where the parameters weigh them.
 
     Raises:
         ValueError: The lengths differ, an id occurs twice, a label is missing, there are fewer than 3 folds, no
@@ -179,7 +185,7 @@ def find_suspects(
     judged.sort(key=lambda i: (texts[i], labels[i], ids[i]))
     tags = [labels[i] for i in judged]
     probabilities, classes = out_of_fold(
-        [texts[i] for i in judged], tags, params, folds=folds, repeats=repeats, seed=seed
+        [texts[i] for i in judged], tags, params, folds=folds, repeats=repeats, seed=seed, encoder=encoder
     )
     suspects = [
         Suspect(

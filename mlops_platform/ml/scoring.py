@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from mlops_platform.ml.features import FoldFeatures, Rows
@@ -20,18 +21,25 @@ FOLDS = 5
 class Scorer:
     """Scores parameters on fixed folds of the training rows."""
 
-    def __init__(self, texts: Sequence[str], labels: Sequence[str], seed: int) -> None:
+    def __init__(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        seed: int,
+        vectors: npt.NDArray[np.float32] | None = None,
+    ) -> None:
         """Cut the folds and count the n-grams.
 
         Args:
             texts: n texts.
             labels: Tag of each, length n.
             seed: Cuts the folds.
+            vectors: The texts' sentence vectors, shape (n, size), where the parameters weigh them.
         """
         self._texts = texts
         self._labels = [str(label) for label in labels]
         self._cut(seed)
-        self._features = FoldFeatures(texts, self._folds)
+        self._features = FoldFeatures(texts, self._folds, vectors=vectors)
         self._prepare()
         self._threads = ThreadpoolController()  # to find the libraries takes as long as to score a fold
 

@@ -17,7 +17,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from mlops_platform.ml.model import DEFAULT, Params
+from mlops_platform.ml.model import Params, default_of
 
 SPACE: dict[str, BaseDistribution] = {
     "alpha": FloatDistribution(0.1, 5.0, log=True),
@@ -26,6 +26,7 @@ SPACE: dict[str, BaseDistribution] = {
     "min_df": IntDistribution(1, 3),
     "char_weight": FloatDistribution(0.5, 2.0, log=True),
 }
+SENTENCE_SPACE: dict[str, BaseDistribution] = {**SPACE, "sentence_weight": FloatDistribution(0.5, 2.0, log=True)}
 STARTUP_TRIALS = 8  # random trials before the sampler learns from them
 # A smaller gain in cross-validated F1 is noise, and the known parameters stay. Nested cross-validation,
 # weighted F1 on rows not seen, tuned minus default: on 764 rows with a good default, gains from .002 up gave
@@ -36,12 +37,15 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Ledger:
-    """The trials of one data version, seed and protocol within a study."""
+    """The trials of one data version, seed, protocol and encoder within a study."""
 
-    def __init__(self, study: optuna.Study, data_version: str, seed: int) -> None:
+    def __init__(self, study: optuna.Study, data_version: str, seed: int, encoder: str | None = None) -> None:
         self.study = study
         self.seed = seed
-        self.key = {"data_version": data_version, "seed": seed, "protocol": PROTOCOL}
+        # a trial of before has no encoder, which reads as None
+        self.key = {"data_version": data_version, "seed": seed, "protocol": PROTOCOL, "encoder": encoder}
+        self.space = SPACE if encoder is None else SENTENCE_SPACE
+        self.default = default_of(encoder)
 
     def _owns(self, trial: FrozenTrial) -> bool:
         return all(trial.user_attrs.get(name) == value for name, value in self.key.items())
@@ -67,7 +71,7 @@ class Ledger:
             state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
             value=None if pruned else means[-1],
             params=values,
-            distributions=SPACE,
+            distributions=self.space,
             intermediate_values=dict(enumerate(means)),
             user_attrs={**self.key, "source": source, "fold_scores": list(fold_scores)},
         )
@@ -89,10 +93,13 @@ class Ledger:
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             if trial.user_attrs.get("data_version") not in (None, self.key["data_version"])
             and trial.user_attrs.get("protocol") == PROTOCOL
+            # other encoders' parameters are worth a trial, those of a model without one say less
+            and (trial.user_attrs.get("encoder") is None) == (self.key["encoder"] is None)
         ]
         if not others:
             return None
-        last = Ledger(self.study, others[-1].user_attrs["data_version"], others[-1].user_attrs["seed"])
+        attributes = others[-1].user_attrs
+        last = Ledger(self.study, attributes["data_version"], attributes["seed"], attributes.get("encoder"))
         return Params.from_dict(choose([t for t in others if last._owns(t)]).params)
 
     def next_candidate(self, finished: Sequence[FrozenTrial]) -> tuple[dict[str, Any], str]:
@@ -104,9 +111,9 @@ class Ledger:
         tried = {trial.user_attrs["source"] for trial in finished}
         if "default" not in tried:
             previous = None if "previous_best" in tried else self.previous_best()
-            if previous is not None and previous != DEFAULT:
+            if previous is not None and previous != self.default:
                 return previous.to_dict(), "previous_best"
-            return DEFAULT.to_dict(), "default"
+            return self.default.to_dict(), "default"
         digest = hashlib.sha256(f"{self.seed}/{len(finished)}".encode()).digest()
         sampler = optuna.samplers.TPESampler(
             n_startup_trials=STARTUP_TRIALS, seed=int.from_bytes(digest[:4], "big"), multivariate=False
@@ -114,7 +121,7 @@ class Ledger:
         # made anew for each draw: what a study was asked before has an influence
         replay = _quiet_study(sampler)
         replay.add_trials(finished)
-        return replay.ask(SPACE).params, "sampled"
+        return replay.ask(self.space).params, "sampled"
 
 
 def _quiet_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:

@@ -17,7 +17,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mlops_platform.ml.confirmation import CONFIDENCE, Confirmation, confirm
-from mlops_platform.ml.model import DEFAULT, Params, check_classes
+from mlops_platform.ml.encoder import Encoder
+from mlops_platform.ml.model import Params, check_classes, default_of
 from mlops_platform.ml.scoring import FOLDS, Scorer, cut
 from mlops_platform.ml.trials import MIN_GAIN, Ledger, choose
 from mlops_platform.ml.workers import FoldWorkers, usable
@@ -123,6 +124,7 @@ def tune(
     seed: int,
     data_version: str,
     workers: int = 1,
+    encoder: Encoder | None = None,
     callback: Callable[[TrialRecord], None] | None = None,
 ) -> TuningResult:
     """Choose parameters by stratified 5-fold cross-validation over the given (training) rows.
@@ -141,6 +143,7 @@ def tune(
         seed: Cuts the folds and drives the sampler.
         data_version: Says which trials of the study were measured on these rows.
         workers: Processes that score the folds of a trial; with 1, this process does.
+        encoder: Makes the sentence vectors, where the model shall have them: each text is encoded once.
         callback: Called with each trial that finishes.
 
     Returns:
@@ -157,14 +160,15 @@ def tune(
         raise ValueError(f"There are {len(texts)} texts and {len(labels)} tags; give one tag a text.")
     check_classes(list(labels))
 
-    ledger = Ledger(study, data_version, seed)
+    ledger = Ledger(study, data_version, seed, encoder.digest if encoder else None)
     ledger.discard_unfinished()
     finished = ledger.finished()
+    make = partial(Scorer, texts, labels, seed, None if encoder is None else encoder.encode(texts))
     folds: _Folds | None = None
     run = 0
     with ExitStack() as stack:
         while len(finished) < num_trials:
-            folds = folds or _folds(texts, labels, seed, workers, stack)
+            folds = folds or _folds(make, texts, labels, seed, workers, stack)
             params, source = ledger.next_candidate(finished)
             finished.append(_run_trial(folds, ledger, finished, params, source))
             run += 1
@@ -173,7 +177,7 @@ def tune(
 
     used = finished[:num_trials]
     complete = [trial for trial in used if trial.state == TrialState.COMPLETE]
-    chosen, baseline, confirmation = _conclude(complete, texts, labels, seed)
+    chosen, baseline, confirmation = _conclude(complete, make, default_of(encoder), seed)
     return TuningResult(
         params=chosen.params,
         score=chosen.score,
@@ -190,23 +194,23 @@ def tune(
 
 
 def _conclude(
-    complete: Sequence[FrozenTrial], texts: Sequence[str], labels: Sequence[str], seed: int
+    complete: Sequence[FrozenTrial], make: Callable[[], Scorer], otherwise: Params, seed: int
 ) -> tuple[TrialRecord, TrialRecord, Confirmation | None]:
     """Choose between the best trial and the default; what is better only on the folds of the search is not better."""
     chosen = _record(choose(complete))
     default = next((_record(trial) for trial in complete if trial.user_attrs["source"] == "default"), None)
     if chosen == default:
         return chosen, chosen, None
-    scorer = Scorer(texts, labels, seed)
+    scorer = make()
     if default is None:  # one trial only, and the previous best took it
-        scores = list(scorer.scores(DEFAULT))
-        default = TrialRecord(chosen.number, math.fsum(scores) / len(scores), False, "default", DEFAULT, scores)
+        scores = list(scorer.scores(otherwise))
+        default = TrialRecord(chosen.number, math.fsum(scores) / len(scores), False, "default", otherwise, scores)
         if chosen.score - default.score < MIN_GAIN:
             return default, default, None
 
     def differences(fresh: int) -> Iterator[float]:
         folds = scorer.anew(fresh)
-        return (a - b for a, b in zip(folds.scores(chosen.params), folds.scores(DEFAULT), strict=True))
+        return (a - b for a, b in zip(folds.scores(chosen.params), folds.scores(otherwise), strict=True))
 
     confirmation = confirm(differences, scorer.folds, seed)
     return (chosen if confirmation.better else default), default, confirmation
@@ -238,13 +242,13 @@ class _Folds(Protocol):
         ...
 
 
-def _folds(texts: Sequence[str], labels: Sequence[str], seed: int, workers: int, stack: ExitStack) -> _Folds:
+def _folds(
+    make: Callable[[], Scorer], texts: Sequence[str], labels: Sequence[str], seed: int, workers: int, stack: ExitStack
+) -> _Folds:
     """Make what scores the folds: this process, or workers that end with the stack."""
     if usable(workers) == 1:
-        return Scorer(texts, labels, seed)
-    return stack.enter_context(
-        FoldWorkers(partial(Scorer, texts, labels, seed), len(cut(texts, labels, seed)), workers)
-    )
+        return make()
+    return stack.enter_context(FoldWorkers(make, len(cut(texts, labels, seed)), workers))
 
 
 def _run_trial(

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlops_platform.ml.drift import ALPHA, MINIMUM_ROWS, DriftTest, Interval, Sample, drift_tests, online_f1
+from mlops_platform.ml.encoder import Encoder
 from mlops_platform.ml.fold_models import FoldModels, across, fold_models
 from mlops_platform.ml.label_quality import LEAST_ROWS
 from mlops_platform.ml.metrics import Difference, paired_bootstrap
-from mlops_platform.ml.model import TEXT, Params, frame
+from mlops_platform.ml.model import TEXT, Params, encoder_of, frame
 from mlops_platform.ml.prediction import predict
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def watch(
     if len(held_out.tags) >= ENOUGH_HELD_OUT:
         reference = _predicted(model, held_out.titles, held_out.descriptions, held_out.tags)
     else:
-        reference, confidence = _cross_fitted(training, recent, fitted or folds_of(params, training, seed=seed), seed)
+        fitted = fitted or folds_of(params, training, seed=seed, encoder=encoder_of(model))
+        reference, confidence = _cross_fitted(training, recent, fitted, seed)
         recent = replace(recent, confidence=confidence)
     reference = replace(reference, rows_by_day=days_before)
     return Watched(
@@ -135,10 +137,10 @@ def _predicted(
     return Sample(titles, descriptions, tags, confidence, truth=truth)
 
 
-def folds_of(params: Params, training: LabeledRows, *, seed: int = 0) -> FoldModels:
+def folds_of(params: Params, training: LabeledRows, *, seed: int = 0, encoder: Encoder | None = None) -> FoldModels:
     """Fit the folds' models that windows are held against where held-out rows are few.
 
-    They depend on the champion's parameters and training rows alone.
+    They depend on the champion's parameters, its encoder (where it has sentence vectors) and training rows alone.
 
     Raises:
         ValueError: Fewer than two tags have three training rows, so nothing can be compared.
@@ -147,7 +149,7 @@ def folds_of(params: Params, training: LabeledRows, *, seed: int = 0) -> FoldMod
     if len(set(kept.tags)) < 2:
         raise ValueError(f"Fewer than two tags have {LEAST_ROWS} training rows, so no window can be compared.")
     texts = frame(kept.titles, kept.descriptions)[TEXT].tolist()
-    return fold_models(texts, kept.tags, params, seed=seed)
+    return fold_models(texts, kept.tags, params, seed=seed, encoder=encoder)
 
 
 def _learnt(training: LabeledRows) -> LabeledRows:

@@ -6,6 +6,7 @@ points to) is decided in ``assets``; here are the calls.
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import dagster as dg
 
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.deflated import DeflatedSklearn
+from mlops_platform.resources.model_code import encoder_code
 from mlops_platform.settings import without_password
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 FINGERPRINT_TAG = "fingerprint"
 SERVER_SECONDS = 5.0
+_ENCODER_PACKAGES = ("onnxruntime", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,7 @@ class MlflowTracking(dg.ConfigurableResource):
         tags: Mapping[str, str],
         artifacts: Mapping[str, bytes],
         trusted_types: list[str],
+        sentence_vectors: bool = False,
     ) -> RegisteredVersion:
         """Log a fitted model with all that belongs to it, and register it as a new version.
 
@@ -240,6 +244,7 @@ class MlflowTracking(dg.ConfigurableResource):
             tags: Put on the run and on the version; must hold the fingerprint.
             artifacts: File name to content, stored with the run.
             trusted_types: Types that skops may load again.
+            sentence_vectors: Whether the pipeline makes sentence vectors: the code that does goes with the model.
 
         Returns:
             The new version.
@@ -248,7 +253,10 @@ class MlflowTracking(dg.ConfigurableResource):
         import mlflow
         from mlflow.models import Model, infer_signature
 
-        with mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags)) as run:
+        with (
+            encoder_code(sentence_vectors) as code,
+            mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags)) as run,
+        ):
             mlflow.log_params(dict(params))
             mlflow.log_metrics(dict(metrics))
             for name, content in artifacts.items():
@@ -264,7 +272,8 @@ class MlflowTracking(dg.ConfigurableResource):
                 signature=infer_signature(example, model.classes_),
                 input_example=example,
                 # guessing the requirements takes 8 s and a second process
-                pip_requirements=_requirements(),
+                pip_requirements=_requirements(sentence_vectors),
+                code_paths=code,
                 skops_trusted_types=trusted_types,
             )
             with self._lock():
@@ -364,13 +373,19 @@ class MlflowTracking(dg.ConfigurableResource):
         self._client()
         import mlflow.sklearn
 
+        path = sys.path
         try:
             return mlflow.sklearn.load_model(f"models:/{MODEL_NAME}/{version}")
+        except ModuleNotFoundError as error:
+            raise ModelError(f"Version {version} of model {MODEL_NAME} cannot be loaded: {error}") from error
         except Exception as error:
             raise ModelError(
                 f"Version {version} of model {MODEL_NAME} cannot be loaded ({type(error).__name__}: "
                 f"{(str(error).splitlines() or ['no message'])[0]}): materialize trained_model again."
             ) from error
+        finally:
+            # MLflow puts the code that came with a model in front, and leaves it there for every later import
+            sys.path = path
 
     def download(self, version: str, folder: Path) -> None:
         """Copy a version's files, which `load_files` can load without the registry.
@@ -420,7 +435,8 @@ def _log_bytes(client: "MlflowClient", run_id: str, name: str, content: bytes) -
         client.log_artifact(run_id, str(path))
 
 
-def _requirements() -> list[str]:
+def _requirements(sentence_vectors: bool) -> list[str]:
     from importlib.metadata import version
 
-    return [f"{name}=={version(name)}" for name in ("mlflow", "pandas", "scikit-learn", "skops")]
+    names = ("mlflow", "pandas", "scikit-learn", "skops", *(_ENCODER_PACKAGES if sentence_vectors else ()))
+    return [f"{name}=={version(name)}" for name in names]

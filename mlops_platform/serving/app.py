@@ -129,7 +129,7 @@ def destination(settings: Settings) -> Destination | None:
     store = log_store(settings)
     if not isinstance(store, BigQueryLog):
         return None
-    require_packages(settings)
+    require_packages(settings, trains=False)
     # Google's libraries take seconds to import, which a request would feel
     import mlops_platform.resources.bigquery_client  # noqa: F401
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from mlops_platform.ml import kernels
 from mlops_platform.ml.features import FoldFeatures
 from mlops_platform.ml.kernels import FoldKernels
-from mlops_platform.ml.model import DEFAULT, Params, build_classifier, stratified_folds
+from mlops_platform.ml.model import DEFAULT, SENTENCE_DEFAULT, Params, build_classifier, stratified_folds
 from mlops_platform_tests.ml.corpus import made_up, real
 
 VARIED = [
@@ -18,10 +20,16 @@ VARIED = [
 ]
 
 
-def differing(texts: list[str], labels: list[str], tried: list[Params]) -> int:
+WITH_VECTORS = [
+    SENTENCE_DEFAULT,
+    Params(alpha=0.3, word_ngram_max=2, char_ngram_max=5, min_df=2, char_weight=0.5, sentence_weight=2.0),
+]
+
+
+def differing(texts: list[str], labels: list[str], tried: list[Params], vectors: Any = None) -> int:
     """Rows on whose class the kernels and the model disagree, over all folds."""
     folds, tags = list(stratified_folds(texts, labels, n_splits=3, seed=0)), np.array(labels)
-    features = FoldFeatures(texts, folds)
+    features = FoldFeatures(texts, folds, vectors=vectors)
     predict, found = FoldKernels(features, folds, tags), 0
     for params in tried:
         for fold, (train, _) in enumerate(folds):
@@ -39,6 +47,21 @@ def test_predict_as_the_model_does() -> None:
 def test_predict_as_the_model_does_between_two_classes() -> None:
     texts, labels = made_up(120, noise=0.4)
     assert differing(texts, ["one" if label == "animals" else "two" for label in labels], VARIED) == 0
+
+
+def test_predict_as_the_model_does_with_sentence_vectors() -> None:
+    texts, labels = made_up(150, noise=0.4)
+    vectors = np.random.default_rng(1).normal(size=(150, 24)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[:, 0] += np.array([label == "animals" for label in labels])
+    assert differing(texts, labels, WITH_VECTORS, vectors) == 0
+    assert differing(texts, ["one" if label == "animals" else "two" for label in labels], WITH_VECTORS, vectors) == 0
+
+
+def test_parameters_that_weigh_vectors_need_some() -> None:
+    texts, labels = made_up(30)
+    with pytest.raises(ValueError, match="weigh sentence vectors and there are none"):
+        differing(texts, labels, WITH_VECTORS)
 
 
 def test_predict_as_the_model_does_on_the_real_data() -> None:

