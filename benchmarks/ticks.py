@@ -96,7 +96,7 @@ def _answering() -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
         finally:
-            process.terminate()
+            process.kill()  # it holds nothing, and a parent that ignores SIGTERM hands that on
 
 
 def tick_seconds(ticks: int, partitions: int = PARTITIONS) -> dict[str, list[float]]:
