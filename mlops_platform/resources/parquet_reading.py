@@ -34,12 +34,14 @@ def read_split(path: Path, split: str | None, columns: Sequence[str]) -> Iterato
         place = file.schema_arrow.names.index("split")
         groups = [k for k in range(file.num_row_groups) if _may_hold(file.metadata.row_group(k).column(place), split)]
         wanted = list(dict.fromkeys([*columns, "split"]))
-        # with threads, how much is read ahead depends on their number
-        for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
-            kept = batch if split is None else batch.filter(pc.equal(batch.column("split"), split))
-            kept = kept.select(list(columns))
-            if kept.num_rows:
-                yield kept
+        for group in groups:
+            # one at a time: a reader of several keeps the buffers of those that it has passed, 100 MB a million rows.
+            # With threads, how much is read ahead depends on their number.
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False):
+                kept = batch if split is None else batch.filter(pc.equal(batch.column("split"), split))
+                kept = kept.select(list(columns))
+                if kept.num_rows:
+                    yield kept
 
 
 @contextmanager
