@@ -6,7 +6,6 @@ are not. The models can be kept, for those who hold the same labelled rows again
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,13 +51,10 @@ def fold_models(
         encoder: Makes the sentence vectors, where the parameters weigh them.
     """
     frame, tags = pd.DataFrame({TEXT: list(texts)}), list(labels)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        cut = stratified_folds(texts, tags, n_splits=folds, seed=seed)
-        models = [
-            (fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed, encoder=encoder), out)
-            for train, out in cut
-        ]
+    models = [
+        (fit(frame.iloc[train], [tags[i] for i in train], params, seed=seed, encoder=encoder), out)
+        for train, out in stratified_folds(texts, tags, n_splits=folds, seed=seed)
+    ]
     return FoldModels(models, sorted(set(labels)))
 
 

@@ -5,7 +5,6 @@ Finds suspects; what becomes of them (a table, a check, the labeling queue) is d
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -98,21 +97,19 @@ def out_of_fold(
     """
     tags, classes = np.array(list(labels)), sorted(set(labels))
     codes = np.searchsorted(classes, tags)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        cut = [list(stratified_folds(texts, labels, n_splits=folds, seed=seed + repeat)) for repeat in range(repeats)]
-    features = FoldFeatures(
+    counted = FoldFeatures(
         texts,
-        [fold for each in cut for fold in each],
+        (),
         word_limit=params.word_ngram_max,
         char_limit=params.char_ngram_max,
         vectors=None if encoder is None else encoder.encode(texts),
     )
     total = np.zeros((len(tags), len(classes)))
-    for repeat, each in enumerate(cut):
-        scores = np.zeros_like(total)
-        for number, (train, held_out) in enumerate(each):
-            rows, others = features(repeat * folds + number, params)
+    for repeat in range(repeats):
+        scores, cut = np.zeros_like(total), list(stratified_folds(texts, labels, n_splits=folds, seed=seed + repeat))
+        features = counted.cut(cut)  # so that those of the repeat before are let go
+        for number, (train, held_out) in enumerate(cut):
+            rows, others = features(number, params)
             with threadpool_limits(1):
                 said = build_classifier(params).fit(rows, tags[train]).decision_function(others)
             scores[held_out] = said if said.ndim == 2 else np.column_stack([-said, said])

@@ -8,6 +8,7 @@ Choosing parameters is `ml.tuning`; judging predictions is `ml.metrics`; storing
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -369,14 +370,18 @@ def _flatten_vocabulary(vectorizer: TfidfVectorizer) -> None:
 def stratified_folds(
     texts: Sequence[str], labels: Sequence[str], *, n_splits: int, seed: int
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Cut stratified folds that do not depend on the order of the rows.
+    """Cut stratified folds that do not depend on the order of the rows; a tag may have fewer rows than folds.
 
     Yields:
         Row numbers of the training and of the held-out part, each in the order of (text, label).
     """
     order = np.array(sorted(range(len(texts)), key=lambda i: (texts[i], labels[i])), dtype=np.intp)
     tags = np.array(labels)[order]
-    for train, held_out in StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(tags, tags):
+    with warnings.catch_warnings():
+        # such a tag is missing from some folds; who cannot bear that counts its rows first
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        folds = list(StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(tags, tags))
+    for train, held_out in folds:
         yield order[train], order[held_out]
 
 

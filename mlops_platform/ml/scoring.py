@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from copy import copy
 
@@ -77,7 +76,4 @@ class Scorer:
 
 def cut(texts: Sequence[str], labels: Sequence[str], seed: int) -> list[tuple[Rows, Rows]]:
     """Cut the folds that a seed stands for."""
-    with warnings.catch_warnings():
-        # a tag with fewer rows than folds is missing from some of them, which is no reason to stop
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        return list(stratified_folds(texts, list(labels), n_splits=FOLDS, seed=seed))
+    return list(stratified_folds(texts, list(labels), n_splits=FOLDS, seed=seed))
