@@ -14,6 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
+from mlops_platform.ml.kept import Kept
 from mlops_platform.ml.model import CHAR_NGRAM_LIMIT, CHAR_NGRAM_MIN, WORD_NGRAM_LIMIT, Params
 
 Rows = npt.NDArray[np.intp]
@@ -78,13 +79,12 @@ class FoldFeatures:
             }
         except ValueError as error:
             raise ValueError("The texts hold no words: check titles and descriptions.") from error
-        self._cache: dict[tuple[int, str, int, int], Pair] = {}
-        self._cached_bytes = 0
+        self._kept = _kept()
 
     def cut(self, folds: Sequence[tuple[Rows, Rows]]) -> FoldFeatures:
         """Return the features of other folds of the same texts, without counting them again."""
         other = copy(self)
-        other._folds, other._cache, other._cached_bytes = folds, {}, 0
+        other._folds, other._kept = folds, _kept()
         return other
 
     def __call__(self, fold: int, params: Params) -> Pair:
@@ -110,15 +110,12 @@ class FoldFeatures:
         return self._vectors[train].astype(np.float64), self._vectors[held_out].astype(np.float64)
 
     def _weighed(self, *key: *tuple[int, str, int, int]) -> Pair:
-        if key in self._cache:
-            return self._cache[key]
-        pair = self.weighed(*key)
-        size = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in pair)
-        if self._cached_bytes + size <= CACHE_BYTES:
-            self._cached_bytes += size
-            self._cache[key] = pair
-        return pair
+        return self._kept.get(key, lambda: self.weighed(*key))
 
     def weighed(self, fold: int, analyzer: str, longest: int, min_df: int) -> Pair:
         """Return the features of a fold from one analyzer, "word" or "char", computed anew."""
         return self._counts[analyzer].weigh(*self._folds[fold], longest, min_df)
+
+
+def _kept() -> Kept[tuple[int, str, int, int], Pair]:
+    return Kept(CACHE_BYTES, lambda pair: sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in pair))

@@ -18,6 +18,7 @@ from sklearn.feature_selection import chi2
 from sklearn.utils.class_weight import compute_sample_weight
 
 from mlops_platform.ml.features import FoldFeatures, Rows
+from mlops_platform.ml.kept import Kept
 from mlops_platform.ml.model import RELEVANCE, Params
 
 CACHE_BYTES = 512 * 2**20  # inner products kept between trials; beyond it they are computed anew
@@ -63,8 +64,9 @@ class FoldKernels:
             np.column_stack([np.where(each[:, None] == classes, 1.0, -1.0), np.ones(len(each))])
             for each, classes in zip(self._tags, self._classes, strict=True)
         ]
-        self._cache: dict[tuple[int, str, int, int, float], _Block] = {}
-        self._cached_bytes = 0
+        self._kept: Kept[tuple[int, str, int, int, float], _Block] = Kept(
+            CACHE_BYTES, lambda block: block.train.nbytes + block.held_out.nbytes
+        )
         self._near: dict[int, tuple[Floats, Floats]] = {}
 
     def __call__(self, fold: int, params: Params) -> npt.NDArray[np.str_]:
@@ -113,16 +115,11 @@ class FoldKernels:
 
     def _block(self, *key: *tuple[int, str, int, int, float]) -> _Block:
         """Products of a fold, an analyzer, its longest n-gram, its min_df, and the power of the relevance."""
-        if key in self._cache:
-            return self._cache[key]
-        fold, analyzer, longest, min_df, power = key
+        return self._kept.get(key, lambda: self._multiplied(*key))
+
+    def _multiplied(self, fold: int, analyzer: str, longest: int, min_df: int, power: float) -> _Block:
         train, held_out = self._features.weighed(fold, analyzer, longest, min_df)
         statistic = np.nan_to_num(chi2(train, self._tags[fold])[0])
         scaled = train @ sp.diags_array(statistic ** (2 * power))
         inner = (scaled @ train.T).toarray()
-        block = _Block(inner, (held_out @ scaled.T).toarray(), float(np.trace(inner)), float((train.data**2).sum()))
-        size = block.train.nbytes + block.held_out.nbytes
-        if self._cached_bytes + size <= CACHE_BYTES:
-            self._cached_bytes += size
-            self._cache[key] = block
-        return block
+        return _Block(inner, (held_out @ scaled.T).toarray(), float(np.trace(inner)), float((train.data**2).sum()))
