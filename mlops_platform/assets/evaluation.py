@@ -6,7 +6,7 @@ import dagster as dg
 
 from mlops_platform.assets.dataset import STREAMED
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.frozen import EVALUATION_ROWS, evaluation_set, learnt_from
+from mlops_platform.assets.frozen import evaluation_set, learnt_from
 from mlops_platform.assets.judged import answer, judged_rows
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.datasets import DatasetStore
@@ -47,8 +47,7 @@ def model_evaluation(
         champion = tracking.by_alias(CHAMPION)
         learnt = learnt_from(trained_model["dataset_version"], champion)
         streamed = bool(validated_dataset.get(STREAMED))
-        most = EVALUATION_ROWS if streamed else None
-        frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt, most=most)
+        frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt, streamed=streamed)
         if frozen is None:
             raise ModelError(
                 "The test split is empty, so the model cannot be judged: load more labeled projects or raise "

@@ -32,7 +32,7 @@ def evaluation_set(
     dataset: str,
     learnt_from: Collection[str],
     *,
-    most: int | None = None,
+    streamed: bool = False,
 ) -> "EvaluationSet | None":
     """Return the set in use; a new version is kept and its reason logged.
 
@@ -43,7 +43,8 @@ def evaluation_set(
         dataset: Version of the present snapshot.
         learnt_from: Versions of the snapshots whose train splits the models in question were fitted on. A row there
             may be a test row today, as MLOPS_TEST_SHARE may have been raised.
-        most: Rows that come into question, the first of the snapshot; by default all of the test split.
+        streamed: Whether only the first `EVALUATION_ROWS` of the shuffled snapshot come into question, and not all of
+            the test split.
 
     Returns:
         The set; None if the test split is empty.
@@ -55,7 +56,7 @@ def evaluation_set(
     from mlops_platform.ml.evaluation_set import refreshed
 
     frozen = sets.current()
-    known, test = _rows(datasets, dataset, frozen, most)
+    known, test = _rows(datasets, dataset, frozen, streamed)
     if not test:
         return None
     for version in sorted(set(learnt_from) - {dataset}):
@@ -65,7 +66,7 @@ def evaluation_set(
             context.log.warning(
                 f"Snapshot {version} is gone: whether its rows are in the evaluation set cannot be seen."
             )
-    mix = None if most is None else datasets.counts(dataset)
+    mix = datasets.counts(dataset) if streamed else None
     chosen = refreshed(frozen, list(known), list(known.values()), test, mix=mix)
     if frozen is None or chosen.version != frozen.version:
         chosen = sets.add(chosen)
@@ -74,17 +75,19 @@ def evaluation_set(
 
 
 def _rows(
-    datasets: DatasetStore, dataset: str, frozen: "EvaluationSet | None", most: int | None
+    datasets: DatasetStore, dataset: str, frozen: "EvaluationSet | None", streamed: bool
 ) -> tuple[dict[int, str], set[int]]:
     """Tags of the rows in question by id, and which of them are in the test split."""
-    if most is None:
+    if not streamed:
         rows = datasets.tags(dataset)
         known = dict(zip(rows["id"].tolist(), rows["tag"].tolist(), strict=True))
         return known, {int(each) for each in datasets.load(dataset, "test")["id"]}
     known = {}
     for batch in datasets.batches(dataset, "test", ("id", "tag")):
-        known.update(zip(*(column.to_pylist() for column in batch.slice(0, most - len(known)).columns), strict=True))
-        if len(known) >= most:
+        known.update(
+            zip(*(column.to_pylist() for column in batch.slice(0, EVALUATION_ROWS - len(known)).columns), strict=True)
+        )
+        if len(known) >= EVALUATION_ROWS:
             break
     test = set(known)
     if frozen is not None:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mlops_platform.assets.dataset import STREAMED
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.frozen import EVALUATION_ROWS, evaluation_set, learnt_from
+from mlops_platform.assets.frozen import evaluation_set, learnt_from
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.encoders import Encoders
@@ -120,7 +120,8 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
             measured = tuned_params.get("encoder") or {}
             tier = {"encoder": encoder.digest, "encoder_precision": measured["precision"]} if encoder else {}
             changes = recipe.to_dict()
-            if validated_dataset.get(STREAMED):
+            streamed = bool(validated_dataset.get(STREAMED))
+            if streamed:
                 way: _Whole | _Streamed = _Streamed(datasets, dataset, recipe, config.seed)
             else:
                 way = _Whole(datasets, dataset, recipe, config.seed, params, encoder)
@@ -133,8 +134,8 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
             if registered is None:
                 # the set is refreshed first, as the evaluation would: rows may have come to the train split by rule
                 learnt = learnt_from(dataset, tracking.by_alias(CHAMPION))
-                most = EVALUATION_ROWS if validated_dataset.get(STREAMED) else None
-                made = way.fit(evaluation_set(context, datasets, evaluation_sets, dataset, learnt, most=most))
+                frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt, streamed=streamed)
+                made = way.fit(frozen)
                 tags = {
                     FINGERPRINT_TAG: identity,
                     "dagster_run_id": context.run_id,

@@ -102,9 +102,8 @@ def test_a_recipe_is_followed_and_part_of_the_identity(fresh: TrainingHome, reci
 
 
 def test_the_evaluation_set_is_bounded_and_stays(fresh: TrainingHome, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlops_platform.assets.training.EVALUATION_ROWS", 20)
-    monkeypatch.setattr("mlops_platform.assets.evaluation.EVALUATION_ROWS", 20)
     assert frozen.EVALUATION_ROWS > ROWS
+    monkeypatch.setattr(frozen, "EVALUATION_ROWS", 20)
     assert fresh.run(*TRAINING, stream_above_rows=ABOVE, min_f1=0.1).success
     value = fresh.value("model_evaluation")
     assert value["overall"]["rows"] <= 20
