@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Cost, Curve, Goal, Row, Section, Size, in_turns
+from benchmarks.harness import Goal, Row, Section, Size, compare, curves, in_turns, peaks, reported
 from benchmarks.rows import rows
 
 SIZES = {"quick": (10_000, 100_000), "full": (100_000, 1_000_000, 10_000_000)}
@@ -31,17 +31,10 @@ def run(size: Size) -> Section:
         of = f"{count:,} rows"
         goal = Goal(1.3) if count >= 1_000_000 else None
         table += [
-            Row(f"{of}: steps / statements, wall", "s", _inside(ours, "seconds"), _inside(raw, "seconds"), goal),
-            Row(f"{of}: steps / statements, cpu", "s", _inside(ours, "cpu"), _inside(raw, "cpu"), goal),
-            Row(f"{of}: whole process, wall", "s", [c.wall for c in ours], [c.wall for c in raw]),
-            Row(f"{of}: whole process, cpu", "s", [c.cpu for c in ours], [c.cpu for c in raw]),
-            Row(
-                f"{of}: peak memory",
-                "MB",
-                [c.peak_mb for c in ours],
-                [c.peak_mb for c in raw],
-                Goal(MOST_MB, of="ours"),
-            ),
+            Row(f"{of}: steps / statements, wall", "s", reported(ours, "seconds"), reported(raw, "seconds"), goal),
+            Row(f"{of}: steps / statements, cpu", "s", reported(ours, "cpu"), reported(raw, "cpu"), goal),
+            *compare(f"{of}: whole process", None, ours, raw),
+            peaks(f"{of}: peak memory", MOST_MB, ours, raw),
         ]
     return Section(
         title="ELT at scale",
@@ -53,10 +46,7 @@ def run(size: Size) -> Section:
             " holds all. The suites of Great Expectations are a section of their own."
         ),
         rows=table,
-        curves=[
-            Curve("ELT: time", "s", _lines(found, lambda cost: cost.wall)),
-            Curve("ELT: memory", "MB", _lines(found, lambda cost: cost.peak_mb)),
-        ],
+        curves=curves("ELT", ("mlops_platform", "raw DuckDB"), found),
         notes=(
             "The tables that the raw statements don't make or read: `unlabeled_projects`, fourteen dbt tests, and the"
             " digests of three tables. Part of it is paid by not compressing texts (`MLOPS_DUCKDB_COMPRESS`): the"
@@ -67,19 +57,6 @@ def run(size: Size) -> Section:
 
 def _command(way: str, count: int) -> Any:
     return lambda home: [sys.executable, "-m", "benchmarks.elt", way, str(rows(count)), str(home)]
-
-
-def _inside(costs: list[Cost], name: str) -> list[float]:
-    return [json.loads(cost.output.strip().splitlines()[-1])[name] for cost in costs]
-
-
-def _lines(found: dict[int, list[list[Cost]]], value: Any) -> dict[str, dict[int, float]]:
-    from statistics import median
-
-    return {
-        name: {count: median(map(value, costs[at])) for count, costs in found.items()}
-        for at, name in enumerate(("mlops_platform", "raw DuckDB"))
-    }
 
 
 def ours(folder: Path, home: Path) -> dict[str, float]:

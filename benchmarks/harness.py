@@ -196,3 +196,31 @@ def compare(title: str, goal: float | None, ours: Sequence[Cost], theirs: Sequen
         Row(f"{title}, {name}", "s", [getattr(c, name) for c in ours], [getattr(c, name) for c in theirs], bound)
         for name in ("wall", "cpu")
     ]
+
+
+def reported(costs: Sequence[Cost], name: str) -> list[float]:
+    """A figure that each run printed of itself, as JSON in its last line."""
+    return [json.loads(cost.output.strip().splitlines()[-1])[name] for cost in costs]
+
+
+def peaks(title: str, most_mb: float, ours: Sequence[Cost], theirs: Sequence[Cost]) -> Row:
+    """Make the row for peak memory, of which ours must not pass a bound."""
+    return Row(title, "MB", [c.peak_mb for c in ours], [c.peak_mb for c in theirs], Goal(most_mb, of="ours"))
+
+
+def curves(title: str, names: Sequence[str], found: Mapping[int, Sequence[Sequence[Cost]]]) -> list[Curve]:
+    """Make the pictures of time and memory against rows.
+
+    Args:
+        title: Of both.
+        names: Of the ways.
+        found: By number of rows, the costs of each way in the order of the names.
+    """
+
+    def lines(value: str) -> dict[str, dict[int, float]]:
+        return {
+            name: {rows: statistics.median(getattr(cost, value) for cost in ways[at]) for rows, ways in found.items()}
+            for at, name in enumerate(names)
+        }
+
+    return [Curve(f"{title}: time", "s", lines("wall")), Curve(f"{title}: memory", "MB", lines("peak_mb"))]

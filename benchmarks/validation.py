@@ -10,10 +10,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks.harness import Cost, Curve, Goal, Row, Section, Size, in_turns
+from benchmarks.harness import Goal, Row, Section, Size, compare, curves, in_turns, peaks, reported
 from benchmarks.rows import rows
 
 SIZES = {"quick": (10_000, 100_000), "full": (100_000, 1_000_000, 10_000_000)}
@@ -36,16 +35,10 @@ def run(size: Size) -> Section:
         of = f"{count:,} rows"
         goal = Goal(1.5) if count >= 10_000_000 else None
         table += [
-            Row(f"{of}: suites / SQL, wall", "s", _inside(ours_, "seconds"), _inside(sql_, "seconds"), goal),
-            Row(f"{of}: suites / SQL, cpu", "s", _inside(ours_, "cpu"), _inside(sql_, "cpu"), goal),
-            Row(f"{of}: whole process, wall", "s", [c.wall for c in ours_], [c.wall for c in sql_]),
-            Row(
-                f"{of}: peak memory",
-                "MB",
-                [c.peak_mb for c in ours_],
-                [c.peak_mb for c in sql_],
-                Goal(MOST_MB, of="ours"),
-            ),
+            Row(f"{of}: suites / SQL, wall", "s", reported(ours_, "seconds"), reported(sql_, "seconds"), goal),
+            Row(f"{of}: suites / SQL, cpu", "s", reported(ours_, "cpu"), reported(sql_, "cpu"), goal),
+            *compare(f"{of}: whole process", None, ours_, sql_),
+            peaks(f"{of}: peak memory", MOST_MB, ours_, sql_),
         ]
     return Section(
         title="Validation at scale",
@@ -56,10 +49,7 @@ def run(size: Size) -> Section:
             " out the import of Great Expectations; *whole process* holds it."
         ),
         rows=table,
-        curves=[
-            Curve("Validation: time", "s", _lines(found, lambda cost: cost.wall)),
-            Curve("Validation: memory", "MB", _lines(found, lambda cost: cost.peak_mb)),
-        ],
+        curves=curves("Validation", ("Great Expectations here", "hand-written SQL"), found),
         notes=(
             "Ours can be faster than the SQL, which groups the texts themselves: where hashes differ, so do texts."
             " It holds for tables without repeated values; where some are repeated, the library still looks for the"
@@ -70,17 +60,6 @@ def run(size: Size) -> Section:
 
 def _command(way: str, database: Path) -> Any:
     return lambda home: [sys.executable, "-m", "benchmarks.validation", way, str(database), str(home)]
-
-
-def _inside(costs: list[Cost], name: str) -> list[float]:
-    return [json.loads(cost.output.strip().splitlines()[-1])[name] for cost in costs]
-
-
-def _lines(found: dict[int, list[list[Cost]]], value: Any) -> dict[str, dict[int, float]]:
-    return {
-        name: {count: median(map(value, costs[at])) for count, costs in found.items()}
-        for at, name in enumerate(("Great Expectations here", "hand-written SQL"))
-    }
 
 
 def fill(folder: Path, database: Path) -> None:
