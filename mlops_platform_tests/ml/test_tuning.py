@@ -123,6 +123,15 @@ def prefer(params: Params, by: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring.Scorer, "__call__", biased)
 
 
+def study_of(params: Params, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
+    """A study that has chosen `params` on the data before."""
+    study = new_study()
+    with monkeypatch.context() as patch:
+        prefer(params, 0.1, patch)
+        run(study, 5)
+    return study
+
+
 @pytest.mark.parametrize(("by", "moves"), [(0.02, True), (0.005, False)])
 def test_the_default_stays_unless_the_gain_is_more_than_noise(
     monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult, by: float, moves: bool
@@ -172,10 +181,7 @@ def test_the_previous_best_stays_where_it_is_as_good_as_the_best(
     monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult
 ) -> None:
     target = undisturbed.trials[4].params
-    study = new_study()
-    with monkeypatch.context() as patch:
-        prefer(target, 0.1, patch)
-        run(study, 5)
+    study = study_of(target, monkeypatch)
     scores = scoring.Scorer.__call__
     gains = {target: 0.005, DEFAULT: 0.0}
     monkeypatch.setattr(
@@ -203,10 +209,7 @@ def test_one_trial_on_new_data_still_knows_the_baseline(
     monkeypatch: pytest.MonkeyPatch, undisturbed: TuningResult
 ) -> None:
     target = undisturbed.trials[4].params
-    study = new_study()
-    with monkeypatch.context() as patch:
-        prefer(target, 0.1, patch)
-        run(study, 5)
+    study = study_of(target, monkeypatch)
     result = run(study, 1, "v2")  # without the bias the previous best is no better than the default
     assert result.trials[0].params == target
     assert result.score >= result.baseline_score > 0
