@@ -10,25 +10,8 @@ stamp=$folder/.installed
 
 [ -e "$stamp" ] && [ ! "$pins" -nt "$stamp" ] && [ ! "$0" -nt "$stamp" ] && exit 0
 
-fits() { "$1" -c 'import sys; sys.exit(not (3, 13) <= sys.version_info[:2] < (3, 15))' 2>/dev/null; }
-
-python=
-for candidate in python3.13 python3.14 "$HOME"/.pyenv/versions/3.13*/bin/python "$HOME"/.pyenv/versions/3.14*/bin/python; do
-    if fits "$candidate"; then python=$candidate; break; fi
-done
-if [ -z "$python" ] && ! command -v uv >/dev/null 2>&1; then
-    echo "The BigQuery emulator needs Python 3.13 or 3.14: install it, or install uv, which fetches it." >&2
-    exit 1
-fi
-
 echo "Setting up $folder, the BigQuery emulator of the tests (once; a minute) ..."
-if command -v uv >/dev/null 2>&1; then
-    uv venv --quiet --clear --python "${python:-3.13}" "$folder"
-    uv pip install --quiet --python "$folder/bin/python" --no-deps --requirement "$pins"
-else
-    "$python" -m venv --clear "$folder"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$pins"
-fi
+scripts/pinned-venv.sh "$folder" "$pins" "The BigQuery emulator" 3.13 3.14
 
 mkdir -p "$folder/home"
 HOME=$PWD/$folder/home "$folder/bin/python" - <<'PYTHON'
