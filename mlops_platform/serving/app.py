@@ -189,14 +189,11 @@ def build_app(
         return champion
 
     def keep(records: Sequence[dict[str, Any]]) -> None:
-        known = log.problem
         try:
             log.append(records)
-        except LogError as error:
+        except LogError:
             # an answer that nobody could watch or correct later is not given
             metrics.log_errors.inc()
-            if str(error) != known:  # once: a line for each request would fill a disk, too
-                _log.error("%s", error)
             raise HTTPException(503, NOT_LOGGED) from None
 
     @app.post("/predict", dependencies=allowed, responses=_problems(401, 408, 413, 422, 503))

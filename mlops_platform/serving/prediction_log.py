@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import secrets
 import threading
@@ -24,6 +25,7 @@ from mlops_platform.errors import PlatformError
 OPEN, SEALED, TORN = ".open", ".jsonl", ".torn"
 SYNC_SECONDS = 1.0
 _ROOM = 4096
+_log = logging.getLogger(__name__)
 
 
 class LogError(PlatformError):
@@ -75,8 +77,7 @@ class PredictionLog:
             try:
                 self._write(self._segment(len(data)), data)
             except OSError as error:
-                self.problem = self._said(error)
-                raise LogError(self.problem) from error
+                raise LogError(self._tell(error)) from error
             self.problem = None
 
     def close(self) -> None:
@@ -128,11 +129,16 @@ class PredictionLog:
             self._descriptor, self._unsynced = None, False
             raise
 
-    def _said(self, error: OSError) -> str:
-        return (
+    def _tell(self, error: OSError) -> str:
+        """Keep what is wrong, and log it as it begins, not for each request; the lock is held."""
+        problem = (
             f"The prediction log {self._folder} cannot be written ({error.strerror}): free some space, or check the "
             "permissions of MLOPS_HOME."
         )
+        if self.problem is None:
+            _log.error("%s", problem)
+        self.problem = problem
+        return problem
 
     def _try(self) -> None:
         """See whether there is room for a record: no request may come to find out."""
@@ -142,11 +148,12 @@ class PredictionLog:
                 room = os.write(descriptor, b" " * _ROOM) == _ROOM
             finally:
                 self._cut(descriptor)
+            if not room:  # what is left of a disk takes a part without an error
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            self.problem = self._said(error)
+            self._tell(error)
         else:
-            # what is left of a disk takes a part without an error
-            self.problem = None if room else self._said(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            self.problem = None
 
     def _crowded(self) -> bool:
         """Whether the disk seems to be full, which the other workers may have met and this one not yet."""
