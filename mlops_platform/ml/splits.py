@@ -109,12 +109,6 @@ def shuffled_sql(id_column: str, md5: str = "md5({})") -> str:
     return md5.format(f"CAST({id_column} AS STRING)")
 
 
-def are_shuffled(ids: Iterable[int]) -> bool:
-    """Say whether ids are in the order of `shuffled_sql`."""
-    digests = [hashlib.md5(b"%d" % int(i), usedforsecurity=False).hexdigest() for i in ids]
-    return digests == sorted(digests)
-
-
 @dataclass(frozen=True)
 class ClassShare:
     """One class's rows in each split, and its share of the whole and of each split."""

@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.parquet_reading import count_tags, first_rows, read_split
+from mlops_platform.resources.parquet_reading import count_tags, read_split
 from mlops_platform.resources.shuffling import write_shuffled
 from mlops_platform.resources.table_version import literal
 from mlops_platform.resources.validation_sources import DuckDBSource
@@ -65,11 +65,8 @@ class DatasetStore(dg.ConfigurableResource):
         """
         import pandas as pd
 
-        path = self._existing(version)
-        try:
+        with self._reading(version) as path:
             frame = pd.read_parquet(path, filters=[("split", "==", split)])
-        except (OSError, ValueError) as error:  # pyarrow's own errors are among these
-            raise _damaged(path) from error
         return frame.sort_values("id", ignore_index=True)
 
     def batches(self, version: str, split: str, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
@@ -139,11 +136,8 @@ class DatasetStore(dg.ConfigurableResource):
         Raises:
             PlatformError: The snapshot is not there, or damaged.
         """
-        path = self._existing(version)
-        try:
+        with self._reading(version) as path:
             return count_tags(path, split)
-        except (OSError, ValueError) as error:
-            raise _damaged(path) from error
 
     def tags_of(self, version: str, ids: Collection[int], split: str | None = None) -> dict[int, str]:
         """Look some rows up.
@@ -160,12 +154,9 @@ class DatasetStore(dg.ConfigurableResource):
             PlatformError: The snapshot is not there, or damaged.
         """
         wanted = set(ids)
-        path = self._existing(version)
-        try:
+        with self._reading(version) as path:
             pairs = (zip(*batch.to_pydict().values(), strict=True) for batch in read_split(path, split, ("id", "tag")))
             return {key: tag for some in pairs for key, tag in some if key in wanted}
-        except (OSError, ValueError) as error:
-            raise _damaged(path) from error
 
     def shuffled(self, version: str) -> Path:
         """A file with the snapshot's rows in the order of `ml.splits.shuffled_sql`, made when it is first asked for.
@@ -178,18 +169,14 @@ class DatasetStore(dg.ConfigurableResource):
         """
         import duckdb
 
-        from mlops_platform.ml.splits import are_shuffled
-
         path, copy = self._existing(version), self._shuffled_copy(version)
-        try:
-            if are_shuffled(first_rows(path, "id")):
-                return path
-            if not copy.exists():
+        if not copy.exists():
+            try:
                 write_shuffled(path, copy)
-        except duckdb.OutOfMemoryException:  # no room on the disk either; the snapshot is sound
-            raise
-        except (OSError, ValueError, duckdb.Error) as error:
-            raise _damaged(path) from error
+            except duckdb.OutOfMemoryException:  # no room on the disk either; the snapshot is sound
+                raise
+            except (OSError, duckdb.Error) as error:
+                raise _damaged(path) from error
         return copy
 
     def tags(self, version: str) -> "pd.DataFrame":
@@ -203,11 +190,8 @@ class DatasetStore(dg.ConfigurableResource):
         """
         import pandas as pd
 
-        path = self._existing(version)
-        try:
+        with self._reading(version) as path:
             return pd.read_parquet(path, columns=["id", "tag"])
-        except (OSError, ValueError) as error:
-            raise _damaged(path) from error
 
     @contextmanager
     def view(self, version: str, name: str, schema: str) -> Iterator["duckdb.DuckDBPyConnection"]:
@@ -252,6 +236,14 @@ class DatasetStore(dg.ConfigurableResource):
         """
         with self.view(version, name, "main") as connection:
             yield DuckDBSource(connection, "main")
+
+    @contextmanager
+    def _reading(self, version: str) -> Iterator[Path]:
+        path = self._existing(version)
+        try:
+            yield path
+        except (OSError, ValueError) as error:  # pyarrow's own errors are among these
+            raise _damaged(path) from error
 
     def _shuffled_copy(self, version: str) -> Path:
         return Path(self.base_dir) / "shuffled" / f"{version}.parquet"

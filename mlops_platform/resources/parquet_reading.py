@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 2_000
 _BUFFER_BYTES = 1 << 20  # of a column that is read on; without it a row group's whole column is in memory
-_LOOKED_AT = 1_000
 
 
 def read_split(path: Path, split: str | None, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -62,20 +61,6 @@ def _may_hold(column: Any, split: str | None) -> bool:
     return (
         split is None or statistics is None or not statistics.has_min_max or statistics.min <= split <= statistics.max
     )
-
-
-def first_rows(path: Path, column: str) -> list[Any]:
-    """Read a column of the first thousand rows.
-
-    Args:
-        path: A Parquet file.
-        column: Name of the column.
-    """
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
-        first = next(file.iter_batches(_LOOKED_AT, columns=[column], use_threads=False), None)
-    return [] if first is None else first.column(0).to_pylist()
 
 
 def count_tags(path: Path, split: str | None) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ import pytest
 from mlops_platform.assets import frozen
 from mlops_platform.ml import streaming
 from mlops_platform.ml.recipe import Recipe
-from mlops_platform.ml.splits import are_shuffled
 from mlops_platform.resources import parquet_reading
 from mlops_platform_tests.training_graph import LATTER, ROWS, TrainingHome
 
@@ -24,6 +25,11 @@ TRAINING = ("validated_dataset", "tuned_params", *LATTER)
 def _ids(path: Path) -> list[int]:
     with duckdb.connect() as connection:
         return [key for (key,) in connection.execute("select id from read_parquet(?)", [str(path)]).fetchall()]
+
+
+def are_shuffled(ids: Sequence[int]) -> bool:
+    digests = [hashlib.md5(b"%d" % each, usedforsecurity=False).hexdigest() for each in ids]
+    return digests == sorted(digests)
 
 
 def test_the_graph_runs_streamed_and_once_for_the_same_rows(fresh: TrainingHome) -> None:
