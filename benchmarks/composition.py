@@ -16,6 +16,7 @@ import pandas as pd
 from benchmarks.harness import REAL_DATA
 from mlops_platform.ml import model as models
 from mlops_platform.ml.composition import compose_rows
+from mlops_platform.ml.cross_validation import stratified_folds
 from mlops_platform.ml.metrics import expected_calibration_error, weighted_f1
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.replay.history import read_history
@@ -51,7 +52,7 @@ def measure(rows: pd.DataFrame, recipe: Recipe, *, repeats: int, together: bool 
     scores, by_repeat, by_fold = [], [], []
     for repeat in range(repeats):
         found = np.zeros((len(rows), len(classes)))
-        for train, out in models.stratified_folds(texts, tags.tolist(), n_splits=5, seed=repeat):
+        for train, out in stratified_folds(texts, tags.tolist(), n_splits=5, seed=repeat):
             composed = compose_rows(rows.iloc[train], recipe)
             fitted = models.fit(
                 models.frame([row.title for row in composed.rows], [row.description for row in composed.rows]),

@@ -142,8 +142,8 @@ def _crossed(
     make: Callable[[], Any], texts: list[str], labels: list[str], repeats: int
 ) -> tuple[list[float], list[float]]:
     """Cross-validate; the weighted F1 (mean over the folds) and the calibration error of each repeat."""
+    from mlops_platform.ml.cross_validation import stratified_folds
     from mlops_platform.ml.metrics import expected_calibration_error, weighted_f1
-    from mlops_platform.ml.model import stratified_folds
 
     tags, scores, errors = np.array(labels), [], []
     for repeat in range(repeats):

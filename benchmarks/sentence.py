@@ -77,12 +77,12 @@ def _scores(
     texts: list[str], labels: list[str], name: str, repeats: int, exact: Encoder, small: Encoder
 ) -> list[dict[str, Any]]:
     from mlops_platform.ml import model as models
+    from mlops_platform.ml.cross_validation import cross_validate
 
     whole, eighth = (
-        models.cross_validate(texts, labels, models.SENTENCE_DEFAULT, repeats=repeats, encoder=each)
-        for each in (exact, small)
+        cross_validate(texts, labels, models.SENTENCE_DEFAULT, repeats=repeats, encoder=each) for each in (exact, small)
     )
-    plain = models.cross_validate(texts, labels, repeats=repeats)
+    plain = cross_validate(texts, labels, repeats=repeats)
     name = f"{name}, {len(labels)} rows"
     return [
         _row(f"{name}: weighted F1, int8", "", [eighth.score], [plain.score], 0.925, "least", "ours"),

@@ -96,10 +96,11 @@ def _nested(repeats: int) -> list[Row]:
     import numpy as np
 
     from mlops_platform.ml.confirmation import interval
+    from mlops_platform.ml.cross_validation import stratified_folds
     from mlops_platform.ml.features import FoldFeatures
     from mlops_platform.ml.kernels import FoldKernels
     from mlops_platform.ml.metrics import weighted_f1
-    from mlops_platform.ml.model import DEFAULT, stratified_folds
+    from mlops_platform.ml.model import DEFAULT
 
     texts, labels = read(REAL_DATA)
     tags = np.array(labels)

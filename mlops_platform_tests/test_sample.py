@@ -11,6 +11,7 @@ from itertools import combinations
 import pytest
 
 from mlops_platform.ml import model as models
+from mlops_platform.ml.cross_validation import cross_validate
 from mlops_platform.settings import SAMPLE_DIR
 
 # shares of the 764 Made With ML projects
@@ -74,5 +75,5 @@ def test_a_linear_model_finds_it_neither_trivial_nor_hopeless(
 ) -> None:
     labeled = [row for row in projects if row["id"] in tags]
     frame = models.frame([row["title"] for row in labeled], [row["description"] for row in labeled])
-    scores = models.cross_validate(frame[models.TEXT].tolist(), [tags[row["id"]] for row in labeled])
+    scores = cross_validate(frame[models.TEXT].tolist(), [tags[row["id"]] for row in labeled])
     assert 0.80 <= scores.score <= 0.95

@@ -1,7 +1,7 @@
 """Whether a window of predictions differs from a reference: the tests of a day, under one correction.
 
 Every test compares rows that must be alike where nothing drifts. A model is surer of rows it was trained on than
-of new ones, so the tags and probabilities of the reference have to be out-of-fold (`ml.model.cross_validate`) or
+of new ones, so the tags and probabilities of the reference have to be out-of-fold (`ml.cross_validation`) or
 held-out; with in-sample ones the confidence test fires for ever. Pictures are `ml.drift_plots`, what follows from
 a drift is `ml.policy`.
 """

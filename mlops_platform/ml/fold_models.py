@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlops_platform.ml.cross_validation import stratified_folds
 from mlops_platform.ml.encoder import Encoder
-from mlops_platform.ml.model import DEFAULT, TEXT, Params, fit, stratified_folds
+from mlops_platform.ml.model import DEFAULT, TEXT, Params, fit
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

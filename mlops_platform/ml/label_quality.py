@@ -16,9 +16,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from mlops_platform.ml.cross_validation import stratified_folds
 from mlops_platform.ml.encoder import Encoder
 from mlops_platform.ml.features import FoldFeatures
-from mlops_platform.ml.model import DEFAULT, Params, build_classifier, stratified_folds
+from mlops_platform.ml.model import DEFAULT, Params, build_classifier
 
 FOLDS, REPEATS = 5, 3
 LEAST_ROWS = 3  # so that each training part keeps the two rows of a tag that calibration needs

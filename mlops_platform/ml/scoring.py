@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from mlops_platform.ml.cross_validation import stratified_folds
 from mlops_platform.ml.features import FoldFeatures, Rows
 from mlops_platform.ml.kernels import MOST_ROWS, FoldKernels
 from mlops_platform.ml.metrics import weighted_f1
-from mlops_platform.ml.model import Params, build_classifier, stratified_folds
+from mlops_platform.ml.model import Params, build_classifier
 
 FOLDS = 5
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from mlops_platform.ml import drift
+from mlops_platform.ml.cross_validation import cross_validate
 from mlops_platform.ml.drift import DriftTest, Sample, drift_tests, holm
-from mlops_platform.ml.model import cross_validate
 from mlops_platform.ml.text import compose
 from mlops_platform.settings import SAMPLE_DIR
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from mlops_platform.ml import features
+from mlops_platform.ml.cross_validation import stratified_folds
 from mlops_platform.ml.features import FoldFeatures
-from mlops_platform.ml.model import DEFAULT, TEXT, Params, build_pipeline, stratified_folds
+from mlops_platform.ml.model import DEFAULT, TEXT, Params, build_pipeline
 from mlops_platform_tests.ml.corpus import made_up
 
 TEXTS, LABELS = made_up(60)

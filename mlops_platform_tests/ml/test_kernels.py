@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mlops_platform.ml import kernels
+from mlops_platform.ml.cross_validation import stratified_folds
 from mlops_platform.ml.features import FoldFeatures
 from mlops_platform.ml.kernels import FoldKernels
-from mlops_platform.ml.model import DEFAULT, SENTENCE_DEFAULT, Params, build_classifier, stratified_folds
+from mlops_platform.ml.model import DEFAULT, SENTENCE_DEFAULT, Params, build_classifier
 from mlops_platform_tests.ml.corpus import made_up, real
 
 VARIED = [

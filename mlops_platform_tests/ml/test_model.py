@@ -16,6 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import chi2
 from sklearn.linear_model import RidgeClassifier
 
+from mlops_platform.ml.cross_validation import cross_validate, stratified_folds
 from mlops_platform.ml.model import (
     DEFAULT,
     RELEVANCE,
@@ -23,9 +24,7 @@ from mlops_platform.ml.model import (
     TRUSTED_TYPES,
     Params,
     build_classifier,
-    cross_validate,
     fit,
-    stratified_folds,
 )
 from mlops_platform_tests.ml.corpus import made_up, real
 

@@ -15,8 +15,9 @@ import pytest
 from optuna.trial import TrialState
 
 from mlops_platform.ml import scoring, trials, tuning
+from mlops_platform.ml.cross_validation import stratified_folds
 from mlops_platform.ml.metrics import weighted_f1
-from mlops_platform.ml.model import DEFAULT, TEXT, Params, build_pipeline, stratified_folds
+from mlops_platform.ml.model import DEFAULT, TEXT, Params, build_pipeline
 from mlops_platform.ml.tuning import TrialRecord, TuningResult, tune
 from mlops_platform_tests.ml.corpus import made_up
 

@@ -12,6 +12,7 @@ import pytest
 import skops.io
 
 from mlops_platform.ml import bert_graph
+from mlops_platform.ml.cross_validation import cross_validate, stratified_folds
 from mlops_platform.ml.encoder import MAX_TOKENS, Encoder, SentenceVectors, Vectors
 from mlops_platform.ml.model import (
     SENTENCE_DEFAULT,
@@ -19,10 +20,8 @@ from mlops_platform.ml.model import (
     TEXT,
     TRUSTED_TYPES,
     Params,
-    cross_validate,
     encoder_of,
     fit,
-    stratified_folds,
 )
 from mlops_platform.ml.precision import choose_precision
 from mlops_platform_tests.ml.corpus import made_up, real
