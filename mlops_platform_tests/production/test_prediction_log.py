@@ -185,7 +185,7 @@ def test_predictions_on_bigquery_over_several_days_and_again(
         {"kind": "feedback", "id": "b.0", "at": "2024-01-05T00:00:01+00:00", "tag": "mlops"},
     )
     assert Shipper(tmp_path / "log", store).ship().records == 5_003
-    resources = {"warehouse": bigquery, "tracking": trained.tracking}
+    resources = {"warehouse": bigquery, "tracking": trained.tracking, "encoders": trained.resources["encoders"]}
     asset = build_predictions_asset(FIRST, store)
     seen = "SELECT source, CAST(day AS STRING), COUNT(*), COUNT(DISTINCT id) FROM predictions GROUP BY 1, 2 ORDER BY 2"
     for _ in range(2):
