@@ -9,7 +9,15 @@ import dagster as dg
 RAW = ("projects", "tags")
 TRANSFORM = ("labeled_projects", "unlabeled_projects")
 DATAOPS = (*RAW, *TRANSFORM)
-MONITORING = ("predictions", "drift_report", "retraining_decision", "label_issues", "labeling_queue")
+# the snapshot too: a decision counts the labels that are there now, and label QA looks at them
+MONITORING = (
+    "validated_dataset",
+    "predictions",
+    "drift_report",
+    "retraining_decision",
+    "label_issues",
+    "labeling_queue",
+)
 MLOPS = ("validated_dataset", "tuned_params", "trained_model", "model_evaluation", "champion_model")
 
 _RAW_CHECKS = dg.AssetSelection.checks_for_assets(*(dg.AssetKey(name) for name in RAW))
@@ -39,7 +47,7 @@ def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             "monitoring",
             selection=dg.AssetSelection.assets(*MONITORING),
-            description="The champion on a day: predictions, drift, what follows; doubtful labels, what is worth one.",
+            description="The champion on a day: predictions, drift, what follows; doubtful labels, what to label.",
         ),
         dg.define_asset_job(
             "from_raw",

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 from filelock import FileLock
 
@@ -87,7 +88,7 @@ def test_status_tells_data_versions_checks_and_champion(ran: tuple[Path, str]) -
         assert asset["materialized_at"], name
         assert asset["data_version"], name
         assert set(asset["checks"].values()) <= {"passed"}, name
-    assert {name for name, asset in assets.items() if not asset["materialized_at"]} == set(MONITORING)
+    assert {name for name, asset in assets.items() if not asset["materialized_at"]} == set(MONITORING) - set(MLOPS)
     assert champion["version"] == "1"
     assert champion["metrics"]["test_f1_weighted"] > 0.7
     human = run_mlops(ran[0], "status")
@@ -284,3 +285,18 @@ def test_ui_serves_dagster_mlflow_and_data_docs_and_stops(ran: tuple[Path, str])
     for port in ports.values():
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_decision_counts_the_labels_that_came_in_by_dataops_alone(tmp_path: Path) -> None:
+    home, tags = tmp_path / "home", tmp_path / "tags.csv"
+    lines = (SAMPLE_DIR / "tags.csv").read_text().splitlines(keepends=True)
+    tags.write_text("".join(lines[:401]))
+    settings = {"MLOPS_TAGS_URI": str(tags)}
+    assert run_mlops(home, "run", **settings).returncode == 0
+    tags.write_text("".join(lines))
+    for job in ("dataops", "monitoring"):
+        answer = run_mlops(home, "run", job, **settings)
+        assert answer.returncode == 0, answer.stderr
+    with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as warehouse:
+        ((evidence,),) = warehouse.execute("select evidence from mlops_course.retraining_decision").fetchall()
+    assert json.loads(evidence)["evaluation"]["new_labels"] == len(lines) - 401
