@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.assets.inference import FEEDBACK, PREDICTIONS
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.datasets import DatasetStore
+from mlops_platform.resources.label_log import RANDOM
+from mlops_platform.resources.label_tables import LABELS
 from mlops_platform.resources.warehouse_base import Warehouse
 
 if TYPE_CHECKING:
@@ -46,8 +48,9 @@ def window_rows(
     """Read the rows that were predicted in a window of days, each once, with the true tags that are known by now.
 
     A true tag is the latest feedback on a prediction of the service, if it is a tag that some project has, or the label
-    that a project got since. Projects that the champion was trained on are left out: it is surer of them than of
-    others, and always right.
+    that a project got since; but not what people said of a project that the labeling queue chose for another reason
+    than by chance: those are the ones that a champion knows least. Projects that the champion was trained on are left
+    out: it is surer of them than of others, and always right.
 
     Args:
         warehouse: Has the tables.
@@ -100,6 +103,12 @@ def _rows(warehouse: Warehouse, first: dt.date, last: dt.date, expected: int) ->
         if warehouse.has_table(FEEDBACK)
         else "SELECT CAST(NULL AS STRING) AS id, CAST(NULL AS STRING) AS tag, 0 AS place"
     )
+    chosen = (
+        f"AND labeled.id NOT IN (SELECT id FROM {LABELS} GROUP BY id "  # noqa: S608
+        f"HAVING MAX(CASE WHEN source LIKE '%{RANDOM}%' THEN 1 ELSE 0 END) = 0)"
+        if warehouse.has_table(LABELS)
+        else ""
+    )
     # one id in several model versions, or on two days, is one text
     query = f"""
         SELECT seen.id, seen.source, seen.title, seen.description, COALESCE(told.tag, labeled.tag) AS truth
@@ -110,7 +119,7 @@ def _rows(warehouse: Warehouse, first: dt.date, last: dt.date, expected: int) ->
         LEFT JOIN (SELECT id, tag FROM ({feedback}) AS given WHERE place = 1) AS told
             ON seen.source = 'service' AND told.id = seen.id
         LEFT JOIN labeled_projects AS labeled
-            ON seen.source = 'batch' AND CAST(labeled.id AS STRING) = seen.id
+            ON seen.source = 'batch' AND CAST(labeled.id AS STRING) = seen.id {chosen}
         ORDER BY seen.source, seen.id
     """  # noqa: S608 - names and dates of our own
     frame: pd.DataFrame = warehouse.fetch_arrow(query, [first, last]).to_pandas()

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from mlops_platform.labeling.queue import UNDO, Queue, history
+from mlops_platform.labeling.queue import Queue, history
 from mlops_platform.resources import label_log
-from mlops_platform.resources.label_log import Label, LabelError
+from mlops_platform.resources.label_log import PAGE as FROM_PAGE
+from mlops_platform.resources.label_log import RANDOM, UNDO, Label, LabelError
 from mlops_platform.serving.limits import BodyLimit
 
 PAGE = Path(__file__).parent / "page"
@@ -49,6 +50,7 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
         token: What the page must send with each question: other sites and other users of the machine don't know it.
     """
     ids, tags = {row["id"] for row in queue.rows}, queue.tags
+    drawn = {row["id"] for row in queue.rows if row["reason"] == "random"}
     app = FastAPI(title="Labeling", docs_url=None, redoc_url=None, openapi_url=None)
     # the last one added is the outermost
     app.add_middleware(BodyLimit, max_bytes=_MAX_BYTES)
@@ -96,7 +98,8 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
             raise HTTPException(404, f"Project {given.id} is not in the queue: load the page again.")
         if given.tag not in tags and not (given.source == UNDO and given.tag == ""):
             raise HTTPException(422, f"{given.tag!r} is no tag; it must be one of {', '.join(tags)}.")
-        label_log.append(log, [Label(given.id, given.tag, label_log.now(), person, given.source)])
+        source = FROM_PAGE + RANDOM if given.source == FROM_PAGE and given.id in drawn else given.source
+        label_log.append(log, [Label(given.id, given.tag, label_log.now(), person, source)])
         return {"id": str(given.id), "tag": given.tag}
 
     @app.get("/")

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.label_log import Label
+from mlops_platform.resources.label_log import PAGE, RANDOM, UNDO, Label
 from mlops_platform.resources.label_tables import known_tags
 from mlops_platform.resources.warehouse_base import Warehouse
-
-PAGE, UNDO = "page", "page-undo"  # sources of labels
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,6 @@ def history(labels: Sequence[Label], person: str, queue: Queue) -> list[dict[str
             last = next((at for at in reversed(range(len(done))) if done[at]["id"] == label.id), None)
             if last is not None:
                 del done[last]
-        elif label.source == PAGE:  # a file is not undone step by step
+        elif label.source in (PAGE, PAGE + RANDOM):  # a file is not undone step by step
             done.append({"id": label.id, "tag": label.tag, "before": before})
     return done

@@ -11,7 +11,7 @@ from typing import Any
 from mlops_platform.errors import PlatformError
 from mlops_platform.labeling.queue import Queue
 from mlops_platform.resources.csv_inspection import inspect_csv, match_columns
-from mlops_platform.resources.label_log import Label, LabelError, require_person, standing
+from mlops_platform.resources.label_log import IMPORT, RANDOM, Label, LabelError, require_person, standing
 from mlops_platform.resources.warehouse_base import written_whole
 
 _COLUMNS = ("id", "tag", "title", "description", "given", "guess", "probability", "reason", "neighbours")
@@ -46,10 +46,10 @@ def write_queue(queue: Queue, target: Path) -> None:
 
 
 def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int, Label | str]]:
-    """Read the labels of a CSV file with the columns id, tag and, if it likes, labeled_by and labeled_at.
+    """Read the labels of a CSV file with the columns id, tag and, if it likes, labeled_by, labeled_at and reason.
 
     Args:
-        path: The file; a row with an empty tag is none.
+        path: The file; a row with an empty tag is none, and one with the reason `random` was drawn so by the queue.
         tags: The tags that a label may have.
         person: Who gave a label that names nobody.
 
@@ -62,8 +62,7 @@ def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int,
     file = inspect_csv(path, str(path))
     places = match_columns(file.header, {"id": "BIGINT", "tag": "VARCHAR"}, str(path))
     names = [name.strip().lower() for name in file.header]
-    places |= {name: names.index(name) for name in ("labeled_by", "labeled_at") if name in names}
-    source = f"import-{file.fingerprint[:12]}"
+    places |= {name: names.index(name) for name in ("labeled_by", "labeled_at", "reason") if name in names}
     found: list[tuple[int, Label | str]] = []
     with path.open(encoding="utf-8-sig", newline="") as handle:
         reader = csv.reader(handle)
@@ -76,7 +75,8 @@ def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int,
                 if not given["tag"].removeprefix("'").strip():
                     continue
                 try:
-                    found.append((here, _label(given, tags, person, source)))
+                    way = IMPORT + RANDOM if given.get("reason") == "random" else IMPORT
+                    found.append((here, _label(given, tags, person, f"{way}-{file.fingerprint[:12]}")))
                 except (ValueError, LabelError) as error:
                     found.append((here, str(error)))
         except csv.Error as error:

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from mlops_platform.errors import PlatformError
 
+# where a label came from; that of a row which the queue drew at random says so, as only such rows measure a model
+PAGE, UNDO, IMPORT = "page", "page-undo", "import"
+RANDOM = "-random"
 LABELS_FINGERPRINT = "labels_fingerprint"  # metadata key: of the log that an asset took in
 TORN = ".torn"  # what killed writers left, beside the log
 _BIGGEST_ID = 2**63 - 1
@@ -37,7 +40,8 @@ class Label:
         tag: The class; empty to take back what the person said before.
         labeled_at: When, ISO 8601 in UTC.
         labeled_by: The person.
-        source: By which way it came: `page`, `page-undo`, or `import-` and the beginning of the file's digest.
+        source: By which way it came: `page`, `page-undo`, or `import-` and the beginning of the file's digest; with
+            `-random` after the first word where the queue drew the row at random.
     """
 
     id: int

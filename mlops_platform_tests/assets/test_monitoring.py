@@ -231,7 +231,17 @@ def test_truth_is_the_latest_feedback_and_leaves_out_what_was_trained_on(monitor
         f"date '{TODAY}', created_on, title, description, tag, 1, '{{}}', '1' from labeled_projects"
     )
     ran = monitored.run()
-    assert ran.metadata(REPORT)["labelled_rows"] == monitored.home.value("validated_dataset")["test_rows"]
+    known = monitored.home.value("validated_dataset")["test_rows"]
+    assert ran.metadata(REPORT)["labelled_rows"] == known
+    # what people labeled because the champion was unsure of it says nothing of the other rows
+    version = monitored.home.value("validated_dataset")["version"]
+    tested = monitored.home.resources["datasets"].load(version, "test")["id"].tolist()[:-3]
+    monitored.warehouse.execute(
+        f"create table labels as select unnest({tested}) as id, 'other' as tag, current_timestamp as labeled_at, "
+        "'ann' as labeled_by, 'page' as source"
+    )
+    monitored.warehouse.execute(f"update labels set source = 'page-random' where id in ({tested[0]}, {tested[1]})")
+    assert monitored.run().metadata(REPORT)["labelled_rows"] == known - len(tested) + 2
 
 
 def test_what_is_missing_is_a_sentence(monitored: Monitored) -> None:

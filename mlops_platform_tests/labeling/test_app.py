@@ -74,6 +74,8 @@ def test_a_label_is_in_the_log_when_it_is_answered_and_can_be_taken_back(home: L
     client.give(BIG_ID, "", "page-undo")
     assert client.queue()["labels"] == {"11": MLOPS}
     assert home.labels()[-1] == (BIG_ID, "", "ann")
+    # the last row was drawn at random, and such rows alone measure a champion
+    assert [each.source for each in home.entries()] == ["page", "page-random", "page", "page-undo", "page-undo"]
 
 
 def test_an_imported_label_is_no_step_but_comes_back_by_undoing(home: LabelHome, client: Client) -> None:

@@ -53,6 +53,8 @@ def test_a_file_goes_out_is_filled_in_and_comes_back_once(sheets: Sheets) -> Non
         writer.writerows(rows)
     assert sheets.take(None, "--as", "ann").startswith("3 labels imported, 0 were there already.")
     assert sheets.home.labels() == [(11, CV, "ann"), (12, MLOPS, "ann"), (BIG_ID, OTHER, "ann")]
+    ways = [each.source.rpartition("-")[0] for each in sheets.home.entries()]
+    assert ways == ["import", "import-random", "import-random"]
     assert sheets.take(None, "--as", "ann").startswith("0 labels imported, 3 were there already.")
     # what the person has changed since is not changed back by the same file
     append(sheets.home.log, [Label(11, "", now(), "ann", "page-undo")])
