@@ -122,10 +122,11 @@ class Airflow:
 
 
 @contextmanager
-def serving(*, preload: bool) -> Iterator[Airflow]:
+def serving(*, tuned: bool, preload: bool) -> Iterator[Airflow]:
     """Start Postgres, the API server, the scheduler with the LocalExecutor and the DAG processor; stop them at the end.
 
     Args:
+        tuned: Whether Airflow has the settings of `TUNED`.
         preload: Whether the scheduler imports `PRELOADED` before it forks.
     """
     home = Path(tempfile.mkdtemp(prefix="mlops-airflow-"))
@@ -138,7 +139,7 @@ def serving(*, preload: bool) -> Iterator[Airflow]:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         store = f"postgresql+psycopg2://airflow:airflow@127.0.0.1:{server.port}/{address.rsplit('/', 1)[1]}"
-        env = _environment(home, store, port)
+        env = {**_environment(home, store, port), **(TUNED if tuned else {})}
         airflow = str(ENVIRONMENT / "bin" / "airflow")
         subprocess.run([airflow, "db", "migrate"], env=env, check=True, capture_output=True)
         if preload:
@@ -183,7 +184,6 @@ def _environment(home: Path, store: str, port: int) -> dict[str, str]:
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "NO_PROXY": "127.0.0.1",
-        **TUNED,
     }
 
 
