@@ -104,7 +104,7 @@ def _rows(warehouse: Warehouse, first: dt.date, last: dt.date, expected: int) ->
         else "SELECT CAST(NULL AS STRING) AS id, CAST(NULL AS STRING) AS tag, 0 AS place"
     )
     chosen = (
-        f"AND labeled.id NOT IN (SELECT id FROM {LABELS} GROUP BY id "  # noqa: S608
+        f"WHERE id NOT IN (SELECT id FROM {LABELS} GROUP BY id "  # noqa: S608
         f"HAVING MAX(CASE WHEN source LIKE '%{RANDOM}%' THEN 1 ELSE 0 END) = 0)"
         if warehouse.has_table(LABELS)
         else ""
@@ -118,8 +118,8 @@ def _rows(warehouse: Warehouse, first: dt.date, last: dt.date, expected: int) ->
         ) AS seen
         LEFT JOIN (SELECT id, tag FROM ({feedback}) AS given WHERE place = 1) AS told
             ON seen.source = 'service' AND told.id = seen.id
-        LEFT JOIN labeled_projects AS labeled
-            ON seen.source = 'batch' AND CAST(labeled.id AS STRING) = seen.id {chosen}
+        LEFT JOIN (SELECT id, tag FROM labeled_projects {chosen}) AS labeled
+            ON seen.source = 'batch' AND CAST(labeled.id AS STRING) = seen.id
         ORDER BY seen.source, seen.id
     """  # noqa: S608 - names and dates of our own
     frame: pd.DataFrame = warehouse.fetch_arrow(query, [first, last]).to_pandas()

@@ -37,7 +37,17 @@ def test_both_warehouses_say_the_same(monitored: Monitored, bigquery: BigQueryWa
         "insert into feedback select id, day, 'other', timestamp '2024-03-01' from feedback limit 90"
     )
     monitored.warehouse.execute(f"update predictions set description = null where day > date '{TODAY}' - 10")
-    for table in ("predictions", "feedback", "labeled_projects"):
+    version = monitored.home.value("validated_dataset")["version"]
+    tested = monitored.home.resources["datasets"].load(version, "test")["id"].tolist()
+    monitored.warehouse.execute(
+        "insert into predictions select cast(id as varchar), 'batch', "
+        f"date '{TODAY}', created_on, title, description, tag, 1, '{{}}', '1' from labeled_projects"
+    )
+    monitored.warehouse.execute(
+        f"create table labels as select unnest({tested[:-5]})::bigint as id, 'page' as source "
+        f"union all select {tested[0]}, 'page-random'"
+    )
+    for table in ("predictions", "feedback", "labeled_projects", "labels"):
         file = tmp_path / f"{table}.parquet"
         monitored.warehouse.export_parquet(f"select * from {table}", file)
         bigquery.replace_rows(table, file, {})
@@ -49,4 +59,4 @@ def test_both_warehouses_say_the_same(monitored: Monitored, bigquery: BigQueryWa
         assert monitored.decide() == ("inspect", "damaged")
     assert _kept(bigquery) == here
     (online,) = [row for row in here[0] if row["name"] == "online_f1"]
-    assert online["window_rows"] == 325
+    assert online["window_rows"] == 325 + 5 + 1
