@@ -13,13 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.resources.dbt import (
-    DbtRunner,
-    PreparedProject,
-    TransformError,
-    first_lines,
-    prepared_project,
-)
+from mlops_platform.resources.dbt import DbtRunner
+from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, first_lines, prepared_project
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR
 
@@ -80,7 +75,7 @@ def test_a_manifest_is_reused_healed_and_never_stale(
         return prepared_project(project.project_dir, project.target_path.parent, project.variables)
 
     with monkeypatch.context() as patch:
-        patch.setattr(subprocess, "run", lambda *_args, **_kwargs: pytest.fail("dbt ran again"))
+        patch.setattr(subprocess, "Popen", lambda *_args, **_kwargs: pytest.fail("dbt ran again"))
         assert again().target_path == project.target_path
 
     written = project.target_path / "manifest.json"
