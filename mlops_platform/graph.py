@@ -25,6 +25,7 @@ from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
 from mlops_platform.packages import require_packages
 from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
+from mlops_platform.resources.dbt_manifest import Preparation
 from mlops_platform.resources.notify import Notifier
 from mlops_platform.sensors.alerts import build_alert_sensor
 from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
@@ -34,11 +35,12 @@ from mlops_platform.serving.log_store import log_store
 from mlops_platform.settings import Settings
 
 
-def build_definitions(settings: Settings | None = None) -> dg.Definitions:
+def build_definitions(settings: Settings | None = None, preparation: Preparation | None = None) -> dg.Definitions:
     """Assemble the graph.
 
     Args:
         settings: What to build it from; by default the environment.
+        preparation: The dbt project, from `prepare_dbt` with these settings; by default it begins here.
 
     Returns:
         Assets, checks, jobs, schedules, sensors and resources, with the policies applied.
@@ -48,7 +50,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """
     settings = settings or Settings()
     require_packages(settings)
-    project = dbt_project(settings)
+    project = dbt_project(settings) if preparation is None else preparation.finish()
     named, acting = jobs.build_jobs(), build_act_job()
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
     sensors.append(build_alert_sensor(Notifier(settings.alerts), settings.alert_after))

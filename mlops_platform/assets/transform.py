@@ -14,7 +14,8 @@ from pydantic import Field
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult, PreparedProject, TransformError, first_lines
+from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult
+from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, first_lines
 from mlops_platform.resources.warehouse_base import Warehouse
 
 _UNIQUE_ID = "dagster_dbt/unique_id"  # dagster-dbt notes on each spec and check spec which node it is

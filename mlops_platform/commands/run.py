@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, held_open, open_instance
 from mlops_platform.errors import PlatformError
+from mlops_platform.packages import require_packages
+from mlops_platform.resources.dbt_preparation import prepare_dbt
 from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -175,7 +177,14 @@ def run_job(
             "MLOPS_EXECUTOR=k8s is for runs that Dagster launches: use its UI or `dagster job launch`, or unset it."
         )
     log = None if debug else settings.home / "logs" / "run.log"
-    with exclusive(settings), open_instance(settings) as instance, terminal_apart(log) as terminal:
+    require_packages(settings)
+    with (
+        exclusive(settings),
+        # on a new home dbt parses for seconds, in a process of its own: meanwhile this one imports
+        prepare_dbt(settings) as preparation,
+        open_instance(settings) as instance,
+        terminal_apart(log) as terminal,
+    ):
         from rich.console import Console
 
         if log is not None:
@@ -189,7 +198,10 @@ def run_job(
 
         from mlops_platform.graph import build_definitions
 
-        definition = _job(build_definitions(settings), job)
+        if preparation.at_work and settings.executor == "in_process" and job != "monitoring":
+            # its steps will: there is time for it now
+            import mlops_platform.resources.validation  # noqa: F401
+        definition = _job(build_definitions(settings, preparation), job)
         progress, run_id = Progress(console), str(uuid.uuid4())
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config}
         partition = _partition(definition, job, day)

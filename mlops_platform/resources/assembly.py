@@ -7,8 +7,10 @@ from typing import Any
 from mlops_platform.resources.airbyte import Airbyte
 from mlops_platform.resources.bigquery import BigQueryKey, BigQueryWarehouse
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.dbt import Dbt, DbtRunner, PreparedProject, prepared_project
-from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables
+from mlops_platform.resources.dbt import Dbt, DbtRunner
+from mlops_platform.resources.dbt_bigquery import bigquery_secrets
+from mlops_platform.resources.dbt_manifest import PreparedProject
+from mlops_platform.resources.dbt_preparation import merge_choices, prepare_dbt
 from mlops_platform.resources.encoders import Encoders
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.expectations import ExpectationsEngine
@@ -16,7 +18,7 @@ from mlops_platform.resources.studies import StudyStore
 from mlops_platform.resources.tracking import MlflowTracking
 from mlops_platform.resources.values import JsonValues
 from mlops_platform.resources.warehouse import DuckDBWarehouse
-from mlops_platform.settings import DBT_PROJECT_DIR, Settings
+from mlops_platform.settings import Settings
 
 
 def dbt_project(settings: Settings) -> PreparedProject:
@@ -25,15 +27,8 @@ def dbt_project(settings: Settings) -> PreparedProject:
     Args:
         settings: Where the warehouse is, and where dbt may write.
     """
-    if settings.env == "production":
-        variables = bigquery_variables(settings) | _choices(settings)
-        return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", variables, "bigquery")
-    variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
-    return prepared_project(DBT_PROJECT_DIR, settings.home / "dbt", variables)
-
-
-def _choices(settings: Settings) -> dict[str, str]:
-    return {"merge_above_mb": str(settings.dbt_merge_above_mb)}
+    with prepare_dbt(settings) as preparation:
+        return preparation.finish()
 
 
 def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
@@ -46,7 +41,7 @@ def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
     if settings.dbt_runner == "cloud":
         from mlops_platform.resources.dbt_cloud import dbt_cloud_runner
 
-        return dbt_cloud_runner(settings, _choices(settings), settings.dbt_cloud_timeout)
+        return dbt_cloud_runner(settings, merge_choices(settings), settings.dbt_cloud_timeout)
     secrets = bigquery_secrets(settings.bigquery_credentials) if settings.env == "production" else None
     return DbtRunner.of(project, secrets)
 

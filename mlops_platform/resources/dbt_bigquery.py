@@ -11,7 +11,8 @@ import math
 
 from pydantic import SecretStr
 
-from mlops_platform.resources.dbt import DbtSecrets, TransformError
+from mlops_platform.resources.dbt import DbtSecrets
+from mlops_platform.resources.dbt_manifest import TransformError
 from mlops_platform.settings import Settings
 
 

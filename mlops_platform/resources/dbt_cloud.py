@@ -16,7 +16,8 @@ from dagster_dbt.cloud_v2.run_handler import DbtCloudJobRunHandler
 from dagster_dbt.cloud_v2.types import DbtCloudJobRunStatusType, DbtCloudRun
 from pydantic import Field
 
-from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult, TransformError, first_lines
+from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult
+from mlops_platform.resources.dbt_manifest import TransformError, first_lines
 from mlops_platform.settings import Settings
 
 _SETTINGS = "MLOPS_DBT_CLOUD_URL, MLOPS_DBT_CLOUD_ACCOUNT_ID and MLOPS_DBT_CLOUD_TOKEN"

@@ -13,7 +13,8 @@ import dagster as dg
 import pytest
 
 from mlops_platform.assets.transform import build_transform_assets
-from mlops_platform.resources.dbt import DbtRunner, PreparedProject, TransformError, prepared_project
+from mlops_platform.resources.dbt import DbtRunner
+from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, prepared_project
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR, PROJECT_ROOT
 

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.resources.dbt import (
-    DbtRunner,
+from mlops_platform.resources.dbt import DbtRunner
+from mlops_platform.resources.dbt_manifest import (
+    Preparation,
     PreparedProject,
     TransformError,
     first_lines,
@@ -80,7 +82,7 @@ def test_a_manifest_is_reused_healed_and_never_stale(
         return prepared_project(project.project_dir, project.target_path.parent, project.variables)
 
     with monkeypatch.context() as patch:
-        patch.setattr(subprocess, "run", lambda *_args, **_kwargs: pytest.fail("dbt ran again"))
+        patch.setattr(subprocess, "Popen", lambda *_args, **_kwargs: pytest.fail("dbt ran again"))
         assert again().target_path == project.target_path
 
     written = project.target_path / "manifest.json"
@@ -109,6 +111,28 @@ def test_a_folder_that_cannot_be_written_gives_a_sentence(tmp_path: Path) -> Non
     (tmp_path / "home").write_text("a file where the folder should be")
     with pytest.raises(TransformError, match=r"^Cannot write dbt's manifest in .* set MLOPS_HOME"):
         prepared_project(DBT_PROJECT_DIR, tmp_path / "home", _variables(tmp_path))
+
+
+def test_a_preparation_that_is_left_ends_dbt_and_leaves_nothing(tmp_path: Path) -> None:
+    with Preparation(DBT_PROJECT_DIR, tmp_path / "dbt", _variables(tmp_path), "duckdb") as preparation:
+        assert preparation.at_work
+        child = preparation._child
+    assert child is not None
+    assert child.returncode == -signal.SIGKILL
+    assert [each for each in (tmp_path / "dbt").rglob("*") if each.is_file()] == []
+    with pytest.raises(TransformError, match="has been left"):
+        preparation.finish()
+
+
+def test_a_preparation_is_finished_twice_as_once(tmp_path: Path) -> None:
+    with Preparation(DBT_PROJECT_DIR, tmp_path / "dbt", _variables(tmp_path), "duckdb") as preparation:
+        first, second = preparation.finish(), preparation.finish()
+        assert not preparation.at_work
+    assert first == second
+    assert {each.name for each in (tmp_path / "dbt").iterdir()} == {first.target_path.name}
+    with Preparation(DBT_PROJECT_DIR, tmp_path / "dbt", _variables(tmp_path), "duckdb") as again:
+        assert not again.at_work, "the manifest is there"
+        assert again.finish() == first
 
 
 def test_a_folder_without_a_project_gives_a_sentence(tmp_path: Path) -> None:
