@@ -93,7 +93,9 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         group_name="training",
         owners=["team:ml"],
         kinds={"scikitlearn", "mlflow"},
-        code_version=code_version(),
+        # which way a run goes is not known before it: Dagster asks again if either changed, and `fingerprint` tells
+        # whether the model did
+        code_version=code_version(*_STREAM_SOURCES),
         description=(
             f"A version of the registered model `{MODEL_NAME}`: word and character TF-IDF, with sentence vectors "
             "beside it where MLOPS_FEATURES says so, and a calibrated linear classifier. The same data, parameters and "

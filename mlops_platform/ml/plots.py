@@ -11,7 +11,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +21,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image  # matplotlib itself needs it
 
 from mlops_platform.ml.metrics import Evaluation
-from mlops_platform.ml.tuning import TrialRecord
+
+if TYPE_CHECKING:  # it brings Optuna, which an evaluation has no use for
+    from mlops_platform.ml.tuning import TrialRecord
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = (
     "#0072B2",

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mlops_platform.assets import training
-from mlops_platform.assets.training import EXAMPLE_ROWS, code_version, fingerprint
+from mlops_platform.assets.training import EXAMPLE_ROWS, build_training_asset, code_version, fingerprint
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.tracking import CHALLENGER, FINGERPRINT_TAG
 from mlops_platform_tests.training_graph import SMALL, TrainingHome
@@ -90,6 +90,19 @@ def test_a_change_in_what_draws_or_fits_is_another_code_version(source: str, mon
     before, read = code_version(), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + (b"#" if self.name == source else b""))
     assert code_version() != before
+
+
+@pytest.mark.parametrize("source", ["model.py", "streaming.py", "stream_composition.py"])
+def test_the_asset_is_stale_when_either_way_of_training_changes(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def versions() -> tuple[object, str]:
+        return build_training_asset(Recipe()).get_asset_spec().code_version, code_version()
+
+    (before, in_memory), read = versions(), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + (b"#" if self.name == source else b""))
+    after, in_memory_after = versions()
+    assert after != before
+    # a change of streaming alone gives the small data no new model
+    assert (in_memory_after != in_memory) == (source == "model.py")
 
 
 @pytest.mark.parametrize("package", ["scikit-learn", "imbalanced-learn"])
