@@ -9,7 +9,7 @@ from mlops_platform.resources.table_version import literal
 from mlops_platform.resources.warehouse_base import written_whole
 
 GROUP_ROWS = 8_192  # who reads a column's page holds all of it, and DuckDB writes a page a row group
-_MEMORY_MB = 128  # the rest goes to files: the sort is part of a training that shall hold little
+_MEMORY_MB = 256  # the rest goes to files, as training shall hold little; with 128, ten million rows once had no room
 
 
 def write_shuffled(path: Path, copy: Path) -> None:
