@@ -97,7 +97,7 @@ def _measured(rounds: int) -> dict[str, _Way]:
 def _standing(running: Mapping[str, servers.Airflow], but: str = "") -> Iterator[None]:
     """Let all servers stand still but for one."""
     with ExitStack() as stack:
-        for name, airflow in list(running.items()):
+        for name, airflow in running.items():
             if name != but:
                 stack.enter_context(airflow.paused())
         yield

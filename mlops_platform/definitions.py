@@ -15,12 +15,10 @@ def _load() -> dg.Definitions:
     collects = gc.isenabled()
     gc.disable()
     try:
-        from mlops_platform.packages import require_packages
         from mlops_platform.resources.dbt_preparation import prepare_dbt
         from mlops_platform.settings import Settings
 
         settings = Settings()
-        require_packages(settings)
         # on a new home dbt parses for seconds, in a process of its own: meanwhile this one imports
         with prepare_dbt(settings) as preparation:
             from mlops_platform.graph import build_definitions

@@ -23,7 +23,6 @@ from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.checks.labels import build_conflict_check, build_label_check
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
-from mlops_platform.packages import require_packages
 from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
 from mlops_platform.resources.dbt_manifest import Preparation
 from mlops_platform.resources.notify import Notifier
@@ -49,7 +48,6 @@ def build_definitions(settings: Settings | None = None, preparation: Preparation
         PlatformError: Packages of production are missing.
     """
     settings = settings or Settings()
-    require_packages(settings)
     project = dbt_project(settings) if preparation is None else preparation.finish()
     named, acting = jobs.build_jobs(), build_act_job()
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]

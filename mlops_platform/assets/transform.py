@@ -76,7 +76,7 @@ def build_transform_assets(
     hash of the table as its data version, so a rebuild with the same result changes nothing downstream.
 
     Args:
-        project: The project with its manifest, from `prepared_project`.
+        project: The project with its manifest, from `Preparation.finish`.
         translator: How dbt nodes become assets; default `TransformTranslator`.
     """
     manifest = project.manifest

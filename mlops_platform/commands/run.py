@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, held_open, open_instance
 from mlops_platform.errors import PlatformError
-from mlops_platform.packages import require_packages
 from mlops_platform.resources.dbt_preparation import prepare_dbt
 from mlops_platform.settings import Settings
 
@@ -177,7 +176,6 @@ def run_job(
             "MLOPS_EXECUTOR=k8s is for runs that Dagster launches: use its UI or `dagster job launch`, or unset it."
         )
     log = None if debug else settings.home / "logs" / "run.log"
-    require_packages(settings)
     with (
         exclusive(settings),
         # on a new home dbt parses for seconds, in a process of its own: meanwhile this one imports
@@ -198,7 +196,7 @@ def run_job(
 
         from mlops_platform.graph import build_definitions
 
-        if preparation.at_work and settings.executor == "in_process" and job != "monitoring":
+        if preparation.at_work and settings.executor == "in_process":
             # its steps will: there is time for it now
             import mlops_platform.resources.validation  # noqa: F401
         definition = _job(build_definitions(settings, preparation), job)

@@ -13,11 +13,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mlops_platform.labeling.queue import Queue, history
 from mlops_platform.resources import label_log
-from mlops_platform.resources.label_log import PAGE as FROM_PAGE
-from mlops_platform.resources.label_log import RANDOM, UNDO, Label, LabelError
+from mlops_platform.resources.label_log import PAGE, RANDOM, UNDO, Label, LabelError
 from mlops_platform.serving.limits import BodyLimit
 
-PAGE = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parent / "page"
 HOSTS = ["127.0.0.1", "localhost"]
 _FILES = {"": "index.html", "page.css": "page.css", "page.js": "page.js"}
 _MAX_BYTES = 10_000
@@ -98,7 +97,7 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
             raise HTTPException(404, f"Project {given.id} is not in the queue: load the page again.")
         if given.tag not in tags and not (given.source == UNDO and given.tag == ""):
             raise HTTPException(422, f"{given.tag!r} is no tag; it must be one of {', '.join(tags)}.")
-        source = FROM_PAGE + RANDOM if given.source == FROM_PAGE and given.id in drawn else given.source
+        source = PAGE + RANDOM if given.source == PAGE and given.id in drawn else given.source
         label_log.append(log, [Label(given.id, given.tag, label_log.now(), person, source)])
         return {"id": str(given.id), "tag": given.tag}
 
@@ -107,7 +106,7 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
     def page(name: str = "") -> FileResponse:
         if name not in _FILES:
             raise HTTPException(404, "There is nothing here.")
-        return FileResponse(PAGE / _FILES[name])
+        return FileResponse(FOLDER / _FILES[name])
 
     return app
 

@@ -97,7 +97,7 @@ class DbtRunner(Dbt):
         """Return the runner of a prepared project.
 
         Args:
-            project: The project, from `prepared_project`.
+            project: The project, from `Preparation.finish`.
             secrets: What the profile's target takes from the environment; by default nothing.
         """
         return cls(

@@ -54,7 +54,17 @@ class Preparation:
     """
 
     def __init__(self, project_dir: Path, state_dir: Path, variables: Mapping[str, str], target: str) -> None:
-        """Begin to prepare; see `prepared_project` for the arguments and what is raised."""
+        """Begin to prepare.
+
+        Args:
+            project_dir: The folder that holds dbt_project.yml and profiles.yml. Nothing is written there.
+            state_dir: The folder for what dbt writes (manifest, compiled SQL).
+            variables: dbt variables for the profile, with all that names a table (path, schema, project).
+            target: The target in profiles.yml.
+
+        Raises:
+            TransformError: There is no project, or `state_dir` cannot be written.
+        """
         if not (project_dir / "dbt_project.yml").is_file():
             raise TransformError(f"No dbt project in {project_dir}: run from a full checkout of the repository.")
         self._project_dir, self._variables, self._target = project_dir, dict(variables), target
@@ -93,6 +103,8 @@ class Preparation:
         if self._manifest is None:
             try:
                 self._take()
+                self._end()  # what it wrote is none of the parses that are kept
+                self._prune()
             except OSError as error:
                 raise self._unwritable(error) from error
             finally:
@@ -123,7 +135,8 @@ class Preparation:
         # the manifest goes last: where it is, the rest is
         for name in ("partial_parse.msgpack", "manifest.json"):
             (Path(self._folder) / name).replace(self._target_path / name)
-        self._end()
+
+    def _prune(self) -> None:
         entries = sorted(self._target_path.parent.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in entries[:-_KEPT_PARSES]:
             shutil.rmtree(old, ignore_errors=True)
@@ -143,24 +156,6 @@ class Preparation:
             f"Cannot write dbt's manifest in {self._target_path.parent} ({error.strerror or error}): "
             "set MLOPS_HOME to a folder that you may write."
         )
-
-
-def prepared_project(
-    project_dir: Path, state_dir: Path, variables: Mapping[str, str], target: str = "duckdb"
-) -> PreparedProject:
-    """Return the dbt project with a manifest that fits its files, made by `dbt parse` if there is none yet.
-
-    Args:
-        project_dir: The folder that holds dbt_project.yml and profiles.yml. Nothing is written there.
-        state_dir: The folder for what dbt writes (manifest, compiled SQL).
-        variables: dbt variables for the profile, with all that names a table (path, schema, project).
-        target: The target in profiles.yml.
-
-    Raises:
-        TransformError: dbt cannot read the project, or `state_dir` cannot be written.
-    """
-    with Preparation(project_dir, state_dir, variables, target) as preparation:
-        return preparation.finish()
 
 
 def first_lines(message: str) -> str:

@@ -5,6 +5,7 @@ This imports no Dagster unless the warehouse is BigQuery: what loads the graph c
 
 from __future__ import annotations
 
+from mlops_platform.packages import require_packages
 from mlops_platform.resources.dbt_manifest import Preparation
 from mlops_platform.settings import DBT_PROJECT_DIR, Settings
 
@@ -19,8 +20,10 @@ def prepare_dbt(settings: Settings) -> Preparation:
         The preparation; leaving its block ends it.
 
     Raises:
+        PlatformError: Packages of production are missing.
         TransformError: There is no project, or its folder cannot be written.
     """
+    require_packages(settings)
     if settings.env == "production":
         from mlops_platform.resources.dbt_bigquery import bigquery_variables
 

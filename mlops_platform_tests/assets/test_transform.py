@@ -14,9 +14,10 @@ import pytest
 
 from mlops_platform.assets.transform import build_transform_assets
 from mlops_platform.resources.dbt import DbtRunner
-from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, prepared_project
+from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR, PROJECT_ROOT
+from mlops_platform_tests.dbt_projects import prepared_project
 
 RAW = """
     create or replace table projects (id bigint, created_on timestamp, title varchar, description varchar);

@@ -17,8 +17,9 @@ from mlops_platform.resources.assembly import bigquery_warehouse
 from mlops_platform.resources.bigquery import BigQueryWarehouse
 from mlops_platform.resources.dbt import DbtRunner
 from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables
-from mlops_platform.resources.dbt_manifest import PreparedProject, prepared_project
+from mlops_platform.resources.dbt_manifest import PreparedProject
 from mlops_platform.settings import DBT_PROJECT_DIR, Settings
+from mlops_platform_tests.dbt_projects import prepared_project
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT
 from mlops_platform_tests.production.misbehaving import Fault, Proxy, proxy_to
 

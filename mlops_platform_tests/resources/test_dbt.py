@@ -15,15 +15,10 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.resources.dbt import DbtRunner
-from mlops_platform.resources.dbt_manifest import (
-    Preparation,
-    PreparedProject,
-    TransformError,
-    first_lines,
-    prepared_project,
-)
+from mlops_platform.resources.dbt_manifest import Preparation, PreparedProject, TransformError, first_lines
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR
+from mlops_platform_tests.dbt_projects import prepared_project
 
 RAW = """
     create table projects (id bigint, created_on timestamp, title varchar, description varchar);
