@@ -62,8 +62,9 @@ def test_kills_under_load_lose_no_prediction_that_a_client_has(home: Path) -> No
         assert service.ready()
         answered = len(load.answers.told)
         wait_for(lambda: len(load.answers.told) > answered + 50)
-        # those under way on its connections, one of a client
-        assert load.answers.failures.count("ConnectionError") == len(load.answers.failures) <= CLIENTS
+        # those under way on its connections, one of a client; the second error where an answer had begun
+        assert set(load.answers.failures) <= {"ConnectionError", "ChunkedEncodingError"}
+        assert len(load.answers.failures) <= CLIENTS
         assert _counted(service) >= answered  # what the killed one has counted is still there
 
         failed = len(load.answers.failures)
