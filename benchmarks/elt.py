@@ -8,16 +8,19 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Goal, Row, Section, Size, compare, curves, in_turns, peaks, reported
-from benchmarks.rows import rows
+from benchmarks.harness import Cost, Goal, Row, Section, Size, compare, curves, in_turns, measure, peaks, reported
+from benchmarks.rows import grown, rows
 
 SIZES = {"quick": (10_000, 100_000), "full": (100_000, 1_000_000, 10_000_000)}
 ROUNDS = {10_000: 1, 100_000: 3, 1_000_000: 2, 10_000_000: 1}
 MOST_MB = 2048
+LEAST_APPENDED = 100_000  # smaller tables are made whole
+MORE = 100  # one more row for each so many
 
 
 def run(size: Size) -> Section:
@@ -36,6 +39,19 @@ def run(size: Size) -> Section:
             *compare(f"{of}: whole process", None, ours, raw),
             peaks(f"{of}: peak memory", MOST_MB, ours, raw),
         ]
+        if count >= LEAST_APPENDED:
+            whole, more = _grown(count, ROUNDS[count])
+            table += [
+                Row(
+                    f"{of}: 1% more / all of them, steps, {name}",
+                    "s",
+                    reported(more, value),
+                    reported(whole, value),
+                    Goal(0.1),
+                )
+                for name, value in (("wall", "seconds"), ("cpu", "cpu"))
+            ]
+            table += compare(f"{of}: 1% more / all of them, whole process", None, more, whole)
     return Section(
         title="ELT at scale",
         about=(
@@ -53,6 +69,17 @@ def run(size: Size) -> Section:
             " warehouse takes 2.5 times the disk of the raw one."
         ),
     )
+
+
+def _grown(count: int, rounds: int) -> tuple[list[Cost], list[Cost]]:
+    """What all rows cost on an empty home, and what 1% more then cost."""
+    whole: list[Cost] = []
+    more: list[Cost] = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="mlops-bench-") as name:
+            for folder, costs in ((rows(count), whole), (grown(count, count // MORE), more)):
+                costs.append(measure([sys.executable, "-m", "benchmarks.elt", "ours", str(folder), name]))
+    return whole, more
 
 
 def _command(way: str, count: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.generate import write
@@ -17,10 +18,36 @@ def rows(count: int) -> Path:
     Args:
         count: How many projects.
     """
-    folder = Path(tempfile.gettempdir()) / "mlops-bench-rows" / str(count)
+    return _kept(str(count), lambda folder: write(folder, count))
+
+
+def grown(count: int, more: int) -> Path:
+    """Return a folder with the files of `rows(count)` and further rows behind theirs, made when there is none.
+
+    Args:
+        count: How many projects there were.
+        more: How many came.
+    """
+
+    def make(folder: Path) -> None:
+        new = write(folder / "new", more, start=count)
+        for path in new:
+            with (folder / path.name).open("wb") as target:
+                with (rows(count) / path.name).open("rb") as old:
+                    shutil.copyfileobj(old, target, 1 << 20)
+                with path.open("rb") as added:
+                    added.readline()  # the header
+                    shutil.copyfileobj(added, target, 1 << 20)
+        shutil.rmtree(folder / "new")
+
+    return _kept(f"{count}-and-{more}", make)
+
+
+def _kept(name: str, make: Callable[[Path], object]) -> Path:
+    folder = Path(tempfile.gettempdir()) / "mlops-bench-rows" / name
     if not folder.exists():
-        partial = folder.with_name(f".{count}.partial")
+        partial = folder.with_name(f".{name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        write(partial, count)
+        make(partial)
         partial.rename(folder)
     return folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import dagster as dg
 
 from mlops_platform import automation, jobs, retention
@@ -48,6 +50,8 @@ def build_definitions(settings: Settings | None = None, preparation: Preparation
         PlatformError: Packages of production are missing.
     """
     settings = settings or Settings()
+    # Arrow's own allocator keeps 20 MB of what is freed; Arrow looks once, when a step loads it
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     project = dbt_project(settings) if preparation is None else preparation.finish()
     named, acting = jobs.build_jobs(), build_act_job()
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]

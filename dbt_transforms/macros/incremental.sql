@@ -1,16 +1,20 @@
--- The incremental build on BigQuery: one MERGE by id after which a table holds what a whole build would give.
--- What a merge must know is found while the model compiles, and kept in the first line of the compiled SQL.
+-- The incremental build, after which a table holds what a whole build would give. On BigQuery it is one MERGE by id; on
+-- DuckDB what the new rows of the raw tables add is appended (appended.sql).
+-- What it must know is found while the model compiles, and kept in the first line of the compiled SQL.
 
 {% macro should_full_refresh() %}
-    {#- Overrides dbt's own, which BigQuery's incremental materialization asks: small tables are built whole too. -#}
+    {#- Overrides dbt's own, which the incremental materialization asks: small tables are built whole too. -#}
     {%- set asked = config.get('full_refresh') -%}
     {%- if asked is none -%}{%- set asked = flags.FULL_REFRESH -%}{%- endif -%}
-    {%- if asked or not execute or target.type != 'bigquery' or config.get('materialized') != 'incremental' -%}
+    {%- if asked or not execute or config.get('materialized') != 'incremental' -%}
         {{ return(asked) }}
     {%- endif -%}
     {%- if model.get('compiled_code') -%}
-        {#- decided when it compiled: a pruned query must never become the whole table -#}
+        {#- decided when it compiled: a pruned query must never become the whole table, nor a whole one be appended -#}
         {{ return(merge_plan() is none) }}
+    {%- endif -%}
+    {%- if target.type != 'bigquery' -%}
+        {{ return(seen_rows(model.name) is none) }}
     {%- endif -%}
     {#- metadata of tables, which BigQuery gives without a query -#}
     {%- set sizes = [] -%}
@@ -21,11 +25,19 @@
     {{ return((sizes | max) < (var('merge_above_mb', 1024) | int) * 1048576) }}
 {% endmacro %}
 
-{% macro merged(columns) %}
-    {#- Gives the model's query, cut to the changed days if it will be merged. `columns` are those that a change outside
-        of `projects` can change: they alone are compared, since the others are not cheap to read. -#}
-    {%- if target.type != 'bigquery' or not is_incremental() -%}
+{% macro merged(columns, joined) %}
+    {#- Gives the model's query, cut to the changed days if it will be merged, or to what is new if that will be appended.
+        `columns` are those that a change outside of `projects` can change: they alone are compared, since the others are
+        not cheap to read. `joined` are the raw tables whose rows the query pairs, under their own names. -#}
+    {%- if not is_incremental() -%}
         {{ caller('') }}
+    {%- elif target.type != 'bigquery' -%}
+        {%- set seen = seen_rows(model.name) -%}
+        -- merge: {{ tojson({'seen': seen}) }}
+        {%- for name in joined %}
+        {{ 'union all' if not loop.first }}
+        {{ caller(new_pairs(name, joined[:loop.index0], seen)) }}
+        {%- endfor %}
     {%- else -%}
         {%- set plan = changes(caller(''), columns) -%}
         -- merge: {{ tojson(plan) }}

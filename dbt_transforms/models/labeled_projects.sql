@@ -1,4 +1,4 @@
-{% call(on_changed_days) merged(['created_on', 'tag']) %}
+{% call(changed) merged(['created_on', 'tag'], ['projects', 'tags']) %}
 select
     projects.id,
     projects.created_on,
@@ -10,5 +10,5 @@ inner join {{ source('raw', 'tags') }} as tags
     on projects.id = tags.id
 where
     tags.tag is not null
-    {{ on_changed_days }}
+    {{ changed }}
 {% endcall %}

@@ -1,4 +1,5 @@
-{% call(on_changed_days) merged(['created_on']) %}
+{{ config(pre_hook="{{ drop_labeled() }}") }}
+{% call(changed) merged(['created_on'], ['projects']) %}
 select
     projects.id,
     projects.created_on,
@@ -13,5 +14,5 @@ where
             tags.id = projects.id
             and tags.tag is not null
     )
-    {{ on_changed_days }}
+    {{ changed }}
 {% endcall %}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlops_platform.resources.table_version import version_of
+from mlops_platform.resources.table_version import Sums, version_of
 
 # BigQuery's name (of the API and of SQL) to DuckDB's; both kinds of DuckDB's times have no zone and are UTC here
 DUCKDB_TYPES = {
@@ -66,7 +66,7 @@ def version(columns: Sequence[tuple[str, str]], row: Sequence[int | None]) -> st
     named = [(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in columns]
     count, *halves = (int(value or 0) for value in row)
     high, low = (halves[at] * _HALF + halves[at + 1] for at in (0, 2))
-    return version_of(named, count, high, low)
+    return version_of(named, Sums(count, high, low))
 
 
 def _encode(name: str, kind: str) -> str:

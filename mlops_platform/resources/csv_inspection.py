@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mlops_platform.errors import SourceError
 from mlops_platform.resources.csv_records import LineSource, Reject, read_header
 from mlops_platform.resources.sources import require_file
+from mlops_platform.resources.table_records import FileRecord
 
 _CHUNK_BYTES = 1 << 20
 _HEADER_CHARS = 1_000_000
@@ -45,6 +47,9 @@ class CsvFile:
         header: The column names as they stand in the file.
         one_line_header: Whether the header is exactly the first physical line.
         plain: False where the file holds something that ``read_csv`` is known to change in silence.
+        size: Bytes.
+        ends_line: Whether the last byte ends a line.
+        continues: Whether it begins with all of a file that was known; `plain` then speaks of the rest.
     """
 
     fingerprint: str
@@ -52,14 +57,18 @@ class CsvFile:
     header: tuple[str, ...]
     one_line_header: bool
     plain: bool
+    size: int
+    ends_line: bool
+    continues: bool = False
 
 
-def inspect_csv(path: Path, source: str) -> CsvFile:
+def inspect_csv(path: Path, source: str, known: FileRecord | None = None) -> CsvFile:
     """Reads the whole file once, in chunks.
 
     Args:
         path: A local file.
         source: What to call the file in an error.
+        known: A file of plain whole lines that this one may continue: what is known of it is not looked at again.
 
     Raises:
         SourceError: If the file can't be read, is empty, isn't UTF-8, or isn't a CSV.
@@ -69,6 +78,12 @@ def inspect_csv(path: Path, source: str) -> CsvFile:
     breaks, tail, last, plain = 0, b"", b"", True
     try:
         with path.open("rb") as handle:
+            continues = known is not None and _begins_with(handle, digest, known)
+            if known is not None and continues:
+                breaks, last = known.lines, b"\n"
+            elif known is not None:
+                handle.seek(0)
+                digest = hashlib.sha256()
             while chunk := handle.read(_CHUNK_BYTES):
                 if not last:
                     _refuse_other_formats(chunk, source)
@@ -91,6 +106,7 @@ def inspect_csv(path: Path, source: str) -> CsvFile:
                     tail = joined[len(stem) - 1 :] if stem.endswith(b'"') else b""
                 breaks += _breaks(chunk, last)
                 last = chunk[-1:]
+            size = handle.tell()
         try:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
@@ -98,7 +114,17 @@ def inspect_csv(path: Path, source: str) -> CsvFile:
     except OSError as error:
         raise SourceError(f"{source} cannot be read ({error.strerror}); check the file's permissions.") from error
     header, one_line = _header(path, source)
-    return CsvFile(digest.hexdigest(), breaks + (last not in b"\r\n"), header, one_line, plain)
+    lines = breaks + (last not in b"\r\n")
+    return CsvFile(digest.hexdigest(), lines, header, one_line, plain, size, last == b"\n", continues)
+
+
+def _begins_with(handle: BinaryIO, digest: hashlib._Hash, known: FileRecord) -> bool:
+    """Feeds as many bytes as a known file has to the digest, and says whether they are that file."""
+    left = known.size
+    while left and (chunk := handle.read(min(_CHUNK_BYTES, left))):
+        digest.update(chunk)
+        left -= len(chunk)
+    return not left and digest.hexdigest() == known.sha256
 
 
 def match_columns(header: Iterable[str], columns: Iterable[str], source: str) -> dict[str, int]:

@@ -7,9 +7,8 @@ text, ``csv_casts`` types them, and the load only counts when the rows fill ever
 If a line is left over, or a value doesn't cast, ``csv_records`` splits the file again and names each line
 that is lost.
 
-A sound file is read once and its rows are written once: they go into the table itself, in a transaction that only
-stands if the accounts are right. Two more columns hold what each row adds to the accounts; both are dropped before
-the end, which touches no row. Writing costs most (reading 10^6 rows takes .2 s of CPU, writing them 1 s).
+A sound file is read once and its rows are written once (``csv_accounts``). Where the table holds the first lines of the
+file already, only the others are read (``csv_appending``).
 """
 
 from __future__ import annotations
@@ -23,16 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import SourceError, WarehouseError
+from mlops_platform.resources.csv_accounts import LONG_LINES, READ_OPTIONS, read_accounted, roll_back
+from mlops_platform.resources.csv_appending import append_rows, known_file
 from mlops_platform.resources.csv_casts import CastPlan
 from mlops_platform.resources.csv_inspection import CsvFile, inspect_csv, match_columns
-from mlops_platform.resources.csv_records import (
-    MAX_RECORD_CHARS,
-    LineSource,
-    Record,
-    read_header,
-    read_records,
-)
-from mlops_platform.resources.table_version import literal, quote, table_version
+from mlops_platform.resources.csv_records import LineSource, Record, read_header, read_records
+from mlops_platform.resources.table_records import APPEND_ABOVE_ROWS, FileRecord, record_whole
+from mlops_platform.resources.table_version import literal, quote, table_columns, table_sums, version_of
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -47,16 +43,7 @@ REJECT_COLUMNS = {
     "reason": "VARCHAR",
     "text": "VARCHAR",
 }
-_READ_OPTIONS = (
-    "auto_detect=false, header=true, delim=',', quote='\"', escape='\"', comment='', nullstr='', "
-    "allow_quoted_nulls=false, strict_mode=true, null_padding=false, ignore_errors=false, "
-    "compression='none', encoding='utf-8', hive_partitioning=false, "
-)
-# bytes of a line and of a buffer, which by default takes sixteen such lines: a gigabyte
-_LONG_LINES = f"max_line_size={MAX_RECORD_CHARS}, buffer_size={2 * MAX_RECORD_CHARS}"
-_LINES = "max_line_size=2000000, buffer_size=32000000"
 RAW = "temp.main.csv_raw"  # line, text, c0, c1, ...: the records as text; v0, ...: their casts
-_BREAKS, _SUSPECT = "_line_breaks", "_suspect"  # columns of a table that is being loaded
 DAMAGE = "temp.main.csv_damage"  # line, column_name, reason, text: the lines that are in no record
 
 
@@ -82,7 +69,12 @@ class LoadResult:
 
 
 def load_csv(
-    connection: duckdb.DuckDBPyConnection, table: str, path: Path, columns: Mapping[str, str], source: str
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    path: Path,
+    columns: Mapping[str, str],
+    source: str,
+    append_above: int = APPEND_ABOVE_ROWS,
 ) -> LoadResult:
     """Replaces a table and its entries in `rejects` by the content of a CSV file, in one transaction.
 
@@ -94,31 +86,50 @@ def load_csv(
             8601 (an offset is converted to UTC, digits behind the microseconds are cut off), VARCHAR keeps
             the text as it stands. An empty field is NULL, in VARCHAR only if it isn't quoted.
         source: What to call the file in errors and in `rejects`.
+        append_above: From so many rows on, a sound file is remembered, so that one that continues it can be appended.
 
     Raises:
         SourceError: If the file isn't the CSV that was promised or holds no row that can be read. The old
             table and its rejects stay.
         WarehouseError: If there is no room for temporary files.
     """
-    file = inspect_csv(path, source)
+    before = path.stat() if path.exists() else None
+    known = known_file(connection, table, columns)
+    file = inspect_csv(path, source, known.file if known else None)
     positions = match_columns(file.header, columns, source)
-    before = path.stat()
     plan = CastPlan(columns, positions, len(file.header))
+
+    def unchanged() -> None:
+        after = path.stat()
+        if before is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise SourceError(f"{source} changed while it was being read; run again when it is complete.")
+
+    ignored = tuple(
+        name.strip() or f"(column {position + 1}, without a name)"
+        for position, name in enumerate(file.header)
+        if position not in positions.values()
+    )
     try:
-        with tempfile.TemporaryDirectory(prefix="mlops-ingest-") as folder:
+        with tempfile.TemporaryDirectory(prefix="mlops-ingest-") as name:
+            folder = Path(name)
+            if known and file.continues:
+                record = append_rows(connection, plan, table, path, file, known, folder, unchanged)
+                if record is not None:
+                    return LoadResult(record.rows, 0, record.version, ignored, file.fingerprint)
+                file = inspect_csv(path, source)  # the lines that are new are not all sound
             # under a plain name, because read_csv takes * ? [ in a path for a pattern
-            link = Path(folder) / "source.csv"
+            link = folder / "source.csv"
             link.symlink_to(path.resolve())
             rows, rejected = _read_directly(connection, plan, table, link, file), 0
+            direct = bool(rows)
             if not rows:
                 create_damage_table(connection)
-                _read_exactly(connection, plan, link, Path(folder), source)
-            after = path.stat()
-            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise SourceError(f"{source} changed while it was being read; run again when it is complete.")
+                _read_exactly(connection, plan, link, folder, source)
+            unchanged()
             if not rows:
                 rows, rejected = replace_table(connection, plan, table, source)
-            version = table_version(connection, table)
+            named = table_columns(connection, table)
+            sums = table_sums(connection, table, named)
             connection.execute("COMMIT")
             connection.execute(f"DROP TABLE IF EXISTS {RAW}; DROP TABLE IF EXISTS {DAMAGE}")
     except OSError as error:  # before the transaction: only temporary files are written in Python
@@ -129,12 +140,10 @@ def load_csv(
     except BaseException:
         roll_back(connection)
         raise
-    ignored = tuple(
-        name.strip() or f"(column {position + 1}, without a name)"
-        for position, name in enumerate(file.header)
-        if position not in positions.values()
-    )
-    return LoadResult(rows, rejected, version, ignored, file.fingerprint)
+    if direct and rows >= append_above and file.ends_line:
+        whole = FileRecord(size=file.size, sha256=file.fingerprint, lines=file.lines)
+        record_whole(connection, table, sums=sums, file=whole)
+    return LoadResult(rows, rejected, version_of(named, sums), ignored, file.fingerprint)
 
 
 def create_damage_table(connection: duckdb.DuckDBPyConnection) -> None:
@@ -150,44 +159,13 @@ def _read_directly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, table:
     Returns:
         Number of rows; 0, and no transaction, if a line is unaccounted for, a value doesn't cast or there is no row.
     """
-    import duckdb
-
     if not (file.plain and file.one_line_header):
         return 0
-    # parallel readers guess where a row starts when a quoted field holds line breaks: they count as long as the
-    # accounts are right, else one reader looks again
-    several, one = f"parallel=true, {_LINES}", f"parallel=false, {_LONG_LINES}"
-    for how in (several, one):
-        try:
-            connection.execute("BEGIN")
-            _create_accounted(connection, plan, table, path, how)
-            rows, line_breaks, suspects = connection.execute(
-                f"SELECT count(*), coalesce(sum({_BREAKS}), 0), count(*) FILTER ({_SUSPECT}) FROM {quote(table)}"  # noqa: S608
-            ).fetchall()[0]
-            if rows and suspects == 0 and 1 + rows + int(line_breaks) == file.lines:
-                for column in (_BREAKS, _SUSPECT):
-                    connection.execute(f"ALTER TABLE {quote(table)} DROP COLUMN {column}")
-                create_rejects(connection)
-                connection.execute("DELETE FROM rejects WHERE source_table = ?", [table])
-                return int(rows)
-        except duckdb.Error as error:
-            if how == one and "out of" in str(error).lower():  # memory or disk: no other way has more of it
-                raise
-        roll_back(connection)
-    return 0
-
-
-def _create_accounted(connection: duckdb.DuckDBPyConnection, plan: CastPlan, table: str, path: Path, how: str) -> None:
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in plan.raw_names)
-    values = ", ".join(f"{plan.value(name)} AS {quote(name)}" for name in plan.columns)
-    breaks = " + ".join(plan.line_breaks(raw) for raw in plan.raw_names)
-    suspect = " OR ".join([*map(plan.holds_row, plan.raw_names), plan.is_bad_row()])
-    connection.execute(
-        f"CREATE OR REPLACE TABLE {quote(table)} AS "  # noqa: S608
-        f"SELECT {values}, ({breaks})::BIGINT AS {_BREAKS}, ({suspect}) AS {_SUSPECT} FROM ("
-        f"SELECT {', '.join(['*', *plan.casts()])} FROM "
-        f"read_csv({literal(str(path))}, columns={{{columns}}}, {_READ_OPTIONS}{how}))"
-    )
+    rows = read_accounted(connection, plan, quote(table), path, file.lines)
+    if rows:
+        create_rejects(connection)
+        connection.execute("DELETE FROM rejects WHERE source_table = ?", [table])
+    return rows
 
 
 def _read_exactly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, path: Path, folder: Path, source: str) -> None:
@@ -216,12 +194,12 @@ def _read_exactly(connection: duckdb.DuckDBPyConnection, plan: CastPlan, path: P
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in ["line", "text", *plan.raw_names])
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {RAW} AS SELECT {', '.join(['*', *plan.casts()])} FROM "  # noqa: S608
-        f"read_csv({literal(str(good_path))}, columns={{{columns}}}, parallel=false, {_READ_OPTIONS}{_LONG_LINES})"
+        f"read_csv({literal(str(good_path))}, columns={{{columns}}}, parallel=false, {READ_OPTIONS}{LONG_LINES})"
     )
     connection.execute(
         f"INSERT INTO {DAMAGE} SELECT line, nullif(column_name, ''), reason, text FROM read_csv("  # noqa: S608
         f"{literal(str(damage_path))}, columns={{'line': 'BIGINT', 'column_name': 'VARCHAR', "
-        f"'reason': 'VARCHAR', 'text': 'VARCHAR'}}, parallel=false, {_READ_OPTIONS}{_LONG_LINES})"
+        f"'reason': 'VARCHAR', 'text': 'VARCHAR'}}, parallel=false, {READ_OPTIONS}{LONG_LINES})"
     )
     loaded = connection.execute(f"SELECT count(*) FROM {RAW}").fetchall()[0][0]  # noqa: S608
     if loaded != written:
@@ -288,13 +266,3 @@ def _no_rows(connection: duckdb.DuckDBPyConnection, source: str, rejected: int) 
         f"{source} has no row that can be read ({rejected:,} lines rejected; line {line}: {reason}); the "
         "table keeps its old content."
     )
-
-
-def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """Ends the transaction without a trace; none need have begun."""
-    import duckdb
-
-    try:
-        connection.execute("ROLLBACK")
-    except duckdb.Error:
-        return  # nothing had begun, or DuckDB has given up on the whole connection

@@ -1,6 +1,12 @@
-"""Snapshots of the training data: Parquet files named by the version of their content."""
+"""Snapshots of the training data, named by the version of their content: a Parquet file, or a folder of some.
 
-from collections.abc import Collection, Iterator, Sequence
+A snapshot that has all rows of an older one shares its files (hard links) and adds one: a folder of parts. Whichever of
+the two is deleted first, the other stays whole.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.parquet_reading import count_tags, read_split
+from mlops_platform.resources.parquet_reading import count_tags, parquet_sql, read_split
 from mlops_platform.resources.shuffling import write_shuffled
 from mlops_platform.resources.table_version import literal
 from mlops_platform.resources.validation_sources import DuckDBSource
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+MOST_PARTS = 20  # each is read by itself
 COLUMNS = ("id", "created_on", "title", "description", "tag", "split")
 
 
@@ -31,6 +38,72 @@ class DatasetStore(dg.ConfigurableResource):
     def path(self, version: str) -> Path:
         """Where the snapshot of a version is, or will be."""
         return Path(self.base_dir) / f"{version}.parquet"
+
+    def files(self, version: str) -> list[Path]:
+        """The files that a snapshot consists of, in the order of their rows; none if it is not there."""
+        path = self.path(version)
+        if path.is_dir():
+            return sorted(path.glob("*.parquet"))
+        return [path] if path.exists() else []
+
+    def grown(self, version: str, versions: Iterable[tuple[int, str]]) -> tuple[int, str] | None:
+        """Finds a snapshot that another one can continue.
+
+        Args:
+            version: The snapshot to be made.
+            versions: Number of rows and version of those that have its first rows, in the order of preference.
+
+        Returns:
+            The first of them that is here and seems whole: each file's end tells how many rows it has. None where the
+            snapshot itself is here: it is made again because it is damaged, and may share what is.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self.path(version).exists():
+            return None
+        for rows, earlier in versions:
+            files = self.files(earlier)
+            if not 0 < len(files) < MOST_PARTS:
+                continue
+            try:
+                if sum(pq.read_metadata(file).num_rows for file in files) == rows:
+                    return rows, earlier
+            except (OSError, pa.ArrowInvalid):
+                continue
+        return None
+
+    def continue_from(self, earlier: str, version: str, write: Callable[[Path], object]) -> None:
+        """Makes a snapshot of another one and of rows that come after its rows; it appears whole or not at all.
+
+        Args:
+            earlier: The version that is there.
+            version: The version to be made.
+            write: Writes the further rows to a file.
+        """
+        path = self.path(version)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.parts")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            files = self.files(earlier)
+            for number, file in enumerate(files):
+                os.link(file, partial / f"{number:04}.parquet")
+            write(partial / f"{len(files):04}.parquet")
+            partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def write(self, version: str, write: Callable[[Path], object]) -> None:
+        """Makes a snapshot of one file, in place of one of several that is damaged.
+
+        Args:
+            version: The version to be made.
+            write: Writes all rows to a file, which appears whole or not at all.
+        """
+        if self.path(version).is_dir():
+            shutil.rmtree(self.path(version))
+        write(self.path(version))
 
     def holds(self, version: str, rows: int) -> bool:
         """Whether the whole snapshot of a version is there: each page is read, for a damaged file may open.
@@ -82,7 +155,7 @@ class DatasetStore(dg.ConfigurableResource):
         """
         path = self.shuffled(version)
         try:
-            yield from read_split(path, split, columns)
+            yield from read_split([path], split, columns)
         except (OSError, ValueError) as error:
             self._shuffled_copy(version).unlink(missing_ok=True)  # it is made again from the snapshot
             raise _damaged(path) from error
@@ -136,8 +209,8 @@ class DatasetStore(dg.ConfigurableResource):
         Raises:
             PlatformError: The snapshot is not there, or damaged.
         """
-        with self._reading(version) as path:
-            return count_tags(path, split)
+        with self._reading(version):
+            return count_tags(self.files(version), split)
 
     def tags_of(self, version: str, ids: Collection[int], split: str | None = None) -> dict[int, str]:
         """Look some rows up.
@@ -154,8 +227,9 @@ class DatasetStore(dg.ConfigurableResource):
             PlatformError: The snapshot is not there, or damaged.
         """
         wanted = set(ids)
-        with self._reading(version) as path:
-            pairs = (zip(*batch.to_pydict().values(), strict=True) for batch in read_split(path, split, ("id", "tag")))
+        with self._reading(version):
+            batches = read_split(self.files(version), split, ("id", "tag"))
+            pairs = (zip(*batch.to_pydict().values(), strict=True) for batch in batches)
             return {key: tag for some in pairs for key, tag in some if key in wanted}
 
     def shuffled(self, version: str) -> Path:
@@ -170,7 +244,7 @@ class DatasetStore(dg.ConfigurableResource):
         path, copy = self._existing(version), self._shuffled_copy(version)
         if not copy.exists():
             try:
-                write_shuffled(path, copy)
+                write_shuffled(self.files(version), copy)
             except OSError as error:
                 raise _damaged(path) from error
             except Exception as error:
@@ -220,7 +294,7 @@ class DatasetStore(dg.ConfigurableResource):
             connection.execute(f"set temp_directory = {literal(f'{self.base_dir}/.duckdb')}")
             connection.execute(f"create schema if not exists {schema}")
             try:
-                connection.execute(f"create view {schema}.{name} as from read_parquet({literal(str(path))})")
+                connection.execute(f"create view {schema}.{name} as from {parquet_sql(self.files(version))}")
             except duckdb.Error as error:
                 raise _damaged(path) from error
             connection.execute(f"use {schema}")

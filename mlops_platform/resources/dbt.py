@@ -68,7 +68,7 @@ class Dbt(dg.ConfigurableResource, ABC):
     """What runs dbt for the graph."""
 
     @abstractmethod
-    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
+    def build(self, select: Sequence[str], *, full_refresh: bool = False, growth: str = "{}") -> BuildResult:
         """Run `dbt build` for exactly these models and tests, in dbt's order.
 
         A model or test that fails doesn't raise: see the statuses.
@@ -76,6 +76,7 @@ class Dbt(dg.ConfigurableResource, ABC):
         Args:
             select: Fully qualified names of dbt nodes.
             full_refresh: Build incremental models whole.
+            growth: What the raw tables have grown by since they were built of (`Growth.to_json`).
 
         Raises:
             TransformError: dbt stopped before it ran anything.
@@ -108,7 +109,7 @@ class DbtRunner(Dbt):
             secrets=secrets or DbtSecrets(),
         )
 
-    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
+    def build(self, select: Sequence[str], *, full_refresh: bool = False, growth: str = "{}") -> BuildResult:
         """Run `dbt build` in this process; see `Dbt.build`."""
         from dbt.cli.main import dbtRunner
 
@@ -120,8 +121,8 @@ class DbtRunner(Dbt):
         if full_refresh:
             arguments.append("--full-refresh")
         # not as variables, since dbt parses anew when one changes
-        labels = {"MLOPS_JOB_LABELS": json.dumps(job_labels())}
-        with self.secrets.exported(), DbtSecrets(labels).exported():
+        told = {"MLOPS_JOB_LABELS": json.dumps(job_labels()), "MLOPS_GROWTH": growth}
+        with self.secrets.exported(), DbtSecrets(told).exported():
             outcome = runner.invoke([*arguments, "--select", *select])
         if outcome.exception is not None and not isinstance(outcome.exception, Exception):
             raise outcome.exception  # an interrupt, which dbt hands back as a result

@@ -36,7 +36,13 @@ class DbtCloudRunner(Dbt):
     def __repr_args__(self) -> list[tuple[str, object]]:
         return [("timeout", self.timeout)]  # dagster-dbt's workspace would print its token
 
-    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
+    def build(
+        self,
+        select: Sequence[str],
+        *,
+        full_refresh: bool = False,
+        growth: str = "{}",  # noqa: ARG002 - of the embedded warehouse, which dbt Cloud cannot reach
+    ) -> BuildResult:
         """Run `dbt build` in dbt Cloud for exactly these models and tests; see `Dbt.build`.
 
         Raises:

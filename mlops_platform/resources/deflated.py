@@ -3,6 +3,7 @@
 What is saved loads with `mlflow.sklearn.load_model` wherever MLflow is, this package or not.
 """
 
+import shutil
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ class DeflatedSklearn:
         """
         import mlflow.sklearn
 
+        options.pop("validate_serving_input", None)  # `Model.log` passes on what it has read itself
         mlflow.sklearn.save_model(path=path, mlflow_model=mlflow_model, **options)
         for archive in Path(path).glob("*.skops"):
             mlflow_model.model_size_bytes -= deflate(archive)
@@ -46,6 +48,8 @@ def deflate(archive: Path) -> int:
         for member in source.infolist():
             # a ZipInfo would bring its own compression, which is none
             named = zipfile.ZipInfo(member.filename, member.date_time)
-            target.writestr(named, source.read(member), zipfile.ZIP_DEFLATED)
+            named.compress_type = zipfile.ZIP_DEFLATED
+            with source.open(member) as plain, target.open(named, "w") as packed:
+                shutil.copyfileobj(plain, packed)
     new.replace(archive)
     return before - archive.stat().st_size

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mlops_platform.resources.table_version import literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,11 +16,11 @@ _BATCH_ROWS = 2_000
 _BUFFER_BYTES = 1 << 20  # of a column that is read on; without it a row group's whole column is in memory
 
 
-def read_split(path: Path, split: str | None, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Read the rows of one split in the order of the file.
+def read_split(files: Iterable[Path], split: str | None, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Read the rows of one split in the order of the files.
 
     Args:
-        path: A Parquet file with a column `split`.
+        files: Parquet files with a column `split`.
         split: Which rows; row groups without any are skipped. None: all rows.
         columns: Names of the columns wanted.
 
@@ -29,31 +30,26 @@ def read_split(path: Path, split: str | None, columns: Sequence[str]) -> Iterato
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with _plain_allocator(), pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
-        place = file.schema_arrow.names.index("split")
-        groups = [k for k in range(file.num_row_groups) if _may_hold(file.metadata.row_group(k).column(place), split)]
-        wanted = list(dict.fromkeys([*columns, "split"]))
-        for group in groups:
-            # one at a time: a reader of several keeps the buffers of those that it has passed, 100 MB a million rows.
-            # With threads, how much is read ahead depends on their number.
-            for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False):
-                kept = batch if split is None else batch.filter(pc.equal(batch.column("split"), split))
-                kept = kept.select(list(columns))
-                if kept.num_rows:
-                    yield kept
+    wanted = list(dict.fromkeys([*columns, "split"]))
+    for path in files:
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
+            place = file.schema_arrow.names.index("split")
+            groups = [
+                k for k in range(file.num_row_groups) if _may_hold(file.metadata.row_group(k).column(place), split)
+            ]
+            for group in groups:
+                # one at a time: a reader of several keeps the buffers of those that it has passed, 100 MB a million
+                # rows. With threads, how much is read ahead depends on their number.
+                for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False):
+                    kept = batch if split is None else batch.filter(pc.equal(batch.column("split"), split))
+                    kept = kept.select(list(columns))
+                    if kept.num_rows:
+                        yield kept
 
 
-@contextmanager
-def _plain_allocator() -> Iterator[None]:
-    """Arrow's own allocator keeps some 25 MB of what is freed; the system's gives it back."""
-    import pyarrow as pa
-
-    before = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(before)
+def parquet_sql(files: Iterable[Path]) -> str:
+    """Writes what stands for the rows of Parquet files in DuckDB's SQL."""
+    return f"read_parquet([{', '.join(literal(str(file)) for file in files)}])"
 
 
 def _may_hold(column: Any, split: str | None) -> bool:
@@ -63,14 +59,14 @@ def _may_hold(column: Any, split: str | None) -> bool:
     )
 
 
-def count_tags(path: Path, split: str | None) -> dict[str, int]:
+def count_tags(files: Iterable[Path], split: str | None) -> dict[str, int]:
     """Count the rows of each tag.
 
     Args:
-        path: A Parquet file with the columns `split` and `tag`.
+        files: Parquet files with the columns `split` and `tag`.
         split: Of which split; None: of all.
     """
     counts: Counter[str] = Counter()
-    for batch in read_split(path, split, ("tag",)):
+    for batch in read_split(files, split, ("tag",)):
         counts.update({each["values"]: each["counts"] for each in batch.column("tag").value_counts().to_pylist()})
     return dict(sorted(counts.items()))

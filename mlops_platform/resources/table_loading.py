@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import SourceError, WarehouseError
+from mlops_platform.resources.csv_accounts import roll_back
 from mlops_platform.resources.csv_casts import CastPlan
-from mlops_platform.resources.csv_loading import DAMAGE, RAW, create_damage_table, replace_table, roll_back
+from mlops_platform.resources.csv_loading import DAMAGE, RAW, create_damage_table, replace_table
 from mlops_platform.resources.table_version import literal, quote
 
 if TYPE_CHECKING:

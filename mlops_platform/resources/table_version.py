@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import duckdb
@@ -15,6 +15,24 @@ _EXACT = {"BIGINT", "INTEGER", "VARCHAR", "TIMESTAMP", "DATE", "BOOLEAN"}
 _KNOWN: dict[tuple[object, ...], str] = {}
 _MOST_KNOWN = 100
 _SWAPS = ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0x00000000FFFFFFFF))
+
+
+class Sums(NamedTuple):
+    """What a digest is made of: those of two sets of rows add up to those of both.
+
+    Attributes:
+        rows: Number of rows.
+        high: Sum over the rows of the first 15 hex digits of their MD5.
+        low: Sum of the next 15.
+    """
+
+    rows: int
+    high: int
+    low: int
+
+    def __add__(self, other: Sums) -> Sums:  # type: ignore[override]
+        """Add up."""
+        return Sums(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Collection[str] | None = None) -> str:
@@ -32,35 +50,53 @@ def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Co
     Returns:
         32 hex digits; the same on every machine and DuckDB release.
     """
-    counted = _counted(connection, table, columns)
-    return _digest(connection, table, counted)
+    counted = table_columns(connection, table, columns)
+    return version_of(counted, table_sums(connection, table, counted))
 
 
 def known_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Collection[str] | None = None) -> str:
     """Gives `table_version`, without digesting again what this process has digested before; see there."""
-    counted = _counted(connection, table, columns)
+    counted = table_columns(connection, table, columns)
     seen = _checksum(connection, table, counted)
     if seen is None:
-        return _digest(connection, table, counted)
+        return version_of(counted, table_sums(connection, table, counted))
     if seen not in _KNOWN:
-        version = _digest(connection, table, counted)
+        version = version_of(counted, table_sums(connection, table, counted))
         if len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.pop(next(iter(_KNOWN)))
         _KNOWN[seen] = version
     return _KNOWN[seen]
 
 
-def _counted(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Collection[str] | None
+def table_columns(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Collection[str] | None = None
 ) -> list[tuple[str, str]]:
+    """Lists name and type of a table's columns, in the order of their names.
+
+    Args:
+        connection: An open connection whose current schema holds the table.
+        table: Name of a table that exists.
+        columns: Names of the columns that count; by default all.
+    """
     described = connection.execute(f"DESCRIBE {quote(table)}").fetchall()
     return sorted((name, kind) for name, kind, *_ in described if columns is None or name in columns)
 
 
-def _digest(connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[tuple[str, str]]) -> str:
-    sums = connection.execute(digest_sums("0", row_text(dict(columns)), quote(table))).fetchall()
+def table_sums(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[tuple[str, str]], start: int | None = None
+) -> Sums:
+    """Sums up a table.
+
+    Args:
+        connection: An open connection whose current schema holds the table.
+        table: Name of a table that exists.
+        columns: Name and type of each column that counts.
+        start: The place (`rowid`) of the first row that counts; by default all count.
+    """
+    rows = quote(table) if start is None else f"(FROM {quote(table)} WHERE rowid >= {start})"
+    sums = connection.execute(digest_sums("0", row_text(dict(columns)), rows)).fetchall()
     _, count, high, low = sums[0] if sums else (0, 0, 0, 0)
-    return version_of(columns, count, int(high), int(low))
+    return Sums(count, int(high), int(low))
 
 
 def _checksum(
@@ -104,16 +140,14 @@ def digest_sums(group: str, text: str, table: str) -> str:
     )
 
 
-def version_of(columns: Sequence[tuple[str, str]], count: int, high: int, low: int) -> str:
+def version_of(columns: Sequence[tuple[str, str]], sums: Sums) -> str:
     """Makes the digest from what a warehouse has summed up.
 
     Args:
         columns: (name, DuckDB type) of each column.
-        count: Number of rows.
-        high: Sum over the rows of the first 15 hex digits of their MD5.
-        low: Sum of the next 15.
+        sums: Of the rows.
     """
-    content = "|".join([repr(sorted(columns)), str(count), str(high), str(low)])
+    content = "|".join([repr(sorted(columns)), *map(str, sums)])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

@@ -275,6 +275,8 @@ class MlflowTracking(dg.ConfigurableResource):
                 pip_requirements=_requirements(sentence_vectors),
                 code_paths=code,
                 skops_trusted_types=trusted_types,
+                # saving has loaded the file once, and the evaluation predicts with it: not a third time
+                validate_serving_input=False,
             )
             with self._lock():
                 made = mlflow.register_model(info.model_uri, MODEL_NAME, tags=dict(tags))

@@ -15,10 +15,14 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv, roll_back
+from mlops_platform.resources.csv_accounts import roll_back
+from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv
 from mlops_platform.resources.partitions import Partition, duckdb_partitions
+from mlops_platform.resources.table_growth import Growth, growth_of
 from mlops_platform.resources.table_loading import load_table, require_same_columns
+from mlops_platform.resources.table_records import APPEND_ABOVE_ROWS, distrust, forget, recall, settle
 from mlops_platform.resources.table_version import known_version, literal, quote
+from mlops_platform.resources.untouched import holding
 from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform.resources.warehouse_base import Warehouse, written_whole
 
@@ -50,6 +54,10 @@ class DuckDBWarehouse(Warehouse):
         description="MiB that DuckDB may hold in memory; the rest goes to files beside it.",
     )
 
+    append_above_rows: int = Field(
+        default=APPEND_ABOVE_ROWS, ge=1, description="Rows from which on a table is appended to where that will do."
+    )
+
     # texts that are all different shrink to .4, and that is two thirds of what a load costs
     compress_texts: bool = Field(default=False, description="Whether tables take less disk and more time to write.")
 
@@ -58,22 +66,25 @@ class DuckDBWarehouse(Warehouse):
         """Opens the file read-write, in UTC and in the platform's schema, and closes it at the end.
 
         Always with DuckDB's default configuration: a second connection of the process with another one fails.
+        Tables are written by the methods below: what else changes one through this connection is not noticed.
 
         Raises:
             WarehouseError: If another process still holds the file after `lock_timeout` seconds, or the file
                 isn't a database that this DuckDB can open.
         """
         connection = self._open()
-        try:
-            left_out = "" if self.compress_texts else "dict_fsst"
-            connection.execute(
-                f"SET TimeZone = 'UTC'; SET memory_limit = '{self.memory_mb}MiB'; "
-                f"SET disabled_compression_methods = '{left_out}'"
-            )
-            self._use_schema(connection)
-            yield connection
-        finally:
-            connection.close()
+        with holding(Path(self.path)) as held:
+            try:
+                left_out = "" if self.compress_texts else "dict_fsst"
+                connection.execute(
+                    f"SET TimeZone = 'UTC'; SET memory_limit = '{self.memory_mb}MiB'; "
+                    f"SET disabled_compression_methods = '{left_out}'"
+                )
+                self._use_schema(connection)
+                yield connection
+                settle(connection, held)
+            finally:
+                connection.close()
 
     def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
         """Replaces a table by the rows of a CSV file, and its entries in `rejects`, in one transaction.
@@ -89,7 +100,7 @@ class DuckDBWarehouse(Warehouse):
             WarehouseError: If the warehouse can't take it; the old table stays.
         """
         with self._working() as connection:
-            return load_csv(connection, table, path, columns, source)
+            return load_csv(connection, table, path, columns, source, self.append_above_rows)
 
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
         """Replaces a table by the typed rows of another one, and its entries in `rejects`, in one transaction.
@@ -118,6 +129,7 @@ class DuckDBWarehouse(Warehouse):
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(table)} AS FROM {rows} LIMIT 0")
                 require_same_columns(table, _columns(connection, quote(table)), _columns(connection, f"FROM {rows}"))
                 same = "".join(f" AND {quote(column)} = ?" for column in where)
+                forget(connection, table)
                 connection.execute(f"DELETE FROM {quote(table)} WHERE true{same}", list(where.values()))  # noqa: S608
                 ((count,),) = connection.execute(f"INSERT INTO {quote(table)} BY NAME FROM {rows}").fetchall()
                 connection.execute("COMMIT")
@@ -166,7 +178,34 @@ class DuckDBWarehouse(Warehouse):
             WarehouseError: If the table doesn't exist.
         """
         with self._on_table(table) as connection:
-            return known_version(connection, table, columns)
+            record = recall(connection, table) if columns is None else None
+            return record.version if record else known_version(connection, table, columns)
+
+    def growth(self, models: Mapping[str, Collection[str]], tests: str) -> Growth | None:
+        """Says what the tables have grown by that others are built of (see `Growth`)."""
+        with self._working() as connection:
+            return growth_of(connection, models, tests)
+
+    def remember_built(self, table: str, growth: Growth, *, tested: bool) -> None:
+        """Remembers of what a table was built, so that the next build may only add to it.
+
+        Args:
+            table: Name of the table, which was just built.
+            growth: What was asked before.
+            tested: Whether all its tests passed.
+        """
+        with self._on_table(table) as connection:
+            growth.remember(connection, table, tested=tested)
+
+    def earlier_versions(self, table: str) -> list[tuple[int, str]]:
+        """Lists (rows, content version) of what a table was before rows were appended, latest first.
+
+        Args:
+            table: Name of the table, whose first rows, by `rowid`, are each of these.
+        """
+        with self._on_table(table) as connection:
+            record = recall(connection, table)
+            return list(record.earlier[-2::-1]) if record else []
 
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
         """Lists the partitions of tables as they are now (see `duckdb_partitions`).
@@ -213,6 +252,7 @@ class DuckDBWarehouse(Warehouse):
     def execute(self, query: str, params: Sequence[object] | None = None) -> None:
         """Runs a statement; several in one string share no transaction unless they say so."""
         with self._working() as connection:
+            distrust(connection)
             connection.execute(query, params)
 
     def split_sql(self, id_column: str, test_share: float) -> str:

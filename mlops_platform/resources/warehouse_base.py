@@ -20,6 +20,7 @@ from mlops_platform.resources.partitions import Partition
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mlops_platform.resources.table_growth import Growth
     from mlops_platform.resources.validation_sources import ValidationSource
 
 __all__ = ["LoadResult", "Warehouse", "written_whole"]
@@ -125,6 +126,32 @@ class Warehouse(dg.ConfigurableResource):
         Raises:
             WarehouseError: If the table doesn't exist.
         """
+
+    def growth(self, models: Mapping[str, Collection[str]], tests: str) -> "Growth | None":  # noqa: ARG002
+        """Says what the tables have grown by that others are built of, where the warehouse can tell.
+
+        Args:
+            models: Names of the tables that are built, each with those that it is built of.
+            tests: Fingerprint of all their tests.
+        """
+        return None
+
+    def remember_built(self, table: str, growth: "Growth", *, tested: bool) -> None:
+        """Remembers of what a table was built; asked only where `growth` gave something.
+
+        Args:
+            table: Name of the table, which was just built.
+            growth: What was asked before.
+            tested: Whether all its tests passed.
+        """
+
+    def earlier_versions(self, table: str) -> list[tuple[int, str]]:  # noqa: ARG002
+        """Lists (rows, content version) of what a table was before rows were appended, latest first.
+
+        Args:
+            table: Name of the table, whose first rows, by `rowid`, are each of these.
+        """
+        return []
 
     @abstractmethod
     def partitions(self, tables: Sequence[str]) -> list[Partition]:

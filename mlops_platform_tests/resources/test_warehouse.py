@@ -41,7 +41,7 @@ def hang(*_):
     time.sleep(60)
 
 if sys.argv[3] == "inside":
-    csv_loading.table_version = hang
+    csv_loading.table_sums = hang
 else:
     print("before", flush=True)
 columns = {"id": "BIGINT", "tag": "VARCHAR"}
