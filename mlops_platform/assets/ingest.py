@@ -46,9 +46,9 @@ TABLES: Mapping[str, Mapping[str, Column]] = {
 
 _DESCRIPTIONS = {
     "projects": "Machine-learning projects as people posted them: title, description and time. "
-    "One row a project, loaded whole from its source; rows that can't be read are in the table rejects.",
+    "One row a project, as in its source; rows that can't be read are in the table rejects.",
     "tags": "The class that a person gave a project. "
-    "At most one row a project, loaded whole from its source; rows that can't be read are in the table rejects. "
+    "At most one row a project, as in its source; rows that can't be read are in the table rejects. "
     "Where people gave labels of their own, the tag is what all of them come to.",
 }
 
