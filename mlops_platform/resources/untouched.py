@@ -1,4 +1,4 @@
-"""Says whether anybody else has written a file since this program last did: by its stat, as git does for a checkout."""
+"""Says whether anybody else has written a DuckDB file since this program did: by its stat, as git does for a tree."""
 
 from __future__ import annotations
 
@@ -61,7 +61,13 @@ def known(path: Path) -> Holding | None:
     return _held.get(path.absolute())
 
 
-def _stat(path: Path) -> list[int] | None:
+def _stat(path: Path) -> list[list[int] | None] | None:
+    """The file's, and that of its log, which holds what a program that was killed has written."""
+    found = [_one(each) for each in (path, path.with_name(f"{path.name}.wal"))]
+    return None if found[0] is None else found
+
+
+def _one(path: Path) -> list[int] | None:
     try:
         found = path.stat()
     except OSError:
@@ -73,7 +79,7 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.left")
 
 
-def _noted(path: Path) -> list[int] | None:
+def _noted(path: Path) -> list[list[int] | None] | None:
     try:
         noted = json.loads(_beside(path).read_bytes())
     except (OSError, ValueError):

@@ -155,6 +155,19 @@ def test_a_table_that_was_changed_is_loaded_whole(grown: Grown, change: str, by:
     assert grown.appended == []
 
 
+def test_a_change_by_a_program_that_was_killed_is_seen(grown: Grown) -> None:
+    grown.load(HEADER + ROWS)
+    code = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); "
+        "c.execute(\"update mlops_course.projects set title = 'z' where id = 1\"); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", code, grown.warehouse.path]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert Path(f"{grown.warehouse.path}.wal").exists()
+    grown.same_as_whole(grown.load(HEADER + ROWS + MORE))
+    assert grown.appended == []
+
+
 def test_a_table_that_another_program_wrote_beside_it_is_appended_to(grown: Grown) -> None:
     grown.load(HEADER + ROWS)
     with duckdb.connect(grown.warehouse.path) as connection:
