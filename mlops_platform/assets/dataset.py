@@ -86,6 +86,7 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
                 "train_rows": train,
                 "test_rows": rows - train,
                 "snapshot": dg.MetadataValue.path(datasets.path(version)),
+                "files": len(datasets.files(version)),
                 "read": "in batches" if streamed else "as a whole",
                 "classes": dg.MetadataValue.table(
                     [dg.TableRecord({"tag": tag, "rows": n, "train": t, "test": n - t}) for tag, n, t in counts]

@@ -85,7 +85,10 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float, labels_path: Path 
             if labels:
                 version = warehouse.content_version(table)
                 result = replace(result, rows=warehouse.row_count(table), version=version)
-            context.log.info(f"{source.name}: {result.rows:,} rows in {table}, {result.rejected:,} lines rejected.")
+            new = "" if result.appended is None else f", {result.appended:,} of them appended"
+            context.log.info(
+                f"{source.name}: {result.rows:,} rows in {table}{new}, {result.rejected:,} lines rejected."
+            )
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(result.version),
                 metadata={**_metadata(table, source.name, result, warehouse), **labels},
@@ -98,6 +101,7 @@ def _metadata(table: str, source: str, result: LoadResult, warehouse: Warehouse)
     return {
         **table_metadata(table, result.rows, warehouse),
         "rejected_lines": result.rejected,
+        **({} if result.appended is None else {"appended_rows": result.appended}),
         "source": source,
         SOURCE_FINGERPRINT: result.fingerprint,
         "ignored_columns": ", ".join(result.ignored_columns) or "none",

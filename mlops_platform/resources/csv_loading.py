@@ -59,6 +59,7 @@ class LoadResult:
         version: Content version of the table.
         ignored_columns: Names of the file's columns that the table doesn't have.
         fingerprint: SHA-256 of the file's bytes, in hex.
+        appended: Number of rows that were read, where the table held the others; None where it was loaded whole.
     """
 
     rows: int
@@ -66,6 +67,7 @@ class LoadResult:
     version: str
     ignored_columns: tuple[str, ...]
     fingerprint: str
+    appended: int | None = None
 
 
 def load_csv(
@@ -115,7 +117,8 @@ def load_csv(
             if known and file.continues:
                 record = append_rows(connection, plan, table, path, file, known, folder, unchanged)
                 if record is not None:
-                    return LoadResult(record.rows, 0, record.version, ignored, file.fingerprint)
+                    new = record.rows - known.rows
+                    return LoadResult(record.rows, 0, record.version, ignored, file.fingerprint, new)
                 file = inspect_csv(path, source)  # the lines that are new are not all sound
             # under a plain name, because read_csv takes * ? [ in a path for a pattern
             link = folder / "source.csv"
