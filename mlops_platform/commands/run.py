@@ -12,6 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+# before Dagster and all else that is large: skops looks for each of its functions in all modules, oldest first
+import scipy.special  # noqa: F401
+
 from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, held_open, open_instance
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.dbt_preparation import prepare_dbt

@@ -139,6 +139,25 @@ def test_an_unknown_job_is_a_sentence() -> None:
         _job(dg.Definitions(), "fly")
 
 
+def test_what_skops_looks_for_is_loaded_before_dagster(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from mlops_platform.cli import app\n"
+        "try:\n"
+        "    app(['run'])\n"
+        "except Exception as error:\n"
+        "    print(error, *sys.modules, sep='\\n')\n"
+    )
+    # refused before anything is run
+    environment = {**os.environ, "MLOPS_HOME": str(tmp_path), "MLOPS_EXECUTOR": "k8s"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=120
+    )
+    said, *loaded = answer.stdout.splitlines()
+    assert "MLOPS_EXECUTOR=k8s is for runs that Dagster launches" in said
+    assert loaded.index("scipy.special") < loaded.index("dagster")
+
+
 def test_run_config_that_does_not_fit_is_a_sentence_and_other_errors_stay() -> None:
     @dg.asset
     def counted_asset(config: Number) -> None:
