@@ -6,7 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ import scipy.special  # noqa: F401
 from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, held_open, open_instance
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.dbt_preparation import prepare_dbt
+from mlops_platform.resources.mlflow_store import database_made_meanwhile
 from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -212,7 +213,9 @@ def run_job(
         try:
             if settings.executor == "in_process":
                 instance.add_event_listener(run_id, progress.on_entry)
-                with held_open(instance, run_id):
+                trains = any(node.name == "trained_model" for node in definition.nodes)
+                ahead = database_made_meanwhile(settings.tracking_uri) if trains else nullcontext()
+                with held_open(instance, run_id), ahead:
                     success = definition.execute_in_process(
                         run_config=quiet, instance=instance, run_id=run_id, raise_on_error=False, tags=tags
                     ).success

@@ -5,7 +5,6 @@ points to) is decided in ``assets``; here are the calls.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import dagster as dg
 
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.deflated import DeflatedSklearn
+from mlops_platform.resources.mlflow_store import set_up_mlflow
 from mlops_platform.resources.model_code import encoder_code
 from mlops_platform.settings import without_password
 
@@ -94,7 +94,7 @@ class MlflowTracking(dg.ConfigurableResource):
 
     def _client(self) -> "MlflowClient":
         self.require_server()
-        _set_up_mlflow()
+        set_up_mlflow()
         import mlflow
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -408,19 +408,10 @@ def load_files(folder: Path) -> "Pipeline":
     Args:
         folder: Has the files.
     """
-    _set_up_mlflow()
+    set_up_mlflow()
     import mlflow.sklearn
 
     return mlflow.sklearn.load_model(str(folder))
-
-
-def _set_up_mlflow() -> None:
-    """Set what MLflow reads at its first import."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # a server that dies in the middle is given up after about half a minute, not after many
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 
 def _plain(version: "MlflowModelVersion") -> RegisteredVersion:
