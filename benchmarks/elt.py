@@ -19,7 +19,7 @@ from benchmarks.rows import grown, rows
 SIZES = {"quick": (10_000, 100_000), "full": (100_000, 1_000_000, 10_000_000)}
 ROUNDS = {10_000: 1, 100_000: 3, 1_000_000: 2, 10_000_000: 1}
 MOST_MB = 2048
-LEAST_APPENDED = 100_000  # smaller tables are made whole
+LEAST_APPENDED = 1_000_000  # smaller tables are made whole, or in the time of a start
 MORE = 100  # one more row for each so many
 
 

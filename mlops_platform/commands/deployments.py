@@ -71,6 +71,9 @@ def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
         settings: Where the registry is.
         of: A version, or the beginning of a data version or of a Dagster run; by default everything.
 
+    Raises:
+        ModelError: Nothing was trained yet.
+
     Returns:
         `champion`: its version, or None; `versions`: version, mlflow_run_id, dagster_run_id, data_version, oldest
         first; `moves`: as `Deployment`, oldest first.
@@ -90,6 +93,8 @@ def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
         for each in tracking.versions()
     ]
     moves = [asdict(move) for move in deployments.history(tracking)]
+    if not versions:
+        raise _no_model(settings)
     if of:
         versions = [
             each
@@ -146,8 +151,12 @@ def registry(settings: Settings) -> MlflowTracking:
 
     tracking: MlflowTracking = build_resources(settings)["tracking"]
     if not tracking.exists():
-        raise ModelError(f"There is no model in {settings.home} yet: run `mlops run` first.")
+        raise _no_model(settings)
     return tracking
+
+
+def _no_model(settings: Settings) -> ModelError:
+    return ModelError(f"There is no model in {settings.home} yet: run `mlops run` first.")
 
 
 def _gates(settings: Settings, tracking: MlflowTracking, version: str) -> tuple[bool, str]:
