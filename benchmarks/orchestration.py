@@ -50,10 +50,10 @@ def run(size: Size) -> Section:
         ],
         notes=(
             "Part of what Dagster adds is won back: `mlops` collects garbage rarely, leaves without freeing each"
-            " object, and keeps the SQLite files of a run open; the script does not. On an empty home two processes work"
-            " beside it: one parses dbt's project, the other makes MLflow's database. The code location loads without"
-            " collecting garbage, which the bare import does, so it can be the faster of the two; the end of the"
-            " process is not counted. A tick's time is that of the real sensor with Google's client (BigQuery is a"
-            " process on this machine that answers the one query)."
+            " object, and keeps the SQLite files of a run open; the script does not. On an empty home two processes"
+            " work beside it: one parses dbt's project, the other makes MLflow's database. The code location loads"
+            " without collecting garbage, which the bare import does, so it can be the faster of the two; the end of"
+            " the process is not counted. A tick's time is that of the real sensor with Google's client (BigQuery is"
+            " a process on this machine that answers the one query)."
         ),
     )
