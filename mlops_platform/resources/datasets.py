@@ -88,7 +88,7 @@ class DatasetStore(dg.ConfigurableResource):
         try:
             files = self.files(earlier)
             for number, file in enumerate(files):
-                os.link(file, partial / f"{number:04}.parquet")
+                _share(file, partial / f"{number:04}.parquet")
             write(partial / f"{len(files):04}.parquet")
             partial.rename(path)
         finally:
@@ -332,6 +332,13 @@ class DatasetStore(dg.ConfigurableResource):
                 f"Snapshot {path} of the training data is missing: materialize validated_dataset again."
             )
         return path
+
+
+def _share(file: Path, place: Path) -> None:
+    try:
+        os.link(file, place)
+    except OSError:  # of a file system without hard links
+        shutil.copyfile(file, place)
 
 
 def _damaged(path: Path) -> PlatformError:

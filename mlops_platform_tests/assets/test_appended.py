@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -219,6 +220,16 @@ def test_a_part_that_is_damaged_is_healed_by_the_next_run(world: World) -> None:
     part.write_bytes(part.read_bytes()[:40])
     world.run()
     assert len(world.growing.datasets.files(world.growing.version)) == 1
+
+
+def test_without_hard_links_the_files_are_copied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    world.add([41], [(41, "mlops")])
+    world.run()
+    assert len(world.growing.datasets.files(world.growing.version)) == 2
 
 
 def test_a_snapshot_has_no_more_parts_than_so_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
