@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help run ui status test test-runs test-browser test-production test-sentence lint format types bench bench-airflow docs constraints clean
+.PHONY: help run ui status test test-long test-browser test-production test-sentence lint format types bench bench-airflow docs constraints clean
 
 help: ## list the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -26,10 +26,11 @@ status: .venv/.installed-run ## what is materialized, checked and promoted
 
 test: .venv/.installed-dev ## set up and pass the tests
 	@$(BIN)/python -m pytest -n 2 --ignore=mlops_platform_tests/production \
-		--ignore=mlops_platform_tests/browser -m "not whole_runs" $(ARGS)
+		--ignore=mlops_platform_tests/browser -m "not long" $(ARGS)
 
-test-runs: .venv/.installed-dev ## pass the tests that start, kill and repeat whole runs
-	@$(BIN)/python -m pytest -n 2 mlops_platform_tests/test_cli.py -m whole_runs $(ARGS)
+test-long: .venv/.installed-dev ## pass the tests that take long: whole runs killed and healed, scenarios, differential tests
+	@$(BIN)/python -m pytest -n 2 --ignore=mlops_platform_tests/production \
+		--ignore=mlops_platform_tests/browser -m long $(ARGS)
 
 test-browser: .venv/.installed-dev ## pass the tests of the labeling page (needs Chromium and its driver)
 	@$(BIN)/python -m pytest mlops_platform_tests/browser $(ARGS)

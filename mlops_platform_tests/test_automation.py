@@ -82,6 +82,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield World(tmp_path, instance)
 
 
+@pytest.mark.long
 def test_change_failing_check_repair_recovery(world: World) -> None:
     # a fresh platform: ingest is started by hand, the rest follows, and training waits for its window
     assert world.tick() == []

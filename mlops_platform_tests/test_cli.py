@@ -154,7 +154,7 @@ def test_a_setting_that_does_not_fit_is_named(tmp_path: Path) -> None:
     assert answer.returncode == 2
 
 
-@pytest.mark.whole_runs
+@pytest.mark.long
 def test_a_second_run_makes_no_version_and_a_failed_one_keeps_the_champion(tmp_path: Path) -> None:
     home = tmp_path / "home with spaces"
     assert run_mlops(home, "run").returncode == 0
@@ -182,7 +182,7 @@ def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
         _assert_one_sentence(run_mlops(tmp_path, "run"), "Another `mlops run` is at work")
 
 
-@pytest.mark.whole_runs
+@pytest.mark.long
 @pytest.mark.parametrize(
     "steps",
     [
@@ -289,7 +289,7 @@ def test_ui_serves_dagster_mlflow_and_data_docs_and_stops(ran: tuple[Path, str])
             assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-@pytest.mark.whole_runs
+@pytest.mark.long
 def test_a_decision_counts_the_labels_that_came_in_by_dataops_alone(tmp_path: Path) -> None:
     home, tags = tmp_path / "home", tmp_path / "tags.csv"
     lines = (SAMPLE_DIR / "tags.csv").read_text().splitlines(keepends=True)

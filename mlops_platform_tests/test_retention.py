@@ -143,6 +143,7 @@ def test_what_a_killed_call_left_the_next_one_deletes(instance: dg.DagsterInstan
     )
 
 
+@pytest.mark.long
 def test_the_job_prunes_by_the_setting_and_says_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job of the real graph, on the project's dagster.yaml; `mlops status` says the same before and after."""
     monkeypatch.setenv("DAGSTER_HOME", "")

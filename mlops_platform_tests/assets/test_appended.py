@@ -145,6 +145,7 @@ def test_what_comes_is_appended_and_what_is_labeled_moves(world: World) -> None:
     assert world.growing.appended == {"labeled_projects", "unlabeled_projects"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("projects", "tags"),
     [
@@ -165,6 +166,7 @@ def test_a_test_that_new_rows_fail_fails_as_in_a_whole_build_and_still_does_in_t
     world.run()
 
 
+@pytest.mark.long
 def test_random_growth(world: World) -> None:
     draw = random.Random(7)  # noqa: S311
     for _ in range(5):
@@ -174,6 +176,7 @@ def test_random_growth(world: World) -> None:
         world.run()
 
 
+@pytest.mark.long
 def test_a_full_refresh_builds_whole_and_growth_goes_on_from_there(world: World) -> None:
     world.add([41], [(41, "mlops")])
     world.run({"ops": {"transform": {"config": {"full_refresh": True}}}})
@@ -183,6 +186,7 @@ def test_a_full_refresh_builds_whole_and_growth_goes_on_from_there(world: World)
     assert world.growing.appended == {"labeled_projects", "unlabeled_projects"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_that_another_program_has_changed_is_made_whole(world: World, table: str) -> None:
     with duckdb.connect(world.growing.warehouse.path) as connection:
@@ -193,6 +197,7 @@ def test_a_table_that_another_program_has_changed_is_made_whole(world: World, ta
     assert world.growing.appended == (set() if raw else {"labeled_projects", "unlabeled_projects"} - {table})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", ["labeled_projects", "unlabeled_projects"])
 def test_a_model_that_is_gone_is_built_whole(world: World, table: str) -> None:
     world.growing.warehouse.execute(f"drop table {table}")
@@ -201,6 +206,7 @@ def test_a_model_that_is_gone_is_built_whole(world: World, table: str) -> None:
     assert world.growing.appended == {"labeled_projects", "unlabeled_projects"} - {table}
 
 
+@pytest.mark.long
 def test_a_snapshot_whose_forerunner_is_damaged_or_gone_is_written_whole(world: World) -> None:
     old = world.growing.datasets.path(world.growing.version)
     old.write_bytes(old.read_bytes()[:-9])
@@ -213,6 +219,7 @@ def test_a_snapshot_whose_forerunner_is_damaged_or_gone_is_written_whole(world: 
     assert len(world.growing.datasets.files(world.growing.version)) == 1
 
 
+@pytest.mark.long
 def test_a_part_that_is_damaged_is_healed_by_the_next_run(world: World) -> None:
     world.add([41], [(41, "mlops")])
     world.run()
@@ -222,6 +229,7 @@ def test_a_part_that_is_damaged_is_healed_by_the_next_run(world: World) -> None:
     assert len(world.growing.datasets.files(world.growing.version)) == 1
 
 
+@pytest.mark.long
 def test_without_hard_links_the_files_are_copied(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
@@ -232,6 +240,7 @@ def test_without_hard_links_the_files_are_copied(world: World, monkeypatch: pyte
     assert len(world.growing.datasets.files(world.growing.version)) == 2
 
 
+@pytest.mark.long
 def test_a_snapshot_has_no_more_parts_than_so_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MOST_PARTS", 3)
     counts = []
@@ -242,6 +251,7 @@ def test_a_snapshot_has_no_more_parts_than_so_many(world: World, monkeypatch: py
     assert counts == [2, 3, 3]  # the last one continues the one before
 
 
+@pytest.mark.long
 def test_a_kill_while_parts_are_put_together_leaves_no_snapshot_and_the_next_run_makes_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

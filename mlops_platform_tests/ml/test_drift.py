@@ -53,6 +53,7 @@ def _fired(tests: list[DriftTest]) -> set[str]:
     return {each.name for each in tests if each.detected}
 
 
+@pytest.mark.long
 def test_random_splits_alarm_no_more_often_than_they_say(history: History) -> None:
     """At alpha .05, 8 or more alarms of 50 have a probability of .4%."""
     alarms = sum(bool(_fired(drift_tests(*history.split(seed), alpha=0.05, seed=seed))) for seed in range(50))

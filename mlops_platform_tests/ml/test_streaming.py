@@ -71,6 +71,7 @@ def test_how_the_rows_are_cut_into_batches_changes_no_bit() -> None:
     assert (probabilities(again.pipeline, UNSEEN) == probabilities(plain.pipeline, UNSEEN)).all()
 
 
+@pytest.mark.long
 def test_it_is_as_good_as_the_model_in_memory_and_calibrated() -> None:
     truth = [tag for *_, tag in UNSEEN]
     made = fit_stream(in_batches(LEARNT, 1_000), counts(LEARNT), weights=class_weights(counts(LEARNT)))

@@ -26,6 +26,7 @@ def play(sample: History, kind: str, seed: int = 0) -> Played:
     return play_all(sample.rows, only, [seed])[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["new_topic", "label_flips", "class_shift", "null_column", "bad_deployment"])
 def test_each_fault_is_decided_rightly_and_f1_comes_back(sample: History, kind: str) -> None:
     played = play(sample, kind)
