@@ -82,8 +82,10 @@ class DatasetStore(dg.ConfigurableResource):
             write: Writes the further rows to a file.
         """
         path = self.path(version)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.parts")
-        shutil.rmtree(partial, ignore_errors=True)
+        # whoever makes a snapshot does so alone: what else is here was left by a kill
+        for left in path.parent.glob(".*.parts"):
+            shutil.rmtree(left)
+        partial = path.with_name(f".{path.name}.parts")
         partial.mkdir()
         try:
             files = self.files(earlier)

@@ -26,13 +26,18 @@ class Holding:
     sure: set[str] = field(default_factory=set)
     _openings: int = 0
 
+    def distrust(self) -> None:
+        """Has all that is in the file looked at again."""
+        self.untouched = False
+        self.sure.clear()
+
 
 @contextmanager
 def holding(path: Path) -> Iterator[Holding]:
     """Yields what is known of a file that is opened in the block and closed before its end.
 
     At the end of the outermost block its stat is noted beside it, if it was untouched then; whoever has made sure of
-    all that is in the file may set `untouched`.
+    all that is in the file may set `untouched`. After an error nothing is known of it: work may have been half done.
 
     Args:
         path: The file.
@@ -43,6 +48,9 @@ def holding(path: Path) -> Iterator[Holding]:
         held._openings += 1
     try:
         yield held
+    except BaseException:
+        held.distrust()
+        raise
     finally:
         with _lock:
             held._openings -= 1

@@ -96,10 +96,13 @@ class World:
         self.projects += "".join(f"{each},2026-01-01,title {each},\n" for each in projects)
         self.tags += "".join(f"{each},{tag}\n" for each, tag in tags)
 
-    def run(self, config: dict[str, Any] | None = None) -> None:
-        """Run both, which must tell the same."""
+    def write(self) -> None:
         (self.sources / "projects.csv").write_text(self.projects)
         (self.sources / "tags.csv").write_text(self.tags)
+
+    def run(self, config: dict[str, Any] | None = None) -> None:
+        """Run both, which must tell the same."""
+        self.write()
         assert self.growing.run(config) == self.whole.run()
         assert self.whole.appended == set()
 
@@ -163,6 +166,20 @@ def test_a_test_that_new_rows_fail_fails_as_in_a_whole_build_and_still_does_in_t
     world.add(projects, tags)
     world.run()
     world.add([60], [(60, "mlops")])
+    world.run()
+
+
+def test_a_build_that_was_not_remembered_is_not_trusted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # one row leaves unlabeled_projects and one comes: their number tells nothing
+    world.add([41], [(35, "mlops")])
+    world.write()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("broken off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DuckDBWarehouse, "remember_built", fail)
+        assert not world.growing.run()["success"]
     world.run()
 
 
@@ -256,8 +273,9 @@ def test_a_kill_while_parts_are_put_together_leaves_no_snapshot_and_the_next_run
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.add([41], [(41, "mlops")])
-    (world.sources / "projects.csv").write_text(world.projects)
-    (world.sources / "tags.csv").write_text(world.tags)
+    world.write()
+    left = Path(world.growing.datasets.base_dir) / ".left.parquet.parts"  # by a process that was killed
+    left.mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError("full")))
         assert not world.growing.run()["success"]
