@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mlops_platform.resources.csv_accounts import read_accounted
 from mlops_platform.resources.csv_casts import CastPlan
 from mlops_platform.resources.csv_inspection import CsvFile
-from mlops_platform.resources.table_records import FileRecord, TableRecord, recall, record_appended
+from mlops_platform.resources.table_records import FileRecord, TableRecord, recall, remember
 from mlops_platform.resources.table_version import quote
 
 if TYPE_CHECKING:
@@ -80,4 +80,4 @@ def append_rows(
     connection.execute(f"DROP TABLE {_NEW}")
     connection.execute("COMMIT")
     now = FileRecord(size=file.size, sha256=file.fingerprint, lines=file.lines)
-    return record_appended(connection, table, known, file=now)
+    return remember(connection, table, known, file=now)

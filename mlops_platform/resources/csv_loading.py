@@ -27,7 +27,8 @@ from mlops_platform.resources.csv_appending import append_rows, known_file
 from mlops_platform.resources.csv_casts import CastPlan
 from mlops_platform.resources.csv_inspection import CsvFile, inspect_csv, match_columns
 from mlops_platform.resources.csv_records import LineSource, Record, read_header, read_records
-from mlops_platform.resources.table_records import APPEND_ABOVE_ROWS, FileRecord, record_whole
+from mlops_platform.resources.sources import require_file
+from mlops_platform.resources.table_records import APPEND_ABOVE_ROWS, FileRecord, remember
 from mlops_platform.resources.table_version import literal, quote, table_columns, table_sums, version_of
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def load_csv(
             table and its rejects stay.
         WarehouseError: If there is no room for temporary files.
     """
-    before = path.stat() if path.exists() else None
+    require_file(path, source)
+    before = path.stat()
     known = known_file(connection, table, columns)
     file = inspect_csv(path, source, known.file if known else None)
     positions = match_columns(file.header, columns, source)
@@ -103,7 +105,7 @@ def load_csv(
 
     def unchanged() -> None:
         after = path.stat()
-        if before is None or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise SourceError(f"{source} changed while it was being read; run again when it is complete.")
 
     ignored = tuple(
@@ -145,7 +147,7 @@ def load_csv(
         raise
     if direct and rows >= append_above and file.ends_line:
         whole = FileRecord(size=file.size, sha256=file.fingerprint, lines=file.lines)
-        record_whole(connection, table, sums=sums, file=whole)
+        remember(connection, table, sums=sums, file=whole)
     return LoadResult(rows, rejected, version_of(named, sums), ignored, file.fingerprint)
 
 

@@ -26,6 +26,20 @@ def set_up_mlflow() -> None:
 
 
 @contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep the other users of a local store out of what only one may do at a time.
+
+    Args:
+        folder: Of the store; it is made when missing.
+    """
+    from filelock import FileLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield
+
+
+@contextmanager
 def database_made_meanwhile(tracking_uri: str) -> Iterator[None]:
     """Let another process make the database of a local store, if there is none, while the block does other things.
 
@@ -56,13 +70,10 @@ def make_database(path: str) -> None:
         path: The file. It is there whole or not at all.
     """
     set_up_mlflow()
-    from filelock import FileLock
     from mlflow import db
 
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # that of the store's other users
-    with FileLock(target.parent / ".lock"):
+    with locked(target.parent):
         unfinished = target.parent / ".new"
         shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
         if target.exists():

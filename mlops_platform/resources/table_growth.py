@@ -7,13 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops_platform.resources.table_records import (
-    TableRecord,
-    only_appended,
-    recall,
-    record_appended,
-    record_whole,
-)
+from mlops_platform.resources.table_records import TableRecord, only_appended, recall, remember
 
 if TYPE_CHECKING:
     import duckdb
@@ -61,11 +55,10 @@ class Growth:
             tested: Whether all its tests passed.
         """
         built_of = {name: record.place for name, record in self.sources.items()}
-        mark, before = self.tests if tested else "", self.models.get(table)
-        if before is not None and only_appended(connection, table, before):
-            record_appended(connection, table, before, built_of=built_of, tested=mark)
-        else:
-            record_whole(connection, table, built_of=built_of, tested=mark)
+        before = self.models.get(table)
+        if before is not None and not only_appended(connection, table, before):
+            before = None
+        remember(connection, table, before, built_of=built_of, tested=self.tests if tested else "")
 
 
 def growth_of(

@@ -148,79 +148,46 @@ def settle(connection: duckdb.DuckDBPyConnection, held: Holding) -> None:
     held.untouched = held.sure.issuperset(name for (name,) in recorded)
 
 
-def record_whole(
+def remember(
     connection: duckdb.DuckDBPyConnection,
     table: str,
+    before: TableRecord | None = None,
     *,
     sums: Sums | None = None,
     file: FileRecord | None = None,
     built_of: Mapping[str, Place] | None = None,
     tested: str = "",
 ) -> TableRecord:
-    """Remembers a table that was made anew; not within the transaction that made it, where rows have no place yet.
+    """Remembers a table; not within the transaction that wrote it, where rows have no place yet.
 
     Args:
         connection: An open connection whose current schema holds the table.
         table: Its name.
-        sums: Its sums where they are known.
+        before: What was known of it, if rows were appended since and nothing else was done: only those are read. None
+            for a table that was made anew.
+        sums: Those of the rows that are read, where they are known.
         file: Where its rows came from.
         built_of: What it was built of.
         tested: Fingerprint of the tests that all passed on it.
     """
-    columns = tuple(table_columns(connection, table))
-    _, checksum = _checksum(connection, table, columns)
-    record = TableRecord(
-        engine=_engine(),
-        columns=columns,
-        sums=sums or table_sums(connection, table, columns),
-        checksum=checksum,
-        file=file,
-        built_of=dict(built_of or {}),
-        tested=tested,
-    )
-    return _keep(connection, table, record)
-
-
-def record_appended(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    before: TableRecord,
-    *,
-    file: FileRecord | None = None,
-    built_of: Mapping[str, Place] | None = None,
-    tested: str = "",
-) -> TableRecord:
-    """Remembers a table to which rows were appended and nothing else was done; reads only those.
-
-    Args:
-        connection: An open connection whose current schema holds the table.
-        table: Its name.
-        before: What was known of it before.
-        file: Where its rows came from.
-        built_of: What it was built of.
-        tested: Fingerprint of the tests that all passed on it.
-    """
-    count, checksum = _checksum(connection, table, before.columns, before.rows)
-    record = before.model_copy(
-        update={
-            "sums": before.sums + table_sums(connection, table, before.columns, before.rows),
-            "checksum": before.checksum + checksum,
-            "file": file,
-            "built_of": dict(built_of or {}),
-            "tested": tested,
-        }
-    )
-    if not count and record == before:
-        return before
-    return _keep(connection, table, record)
+    start = before.rows if before else 0
+    columns = before.columns if before else tuple(table_columns(connection, table))
+    _, checksum = _checksum(connection, table, columns, start)
+    sums = sums or table_sums(connection, table, columns, start)
+    told = {"file": file, "built_of": dict(built_of or {}), "tested": tested}
+    if before is None:
+        record = TableRecord(engine=_engine(), columns=columns, sums=sums, checksum=checksum, **told)
+    else:
+        added = {"sums": before.sums + sums, "checksum": before.checksum + checksum}
+        record = before.model_copy(update={**added, **told})
+    return before if before is not None and record == before else _keep(connection, table, record)
 
 
 def distrust(connection: duckdb.DuckDBPyConnection) -> None:
     """Has each table looked at again, after a statement that may have changed any."""
     held = _holding(connection)
     if held is not None:
-        held.untouched = False
-        held.sure.clear()
+        held.distrust()
 
 
 def forget(connection: duckdb.DuckDBPyConnection, table: str) -> None:

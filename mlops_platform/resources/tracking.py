@@ -17,7 +17,7 @@ import dagster as dg
 
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.deflated import DeflatedSklearn
-from mlops_platform.resources.mlflow_store import set_up_mlflow
+from mlops_platform.resources.mlflow_store import locked, set_up_mlflow
 from mlops_platform.resources.model_code import encoder_code
 from mlops_platform.settings import without_password
 
@@ -117,11 +117,7 @@ class MlflowTracking(dg.ConfigurableResource):
             # the server puts its clients in order
             yield
             return
-        from filelock import FileLock
-
-        folder = Path(self.store_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with locked(Path(self.store_dir)):
             yield
 
     def run_url(self, run_id: str) -> str:

@@ -219,7 +219,7 @@ DuckDBWarehouse(path=sys.argv[1], append_above_rows=1).load_csv("projects", Path
 """
 
 
-@pytest.mark.parametrize("before", ["read_accounted", "record_appended"])
+@pytest.mark.parametrize("before", ["read_accounted", "remember"])
 def test_a_load_that_was_killed_is_healed_by_the_next(grown: Grown, before: str) -> None:
     grown.load(HEADER + ROWS)
     grown.path.write_text(HEADER + ROWS + MORE)
