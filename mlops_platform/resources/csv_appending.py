@@ -1,7 +1,7 @@
 """Appends to a table the lines that its CSV file has got since it was loaded.
 
-Only where all is as it was: the file begins with the bytes of the one that was loaded (by their SHA-256), which had no
-line that was rejected; the table holds exactly its rows; and the new lines are sound. Anything else is loaded whole.
+Only where all is as it was: the file begins with the bytes of the one that was loaded (by their fingerprint), which had
+no line that was rejected; the table holds exactly its rows; and the new lines are sound. Anything else is loaded whole.
 """
 
 from __future__ import annotations
@@ -79,5 +79,5 @@ def append_rows(
     connection.execute(f"INSERT INTO {quote(table)} ({names}) SELECT {names} FROM {_NEW}")  # noqa: S608
     connection.execute(f"DROP TABLE {_NEW}")
     connection.execute("COMMIT")
-    now = FileRecord(size=file.size, sha256=file.fingerprint, lines=file.lines)
+    now = FileRecord(size=file.size, fingerprint=file.fingerprint, lines=file.lines)
     return remember(connection, table, known, file=now)

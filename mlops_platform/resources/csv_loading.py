@@ -59,7 +59,7 @@ class LoadResult:
             physical line that it takes along, so that a quote that swallows half a file weighs half a file.
         version: Content version of the table.
         ignored_columns: Names of the file's columns that the table doesn't have.
-        fingerprint: SHA-256 of the file's bytes, in hex.
+        fingerprint: XXH3 of the file's bytes, 128 bits in hex.
         appended: Number of rows that were read, where the table held the others; None where it was loaded whole.
     """
 
@@ -146,7 +146,7 @@ def load_csv(
         roll_back(connection)
         raise
     if direct and rows >= append_above and file.ends_line:
-        whole = FileRecord(size=file.size, sha256=file.fingerprint, lines=file.lines)
+        whole = FileRecord(size=file.size, fingerprint=file.fingerprint, lines=file.lines)
         remember(connection, table, sums=sums, file=whole)
     return LoadResult(rows, rejected, version_of(named, sums), ignored, file.fingerprint)
 

@@ -5,6 +5,7 @@ What is in the file is not looked at here.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import xxhash
+
 from mlops_platform.errors import SourceError
 
-SOURCE_FINGERPRINT = "source_fingerprint"  # metadata key of the SHA-256 of the bytes an asset was loaded from
+SOURCE_FINGERPRINT = "source_fingerprint"  # metadata key: `fingerprint` of the bytes an asset was loaded from
 
 _CHUNK_BYTES = 1 << 20
 _RETRIES = 3
@@ -73,6 +76,12 @@ def display_name(uri: str) -> str:
         return uri
     parts = urlsplit(uri)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def fingerprint(path: Path) -> str:
+    """Returns the XXH3 of a file's bytes, 128 bits in hex: fast, and no proof against forgery."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def require_file(path: Path, source: str) -> None:

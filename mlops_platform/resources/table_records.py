@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mlops_platform.resources.table_version import Sums, literal, quote, table_columns, table_sums, version_of
+from mlops_platform.resources.table_version import (
+    Sums,
+    digested_by,
+    literal,
+    quote,
+    table_columns,
+    table_sums,
+    version_of,
+)
 from mlops_platform.resources.untouched import Holding, known
 
 if TYPE_CHECKING:
@@ -32,14 +40,14 @@ class FileRecord(BaseModel):
 
     Attributes:
         size: Bytes.
-        sha256: Of them, in hex.
+        fingerprint: XXH3 of them, 128 bits in hex.
         lines: Physical lines, header included.
     """
 
     model_config = ConfigDict(frozen=True)
 
     size: int
-    sha256: str
+    fingerprint: str
     lines: int
 
 
@@ -104,6 +112,8 @@ def recall(connection: duckdb.DuckDBPyConnection, table: str) -> TableRecord | N
     """
     record = _comment(connection, table)
     if record is None or record.engine != _engine() or record.columns != tuple(table_columns(connection, table)):
+        return None
+    if record.sums.by != digested_by(record.columns, record.rows):  # written by an older release of this program
         return None
     held, name = _holding(connection), _name(connection, table)
     if held is not None and (held.untouched or name in held.sure):
@@ -178,7 +188,9 @@ def remember(
     if before is None:
         record = TableRecord(engine=_engine(), columns=columns, sums=sums, checksum=checksum, **told)
     else:
-        added = {"sums": before.sums + sums, "checksum": before.checksum + checksum}
+        same = before.sums.by == sums.by  # not where it has just become a large table
+        total = before.sums + sums if same else table_sums(connection, table, columns)
+        added = {"sums": total, "checksum": before.checksum + checksum}
         record = before.model_copy(update={**added, **told})
     return before if before is not None and record == before else _keep(connection, table, record)
 

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import duckdb
 
 _ALL = 2**64 - 1
-_EXACT = {"BIGINT", "INTEGER", "VARCHAR", "TIMESTAMP", "DATE", "BOOLEAN"}
-# versions by checksum, for the life of the process: the steps of a run ask for the same content again
-_KNOWN: dict[tuple[object, ...], str] = {}
-_MOST_KNOWN = 100
 _SWAPS = ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0x00000000FFFFFFFF))
+# from so many rows on MD5 costs more than reading them: 19 of 86 s of CPU, where 10^7 rows go from CSV to a snapshot
+LARGE_ROWS = 100_000
+_MD5 = "md5"
+# of these, equal values are written alike; not so 0.0 and -0.0
+_EXACT = {"BIGINT", "INTEGER", "VARCHAR", "TIMESTAMP", "DATE", "BOOLEAN"}
 
 
 class Sums(NamedTuple):
-    """What a digest is made of: those of two sets of rows add up to those of both.
+    """What a digest is made of: those of two sets of rows add up to those of both, if summed up by the same.
 
     Attributes:
         rows: Number of rows.
-        high: Sum over the rows of the first 15 hex digits of their MD5.
-        low: Sum of the next 15.
+        high: Sum over the rows of the first 15 hex digits of their MD5, or of DuckDB's hash.
+        low: Sum of the next 15, or of the hash's hash.
+        by: What the rows were digested by, from `digested_by`.
     """
 
     rows: int
     high: int
     low: int
+    by: str = _MD5
 
     def __add__(self, other: Sums) -> Sums:  # type: ignore[override]
         """Add up."""
-        return Sums(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return Sums(self.rows + other.rows, self.high + other.high, self.low + other.low, self.by)
 
 
 def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Collection[str] | None = None) -> str:
@@ -40,7 +43,8 @@ def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Co
 
     Every row is written out without ambiguity (NULL differs from '', lengths stand before texts), its MD5 is
     cut into two 60-bit numbers, and these are summed over the rows: a sum has no order, and unlike an
-    exclusive or it sees duplicates. MD5 and not DuckDB's hash(), which may change with the release.
+    exclusive or it sees duplicates. A large table (`digested_by`) is digested by DuckDB's own 64-bit hash() in a tenth
+    of the time; since another release may hash otherwise, its name is part of the digest.
 
     Args:
         connection: An open connection whose current schema holds the table.
@@ -48,24 +52,23 @@ def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Co
         columns: Names of the columns that count; by default all.
 
     Returns:
-        32 hex digits; the same on every machine and DuckDB release.
+        32 hex digits; the same on every machine and, below `LARGE_ROWS`, DuckDB release.
     """
     counted = table_columns(connection, table, columns)
     return version_of(counted, table_sums(connection, table, counted))
 
 
-def known_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Collection[str] | None = None) -> str:
-    """Gives `table_version`, without digesting again what this process has digested before; see there."""
-    counted = table_columns(connection, table, columns)
-    seen = _checksum(connection, table, counted)
-    if seen is None:
-        return version_of(counted, table_sums(connection, table, counted))
-    if seen not in _KNOWN:
-        version = version_of(counted, table_sums(connection, table, counted))
-        if len(_KNOWN) >= _MOST_KNOWN:
-            _KNOWN.pop(next(iter(_KNOWN)))
-        _KNOWN[seen] = version
-    return _KNOWN[seen]
+def digested_by(columns: Iterable[tuple[str, str]], rows: int) -> str:
+    """Names what digests the rows of a table: MD5, or the hash() of a release of DuckDB.
+
+    Args:
+        columns: Name and type of each column.
+        rows: Number of rows of the whole table.
+    """
+    import duckdb
+
+    large = rows >= LARGE_ROWS and all(kind in _EXACT for _, kind in columns)
+    return f"duckdb {duckdb.__version__}" if large else _MD5
 
 
 def table_columns(
@@ -83,7 +86,7 @@ def table_columns(
 
 
 def table_sums(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[tuple[str, str]], start: int | None = None
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[tuple[str, str]], start: int = 0
 ) -> Sums:
     """Sums up a table.
 
@@ -93,25 +96,19 @@ def table_sums(
         columns: Name and type of each column that counts.
         start: The place (`rowid`) of the first row that counts; by default all count.
     """
-    rows = quote(table) if start is None else f"(FROM {quote(table)} WHERE rowid >= {start})"
-    sums = connection.execute(digest_sums("0", row_text(dict(columns)), rows)).fetchall()
-    _, count, high, low = sums[0] if sums else (0, 0, 0, 0)
-    return Sums(count, int(high), int(low))
-
-
-def _checksum(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Sequence[tuple[str, str]]
-) -> tuple[object, ...] | None:
-    """What tells the content from any that was digested before, at a fifth of a digest's cost.
-
-    DuckDB's own 64-bit hash of each row, summed up. Not a version: another release may hash otherwise. None where
-    values may be equal that are written differently, as 0.0 and -0.0.
-    """
-    if not columns or any(kind not in _EXACT for _, kind in columns):
-        return None
-    names = ", ".join(quote(name) for name, _ in columns)
-    ((count, total),) = connection.execute(f"SELECT count(*), sum(hash({names})) FROM {quote(table)}").fetchall()  # noqa: S608
-    return tuple(columns), count, int(total or 0)
+    ((rows,),) = connection.execute(f"SELECT count(*) FROM {quote(table)}").fetchall()  # noqa: S608
+    by = digested_by(columns, rows)
+    counted = f"(FROM {quote(table)} WHERE rowid >= {start})" if start else quote(table)
+    if by == _MD5:
+        sums = connection.execute(digest_sums("0", row_text(dict(columns)), counted)).fetchall()
+        _, count, high, low = sums[0] if sums else (0, 0, 0, 0)
+    else:
+        names = ", ".join(quote(name) for name, _ in sorted(columns))
+        ((count, high, low),) = connection.execute(
+            f"SELECT count(*), sum(digest), sum(hash(digest)) "  # noqa: S608
+            f"FROM (SELECT hash({names}) AS digest FROM {counted})"
+        ).fetchall()
+    return Sums(count, int(high or 0), int(low or 0), by)
 
 
 def digest_sums(group: str, text: str, table: str) -> str:
@@ -147,7 +144,8 @@ def version_of(columns: Sequence[tuple[str, str]], sums: Sums) -> str:
         columns: (name, DuckDB type) of each column.
         sums: Of the rows.
     """
-    content = "|".join([repr(sorted(columns)), *map(str, sums)])
+    told = sums[:-1] if sums.by == _MD5 else sums
+    content = "|".join([repr(sorted(columns)), *map(str, told)])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

@@ -21,7 +21,7 @@ from mlops_platform.resources.partitions import Partition, duckdb_partitions
 from mlops_platform.resources.table_growth import Growth, growth_of
 from mlops_platform.resources.table_loading import load_table, require_same_columns
 from mlops_platform.resources.table_records import APPEND_ABOVE_ROWS, distrust, forget, recall, settle
-from mlops_platform.resources.table_version import known_version, literal, quote
+from mlops_platform.resources.table_version import literal, quote, table_version
 from mlops_platform.resources.untouched import holding
 from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform.resources.warehouse_base import Warehouse, written_whole
@@ -179,7 +179,7 @@ class DuckDBWarehouse(Warehouse):
         """
         with self._on_table(table) as connection:
             record = recall(connection, table) if columns is None else None
-            return record.version if record else known_version(connection, table, columns)
+            return record.version if record else table_version(connection, table, columns)
 
     def growth(self, models: Mapping[str, Collection[str]], tests: str) -> Growth | None:
         """Says what the tables have grown by that others are built of (see `Growth`)."""

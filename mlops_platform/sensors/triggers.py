@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from mlops_platform.resources.label_log import LABELS_FINGERPRINT, fingerprint
-from mlops_platform.resources.sources import SOURCE_FINGERPRINT
+from mlops_platform.resources import label_log
+from mlops_platform.resources.label_log import LABELS_FINGERPRINT
+from mlops_platform.resources.sources import SOURCE_FINGERPRINT, fingerprint
 
 INTERVAL_SECONDS = 30
 PROBE_TIMEOUT = 10.0
@@ -54,12 +55,11 @@ def _loaded_fingerprint(instance: dg.DagsterInstance, asset: str, key: str = SOU
     return str(value.value) if value is not None else None
 
 
-def _same_content(uri: str, fingerprint: str | None) -> bool:
+def _same_content(uri: str, loaded: str | None) -> bool:
     """Whether a local file still holds what was loaded last; a URL would have to be fetched to know."""
-    if fingerprint is None or urlsplit(uri).scheme in ("http", "https"):
+    if loaded is None or urlsplit(uri).scheme in ("http", "https"):
         return False
-    with Path(uri).expanduser().open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == fingerprint
+    return fingerprint(Path(uri).expanduser()) == loaded
 
 
 def build_source_sensor(projects_uri: str, tags_uri: str, labels_path: Path | None = None) -> dg.SensorDefinition:
@@ -93,7 +93,7 @@ def build_source_sensor(projects_uri: str, tags_uri: str, labels_path: Path | No
             # no file is a state like others: before the first label, or after somebody took the log away
             now[LABELS] = stamp(str(labels_path)) or ABSENT
             loaded = _loaded_fingerprint(context.instance, "tags", LABELS_FINGERPRINT)
-            if now[LABELS] != cursor["stamps"].get(LABELS, ABSENT) and fingerprint(labels_path) != loaded:
+            if now[LABELS] != cursor["stamps"].get(LABELS, ABSENT) and label_log.fingerprint(labels_path) != loaded:
                 changed.append(LABELS)
         # a missing partner would only fail the run: wait until both can be read
         if changed and unseen:

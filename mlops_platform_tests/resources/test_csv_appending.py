@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops_platform.errors import SourceError
-from mlops_platform.resources import csv_appending, csv_loading, table_records, untouched
+from mlops_platform.resources import csv_appending, csv_loading, table_records, table_version, untouched
 from mlops_platform.resources.csv_loading import LoadResult, load_csv
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform_tests.resources.csv_loader import HEADER, PROJECTS, ROWS, Loader
@@ -70,7 +70,9 @@ def grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grown:
         '3,2026-01-03,"a quoted ""mark""",f\n',
     ],
 )
-def test_new_lines_alone_are_read(grown: Grown, more: str) -> None:
+@pytest.mark.parametrize("large", [0, 4, 1000])
+def test_new_lines_alone_are_read(grown: Grown, more: str, large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_version, "LARGE_ROWS", large)
     grown.load(HEADER + ROWS)
     for many in (1, 3):
         before = len(grown.rows())
@@ -197,6 +199,13 @@ def test_another_release_of_duckdb_does_not_trust_a_checksum(grown: Grown, monke
     assert grown.appended == []
 
 
+def test_a_digest_of_an_older_release_is_not_added_to(grown: Grown, monkeypatch: pytest.MonkeyPatch) -> None:
+    grown.load(HEADER + ROWS)
+    monkeypatch.setattr(table_version, "LARGE_ROWS", 2)
+    grown.same_as_whole(grown.load(HEADER + ROWS + MORE))
+    assert grown.appended == []
+
+
 def test_below_the_number_of_rows_nothing_is_remembered(grown: Grown) -> None:
     small = DuckDBWarehouse(path=grown.warehouse.path, append_above_rows=3)
     grown.path.write_text(HEADER + ROWS)
@@ -273,7 +282,8 @@ LINES = st.lists(
 def test_whatever_lines_come_the_table_is_that_of_a_whole_load(
     loader: Loader, first: list[str], second: list[str], third: list[str]
 ) -> None:
-    with duckdb.connect() as plain:
+    with duckdb.connect() as plain, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_version, "LARGE_ROWS", 4)
         plain.execute("SET TimeZone = 'UTC'")
         content = HEADER + ROWS
         for lines in (first, second, third):

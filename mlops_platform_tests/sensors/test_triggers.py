@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from mlops_platform.resources import sources
 from mlops_platform.resources.label_log import LABELS_FINGERPRINT, Label, append, fingerprint, now
 from mlops_platform.resources.sources import SOURCE_FINGERPRINT
 from mlops_platform.sensors.triggers import build_source_sensor, stamp
@@ -42,7 +42,7 @@ class Watcher:
 
     def loaded(self, projects: Path, tags: Path) -> None:
         for name, path in (("projects", projects), ("tags", tags)):
-            metadata = {SOURCE_FINGERPRINT: hashlib.sha256(path.read_bytes()).hexdigest()}
+            metadata = {SOURCE_FINGERPRINT: sources.fingerprint(path)}
             if self.labels and (mark := fingerprint(self.labels)):
                 metadata[LABELS_FINGERPRINT] = mark
             self.instance.report_runless_asset_event(dg.AssetMaterialization(name, metadata=metadata))
