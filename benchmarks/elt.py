@@ -63,14 +63,14 @@ def run(size: Size) -> Section:
             "Ours: the assets `projects`, `tags`, `labeled_projects`, `unlabeled_projects`, `validated_dataset` in one"
             " process, with the dbt tests, the accounts of every line, content versions and the split. Raw: DuckDB with"
             " its defaults: `read_csv` into a table for both files, the join as CTAS, `COPY` to Parquet. *Steps* leaves"
-            " out imports and dbt's parsing of its project, which are the same for any number of rows; *whole process*"
-            " holds all. The suites of Great Expectations are a section of their own."
+            " out what a process does once, whatever the number of rows: imports, and dbt's first parse of its project;"
+            " *whole process* holds all. The suites of Great Expectations are a section of their own."
         ),
         rows=table,
         curves=curves("ELT", ("mlops_platform", "raw DuckDB"), found),
         notes=(
-            "The tables that the raw statements don't make or read: `unlabeled_projects`, fourteen dbt tests, and the"
-            " digests of three tables. Part of it is paid by not compressing texts (`MLOPS_DUCKDB_COMPRESS`): the"
+            "The tables that the raw statements don't make or read: `unlabeled_projects`, twelve dbt tests, and the"
+            " digests of three tables. All of it is paid by not compressing texts (`MLOPS_DUCKDB_COMPRESS`): the"
             " warehouse takes 2.5 times the disk of the raw one."
         ),
     )

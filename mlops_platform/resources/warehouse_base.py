@@ -117,7 +117,9 @@ class Warehouse(dg.ConfigurableResource):
 
     @abstractmethod
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
-        """Digests a table's content, independent of row order (see `table_version`): the same on each warehouse.
+        """Digests a table's content, independent of row order.
+
+        Below `LARGE_ROWS` (see `table_version`) the digest is the same on each warehouse.
 
         Args:
             table: Name of the table.
