@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import Cost, Goal, Row, Section, Size, compare, curves, in_turns, measure, peaks, reported
-from benchmarks.rows import grown, rows
+from benchmarks.rows import grow, rows
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -81,9 +83,12 @@ def _grown(count: int, rounds: int) -> tuple[list[Cost], list[Cost]]:
     whole: list[Cost] = []
     more: list[Cost] = []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="mlops-bench-") as name:
-            for folder, costs in ((rows(count), whole), (grown(count, count // MORE), more)):
-                costs.append(measure([sys.executable, "-m", "benchmarks.elt", "ours", str(folder), name]))
+        with tempfile.TemporaryDirectory(prefix="mlops-bench-") as home, tempfile.TemporaryDirectory() as files:
+            folder = shutil.copytree(rows(count), Path(files) / "sources")
+            command = [sys.executable, "-m", "benchmarks.elt", "ours", str(folder), home]
+            whole.append(measure(command))
+            grow(folder, count, count // MORE)
+            more.append(measure(command))
     return whole, more
 
 
@@ -122,6 +127,7 @@ def ours(folder: Path, home: Path) -> dict[str, float]:
         began, cpu = time.perf_counter(), time.process_time()
         result = dg.materialize(assets, resources=resources, instance=instance)
         spent = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
+        gc.unfreeze()  # DuckDB warns of what is not collected at the end
         steps = {
             str(each.step_key): each.step_success_data.duration_ms / 1000
             for each in result.all_events
@@ -150,6 +156,7 @@ def _imported(project: PreparedProject, instance: dg.DagsterInstance) -> None:
     parsed = dbtRunner().invoke(["parse", *options, "--no-write-json"])
     if parsed.exception is not None:
         raise parsed.exception
+    gc.freeze()  # as `mlops_platform.definitions` does: else each collection looks at all that was imported
 
 
 def raw(folder: Path, home: Path) -> dict[str, float]:

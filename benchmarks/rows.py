@@ -21,26 +21,19 @@ def rows(count: int) -> Path:
     return _kept(str(count), lambda folder: write(folder, count))
 
 
-def grown(count: int, more: int) -> Path:
-    """Return a folder with the files of `rows(count)` and further rows behind theirs, made when there is none.
+def grow(folder: Path, count: int, more: int) -> None:
+    """Append further rows to files, as whoever writes them does.
 
     Args:
-        count: How many projects there were.
-        more: How many came.
+        folder: Holds a copy of the files of `rows(count)`.
+        count: How many projects there are.
+        more: How many come.
     """
-
-    def make(folder: Path) -> None:
-        new = write(folder / "new", more, start=count)
-        for path in new:
-            with (folder / path.name).open("wb") as target:
-                with (rows(count) / path.name).open("rb") as old:
-                    shutil.copyfileobj(old, target, 1 << 20)
-                with path.open("rb") as added:
-                    added.readline()  # the header
-                    shutil.copyfileobj(added, target, 1 << 20)
-        shutil.rmtree(folder / "new")
-
-    return _kept(f"{count}-and-{more}", make)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        for path in write(Path(name), more, start=count):
+            with (folder / path.name).open("ab") as target, path.open("rb") as added:
+                added.readline()  # the header
+                shutil.copyfileobj(added, target, 1 << 20)
 
 
 def _kept(name: str, make: Callable[[Path], object]) -> Path:
