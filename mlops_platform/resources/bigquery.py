@@ -203,7 +203,7 @@ class BigQueryWarehouse(Warehouse):
         return [(name, bigquery_sql.DUCKDB_TYPES.get(kind, kind)) for name, kind in self._columns(table)]
 
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
-        """Digests a table's content in BigQuery: for the same rows the same as `table_version` of a small table on DuckDB.
+        """Digests a table's content in BigQuery, as `table_version` does with a small table on DuckDB.
 
         Raises:
             WarehouseError: If the table doesn't exist.
