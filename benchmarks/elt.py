@@ -72,7 +72,7 @@ def run(size: Size) -> Section:
         curves=curves("ELT", ("mlops_platform", "raw DuckDB"), found),
         notes=(
             "The tables that the raw statements don't make or read: `unlabeled_projects`, twelve dbt tests, and the"
-            " digests of three tables. All of it is paid by not compressing texts (`MLOPS_DUCKDB_COMPRESS`): the"
+            " digests of three tables. Most of it is paid by not compressing texts (`MLOPS_DUCKDB_COMPRESS`): the"
             " warehouse takes 2.5 times the disk of the raw one."
         ),
     )
