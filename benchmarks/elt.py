@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import shutil
 import sys
@@ -144,9 +143,8 @@ def _imported(project: PreparedProject, instance: dg.DagsterInstance) -> None:
     import dagster as dg
     from dbt.cli.main import dbtRunner
 
+    import mlops_platform.ml.plots  # noqa: F401
     from mlops_platform.resources.dbt_manifest import dbt_options
-
-    importlib.import_module("mlops_platform.ml.plots")
 
     @dg.asset
     def nothing() -> None: ...

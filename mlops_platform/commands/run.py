@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import uuid
@@ -179,6 +180,8 @@ def run_job(
         raise PlatformError(
             "MLOPS_EXECUTOR=k8s is for runs that Dagster launches: use its UI or `dagster job launch`, or unset it."
         )
+    # not for all commands: a service that looks so seldom would stand still for .4 s when it does
+    gc.set_threshold(1_000_000, 20, 100)  # .2 s of a run less than with the 50,000 of `end_with`
     log = None if debug else settings.home / "logs" / "run.log"
     with (
         exclusive(settings),
