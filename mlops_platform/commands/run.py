@@ -215,6 +215,7 @@ def run_job(
         console.print(f"Running {job}{about} ({settings.home})", highlight=False)
         try:
             if settings.executor == "in_process":
+                gc.freeze()  # what was imported stays: to look through it took .5 s of 15
                 instance.add_event_listener(run_id, progress.on_entry)
                 trains = any(node.name == "trained_model" for node in definition.nodes)
                 ahead = database_made_meanwhile(settings.tracking_uri) if trains else nullcontext()

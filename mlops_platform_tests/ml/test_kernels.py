@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from mlops_platform.ml import kernels
 from mlops_platform.ml.cross_validation import stratified_folds
@@ -92,3 +93,11 @@ def test_a_full_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     full = FoldKernels(FoldFeatures(texts, folds), folds, tags)
     for _ in range(2):
         np.testing.assert_array_equal(full(1, DEFAULT), expected)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 5, 8, 41])
+def test_a_symmetric_product_is_the_whole_product(rows: int) -> None:
+    plain = sp.random_array((rows, 30), density=0.3, format="csr", rng=np.random.default_rng(rows))
+    scaled = plain @ sp.diags_array(np.linspace(0, 2, 30))
+    found = kernels._symmetric(scaled, plain)
+    np.testing.assert_allclose(found, (scaled @ plain.T).toarray(), rtol=1e-12)
