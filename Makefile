@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help run ui status test test-long test-browser test-production test-sentence lint format types bench bench-airflow docs constraints clean
+.PHONY: help run ui status test test-long test-browser test-production test-sentence lint format types bench docs constraints clean
 
 help: ## list the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -52,12 +52,8 @@ format: .venv/.installed-dev ## let ruff format and fix what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: .venv/.installed-dev ## measure, and write benchmarks/results.md
+bench: .venv/.installed-dev ## set up what it measures beside (Airflow, torch), measure, and write benchmarks/results.md
 	@$(BIN)/python -m benchmarks $(ARGS)
-
-bench-airflow: .venv/.installed-dev ## set up Airflow 3 and measure beside it (needs Python 3.11 and Postgres)
-	@scripts/airflow.sh
-	@$(BIN)/python -m benchmarks --only beside_airflow $(ARGS)
 
 docs: .venv/.installed-run ## write the table of settings into docs/production.md
 	@$(BIN)/python scripts/settings_table.py
@@ -67,4 +63,4 @@ constraints: ## pin anew what pyproject.toml asks for (needs uv)
 		--no-emit-index-url --quiet --upgrade pyproject.toml -o constraints.txt
 
 clean: ## remove the environment and all state
-	rm -rf .venv .venv-bigquery .venv-airflow .venv-sentence var
+	rm -rf .venv .venv-bigquery .venv-airflow .venv-sentence .venv-torch var

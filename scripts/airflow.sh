@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv-airflow/, the environment that `make bench-airflow` measures: Airflow 3 and the platform's libraries in one
+# Makes .venv-airflow/, the environment that `make bench` measures: Airflow 3 and the platform's libraries in one
 # environment, so that a task calls them without a second Python. The platform itself is found by PYTHONPATH.
 # Airflow's own constraints are on GitHub; these pins are what was tested.
 # A set-up that was cut off has left no stamp, and the next one begins anew.

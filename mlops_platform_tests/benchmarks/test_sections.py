@@ -14,20 +14,27 @@ from benchmarks.harness import Unavailable
 from benchmarks.ticks import tick_seconds
 
 
-def test_without_airflow_its_section_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "ENVIRONMENT", tmp_path)
-    with pytest.raises(Unavailable, match=r"run `make bench-airflow` once\."):
+def test_where_airflow_cannot_be_installed_its_section_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "scripts" / "airflow.sh"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho 'It needs Python 3.11.' >&2\nexit 1\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setattr(servers, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(beside_airflow, "installed", lambda: tmp_path)
+    with pytest.raises(Unavailable, match=r"Airflow could not be installed: It needs Python 3\.11\."):
         beside_airflow.run("quick")
 
 
 def test_a_section_that_is_unavailable_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(servers, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(beside_airflow, "installed", lambda: None)
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--quick", "--only", "beside_airflow"])
     __main__.main()
     said = capsys.readouterr().out
-    assert "beside_airflow is left as it was measured. Airflow is not installed" in said
+    assert "beside_airflow is left as it was measured. Airflow needs a Postgres server" in said
     assert "## " not in said
 
 

@@ -25,14 +25,19 @@ PASSWORD = "s3cret@wörd/1"  # noqa: S105 - of a server that lives as long as th
 START_SECONDS = 60.0
 
 
-def binaries() -> Path:
-    """Where the newest Postgres that is installed has its programs."""
+def installed() -> Path | None:
+    """Where the newest Postgres that is installed has its programs; None without one."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[4]))
     on_path = shutil.which("postgres")
     if found:
         return found[-1].parent
-    if on_path:
-        return Path(on_path).parent
+    return Path(on_path).parent if on_path else None
+
+
+def binaries() -> Path:
+    """Where the newest Postgres that is installed has its programs; without one the test fails."""
+    if found := installed():
+        return found
     pytest.fail("No Postgres server is installed: run `apt-get install postgresql`.", pytrace=False)
 
 
