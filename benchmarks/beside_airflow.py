@@ -27,7 +27,7 @@ AIRFLOWS = {
 
 
 def run(size: Size) -> Section:
-    """Measure; "quick" takes about eight minutes, "full" about seventeen.
+    """Measure; "quick" takes about seven minutes, "full" about fourteen.
 
     Raises:
         Unavailable: There is no Postgres, or Airflow could not be installed.

@@ -30,7 +30,7 @@ MORE = 100  # one more row for each so many
 
 
 def run(size: Size) -> Section:
-    """Measure; "quick" takes about a minute, "full" half an hour and 20 GB of disk, as rows of 10^7 are made."""
+    """Measure; "quick" takes about a minute, "full" five and 20 GB of disk, as rows of 10^7 are made."""
     found = {
         count: in_turns([_command("ours", count), _command("raw", count)], ROUNDS[count], warm=count <= 100_000)
         for count in SIZES[size]

@@ -15,7 +15,7 @@ _LOAD = "import {}; import os; os._exit(0)"
 
 
 def run(size: Size) -> Section:
-    """Measure; "quick" takes about two minutes, "full" about six."""
+    """Measure; "quick" takes about two minutes, "full" about five."""
     rounds = 1 if size == "quick" else 5
     python = sys.executable
     whole = in_turns(

@@ -22,7 +22,7 @@ MOST_MB = 2048
 
 
 def run(size: Size) -> Section:
-    """Measure; "quick" takes about a minute, "full" a quarter of an hour."""
+    """Measure; "quick" takes about a minute, "full" as well once the rows of `elt` are there."""
     found = {}
     for count in SIZES[size]:
         with tempfile.TemporaryDirectory(prefix="mlops-bench-tables-") as folder:

@@ -2,7 +2,7 @@
 
 The graph takes the tokens of one text and gives the mean of the last layer, of length 1, as sentence-transformers
 computes it for all-MiniLM-L6-v2 (Reimers & Gurevych 2019): on the 764 Made With ML rows the largest difference to it
-is 2e-7, at 1.8 times its texts a CPU second. An export through torch would need 2 GB of packages for the same.
+is 2e-7, at 1.3 to 1.8 times its texts a CPU second. An export through torch would need 2 GB of packages for the same.
 """
 
 from __future__ import annotations
