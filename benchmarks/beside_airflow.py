@@ -5,7 +5,6 @@ It makes `.venv-airflow` once (1.4 GB) and needs Python 3.11 and Debian's Postgr
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from benchmarks.airflow import servers
-from benchmarks.harness import Goal, Row, Section, Size, Unavailable, measure
+from benchmarks.harness import Goal, Row, Section, Size, Unavailable, measure, set_up
 from mlops_platform_tests.production.postgres import installed
 
 STEPS = 10
@@ -32,16 +31,10 @@ def run(size: Size) -> Section:
     Raises:
         Unavailable: There is no Postgres, or Airflow could not be installed.
     """
-    _set_up()
-    return _section(_measured(1 if size == "quick" else 3))
-
-
-def _set_up() -> None:
     if installed() is None:
         raise Unavailable("Airflow needs a Postgres server: run `apt-get install postgresql`.")
-    made = subprocess.run([str(servers.PROJECT_ROOT / "scripts" / "airflow.sh")], stderr=subprocess.PIPE, text=True)
-    if made.returncode:
-        raise Unavailable(f"Airflow could not be installed: {made.stderr.strip()}")
+    set_up("airflow.sh")
+    return _section(_measured(1 if size == "quick" else 3))
 
 
 def _section(ways: Mapping[str, _Way]) -> Section:

@@ -131,6 +131,22 @@ class Section:
     notes: str = ""
 
 
+def set_up(script: str, *arguments: str) -> None:
+    """Make an environment that a section needs, unless it is there.
+
+    Args:
+        script: Name of the one in `scripts/` that makes it.
+        arguments: Of the script.
+
+    Raises:
+        Unavailable: It could not be made.
+    """
+    command = [str(PROJECT_ROOT / "scripts" / script), *arguments]
+    made = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if made.returncode:
+        raise Unavailable(f"scripts/{script} failed: {made.stderr.strip()[-2000:]}")
+
+
 def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Cost:
     """Run a command to its end.
 

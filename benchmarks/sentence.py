@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import REAL_DATA, Goal, Row, Section, Size
+from benchmarks.harness import REAL_DATA, Goal, Row, Section, Size, set_up
 from benchmarks.quality import read
 from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR
 
@@ -28,8 +28,12 @@ ENVIRONMENT = ".venv-torch"
 
 
 def run(size: Size) -> Section:
-    """Measure; "quick" takes one repeat of 5 folds, "full" ten."""
-    subprocess.run([str(PROJECT_ROOT / "scripts" / "sentence.sh"), ENVIRONMENT, "sentence-transformers"], check=True)
+    """Measure; "quick" takes one repeat of 5 folds, "full" ten.
+
+    Raises:
+        Unavailable: The packages could not be installed.
+    """
+    set_up("sentence.sh", ENVIRONMENT, "sentence-transformers")
     python = PROJECT_ROOT / ENVIRONMENT / "bin" / "python"
     answer = subprocess.run(
         [str(python), "-m", "benchmarks.sentence", size],

@@ -5,26 +5,28 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from benchmarks import __main__, beside_airflow, steps
+from benchmarks import __main__, beside_airflow, harness, sentence, steps
 from benchmarks.airflow import servers
 from benchmarks.harness import Unavailable
 from benchmarks.ticks import tick_seconds
 
 
-def test_where_airflow_cannot_be_installed_its_section_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("section", "script"), [(beside_airflow, "airflow.sh"), (sentence, "sentence.sh")])
+def test_where_packages_cannot_be_installed_a_section_says_why(
+    section: ModuleType, script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "scripts" / "airflow.sh"
-    script.parent.mkdir()
-    script.write_text("#!/bin/sh\necho 'It needs Python 3.11.' >&2\nexit 1\n", encoding="utf-8")
-    script.chmod(0o755)
-    monkeypatch.setattr(servers, "PROJECT_ROOT", tmp_path)
+    made = tmp_path / "scripts" / script
+    made.parent.mkdir()
+    made.write_text("#!/bin/sh\necho 'It needs Python 3.11.' >&2\nexit 1\n", encoding="utf-8")
+    made.chmod(0o755)
+    monkeypatch.setattr(harness, "PROJECT_ROOT", tmp_path)
     monkeypatch.setattr(beside_airflow, "installed", lambda: tmp_path)
-    with pytest.raises(Unavailable, match=r"Airflow could not be installed: It needs Python 3\.11\."):
-        beside_airflow.run("quick")
+    with pytest.raises(Unavailable, match=rf"scripts/{script} failed: It needs Python 3\.11\."):
+        section.run("quick")
 
 
 def test_a_section_that_is_unavailable_is_left_out(
