@@ -47,7 +47,7 @@ def run(size: Size) -> Section:
     return Section(
         "Sentence vectors",
         f"Word and character TF-IDF with all-MiniLM-L6-v2 vectors beside, default parameters, {found['repeats']} times "
-        "5 folds; theirs is the default tier, on the same folds. Texts per second are CPU seconds of one thread, "
+        "5 folds; theirs is the default tier, on the same folds. Texts per second are of the CPU time of all threads, "
         "nothing cached; theirs is sentence-transformers on torch.",
         rows,
     )

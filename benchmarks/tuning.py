@@ -38,8 +38,9 @@ def run(size: Size) -> Section:
     rows = [*_costs(ours, lesson, lesson_trials), *_pruning(seeds), *_nested(repeats)]
     return Section(
         "Tuning",
-        f"On the {len(read(REAL_DATA)[1])} Made With ML rows, one thread. A trial is 5-fold cross-validation, the "
-        f"study a SQLite file. The lesson's search is `benchmarks/lesson.py`; {lesson_trials} of its trials are run "
+        f"On the {len(read(REAL_DATA)[1])} Made With ML rows; CPU time is that of all threads. "
+        "A trial is 5-fold cross-validation, the study a SQLite file. The lesson's search is `benchmarks/lesson.py`; "
+        f"{lesson_trials} of its trials are run "
         f"and scaled to {TRIALS}, its pruner included. Nested cross-validation: {NESTED_TRIALS} trials on each of "
         f"{repeats} times 5 outer training parts, judged on the outer held-out part.",
         rows,

@@ -25,7 +25,7 @@ from mlops_platform.ml.model import RELEVANCE, Params
 
 CACHE_BYTES = 512 * 2**20  # inner products kept between trials; beyond it they are computed anew
 MOST_ROWS = 850  # training rows of a fold up to which the matrices of all cuts fit in there
-_STRIPS = 4
+_STRIPS = 4  # of 611 rows: .033 s of CPU, .042 in one piece, .038 in 16
 
 Floats = npt.NDArray[np.float64]
 
