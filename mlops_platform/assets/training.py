@@ -4,7 +4,7 @@ import ctypes
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # the sources and packages that decide which model the same data and parameters give
 _MODEL_SOURCES = ("text.py", "model.py", "composition.py", "encoder.py", "recipe.py", "splits.py")
 _MODEL_PACKAGES = ("scikit-learn", "imbalanced-learn")
-_STREAM_SOURCES = ("streaming.py", "stream_composition.py")
+_STREAM_SOURCES = ("streaming.py", "hashed_text.py", "stream_composition.py")
 _LEARNT = ("title", "description", "tag", "id", "created_on")
 EXAMPLE_ROWS = 3
 
@@ -150,7 +150,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
                     experiment_id=experiment_id,
                     run_name=config.run_name,
                     # drift's tests ask for these, whichever way the model was trained
-                    params={**params.to_dict(), "seed": config.seed, **changes, **tier, **way.told},
+                    params={**params.to_dict(), "seed": config.seed, **changes, **tier, **way.told, **made.params},
                     metrics={
                         "cv_f1_weighted": tuned_params["score"],
                         "train_rows": float(made.rows),
@@ -193,12 +193,13 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
 
 @dataclass(frozen=True)
 class _Made:
-    """A fitted model, rows as it takes them, how many it learnt from, and what to tell of it."""
+    """A fitted model, rows as it takes them, how many it learnt from, what to tell of it, what its run shall know."""
 
     model: "Pipeline"
     example: "pd.DataFrame"
     rows: int
     metadata: dict[str, Any]
+    params: dict[str, str] = field(default_factory=dict)
 
 
 class _Whole:
@@ -267,6 +268,7 @@ class _Streamed:
         first = next(iter(self._rows()))
         _give_back()
         example = models.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
+        features = "words and character n-grams" if made.characters else "words"
         return _Made(
             made.pipeline,
             example,
@@ -274,8 +276,11 @@ class _Streamed:
             {
                 "rows_by_tag": dg.MetadataValue.table([dg.TableRecord(each) for each in composer.by_tag()]),
                 "held_out_rows": made.held_out,
+                "features": f"TF-IDF of hashed {features}",
+                **({} if made.char_gain is None else {"gain_by_character_ngrams": round(made.char_gain, 4)}),
                 "looks": dg.MetadataValue.table([dg.TableRecord(vars(each)) for each in made.looks]),
             },
+            {"stream_features": features},
         )
 
     def _rows(self) -> "Iterator[Batch]":

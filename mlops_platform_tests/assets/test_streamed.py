@@ -42,6 +42,7 @@ def test_the_graph_runs_streamed_and_once_for_the_same_rows(fresh: TrainingHome)
     assert ran.metadata("tuned_params")["sampled_rows"] == fresh.value("validated_dataset")["train_rows"]
     told = ran.metadata("trained_model")
     assert told["params"] == streaming.STREAM.to_dict()
+    assert told["features"] == "TF-IDF of hashed words"
     assert sum(row["after"] for row in ran.table("trained_model", "rows_by_tag")) == told["train_rows"]
     model = fresh.tracking.load("1")
     assert set(model.predict(pd.DataFrame({"text": ["object detection in images", ""]}))) <= set(model.classes_)

@@ -19,7 +19,7 @@ from mlops_platform.ml import model as models
 from mlops_platform.ml.metrics import expected_calibration_error, weighted_f1
 from mlops_platform.ml.streaming import STREAM, Batch, class_weights, fit_stream, held_out_rows
 
-SMALL = replace(STREAM, bits=14)
+SMALL = replace(STREAM, bits=14, n_gram_bits=14)
 Row = tuple[Any, Any, str]
 
 
@@ -104,6 +104,51 @@ def test_the_weights_of_words_are_those_of_a_transformer_that_saw_all_rows_at_on
     fitted = TfidfTransformer(sublinear_tf=True).fit(vectors)
     ((_, words, _),) = made.pipeline[0].transformers_
     assert np.allclose(words[-1].idf_, fitted.idf_)
+
+
+def misspelt(some: Sequence[Row]) -> list[Row]:
+    """The rows with one letter wrong in each word of four or more: few words come twice, their parts do."""
+    rng = np.random.default_rng(0)
+
+    def wrong(word: str) -> str:
+        at = int(rng.integers(len(word)))
+        return word[:at] + chr(97 + int(rng.integers(26))) + word[at + 1 :] if len(word) > 3 else word
+
+    return [(" ".join(map(wrong, f"{title or ''} {text or ''}".split())), "", tag) for title, text, tag in some]
+
+
+def test_character_ngrams_are_taken_where_words_are_misspelt_and_left_where_words_say_it_all() -> None:
+    once = replace(SMALL, epochs=1)
+    learnt, unseen = misspelt(LEARNT[:5_500]), misspelt(UNSEEN)
+    made = fit_stream(in_batches(learnt, 1_000), counts(learnt), params=once)
+    words = fit_stream(in_batches(learnt, 7), counts(learnt), params=replace(once, least_char_gain=1.0))
+    assert made.char_gain == words.char_gain
+    assert made.char_gain is not None
+    assert made.char_gain > STREAM.least_char_gain
+    assert (made.characters, words.characters) == (True, False)
+    truth = [tag for *_, tag in unseen]
+    with_them, without = (
+        weighted_f1(truth, each.pipeline.classes_[probabilities(each.pipeline, unseen).argmax(axis=1)])
+        for each in (made, words)
+    )
+    assert with_them > without + 0.05
+    assert made.pipeline[-1].coef_.shape == (4, 2**14 + 2**14)
+    stored = skops.io.dumps(made.pipeline)
+    assert set(skops.io.get_untrusted_types(data=stored)) <= set(models.TRUSTED_TYPES)
+    assert (probabilities(skops.io.loads(stored), unseen) == probabilities(made.pipeline, unseen)).all()
+
+    rng = np.random.default_rng(0)
+    # few words, whose letters say nothing
+    names = [f"w{number}" for number in rng.permutation(60)]
+    codes = [" ".join(names[at] for at in rng.integers(k * 10, k * 10 + 50, 12)) for k in (0, 1) * 3_000]
+    coded: list[Row] = [(text, "", "ab"[k]) for text, k in zip(codes, (0, 1) * 3_000, strict=True)]
+    plain = fit_stream(in_batches(coded, 500), counts(coded), params=once)
+    assert plain.char_gain is not None
+    assert plain.char_gain < STREAM.least_char_gain
+    assert not plain.characters
+    # too few rows to tell
+    few = LEARNT[:3_000]
+    assert fit_stream(in_batches(few, 500), counts(few), params=once).char_gain is None
 
 
 def test_missing_texts_are_empty_and_two_tags_do() -> None:
