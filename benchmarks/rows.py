@@ -7,7 +7,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
+
 from benchmarks.generate import write
+
+REAL_LENGTH = 103  # characters
 
 
 def rows(count: int) -> Path:
@@ -19,6 +23,15 @@ def rows(count: int) -> Path:
         count: How many projects.
     """
     return _kept(str(count), lambda folder: write(folder, count))
+
+
+def short_rows(count: int) -> Path:
+    """Return a folder with the same rows, whose descriptions are cut to the mean length of the Made With ML ones.
+
+    Args:
+        count: How many projects.
+    """
+    return _kept(f"{count}-short", lambda folder: _shorten(rows(count), folder))
 
 
 def grow(folder: Path, count: int, more: int) -> None:
@@ -34,6 +47,16 @@ def grow(folder: Path, count: int, more: int) -> None:
             with (folder / path.name).open("ab") as target, path.open("rb") as added:
                 added.readline()  # the header
                 shutil.copyfileobj(added, target, 1 << 20)
+
+
+def _shorten(source: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    shutil.copy(source / "tags.csv", folder)
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"copy (select * replace (left(description, {REAL_LENGTH}) as description) "  # noqa: S608
+            f"from '{source / 'projects.csv'}') to '{folder / 'projects.csv'}' (header)"
+        )
 
 
 def _kept(name: str, make: Callable[[Path], object]) -> Path:

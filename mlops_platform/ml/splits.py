@@ -87,7 +87,8 @@ def split_sql(id_column: str, test_share: float, md5: str = "md5({})") -> str:
     """
     if not _COLUMN.fullmatch(id_column):
         raise ValueError(f"{id_column!r} is no column name: give the id column's, quoted if need be.")
-    digest = f"substr({md5.format(f'CAST({id_column} AS STRING)')}, 1, {_DIGITS})"
+    # all digits: with equal first ones the longer text is the greater
+    digest = md5.format(f"CAST({id_column} AS STRING)")
     return f"CASE WHEN {digest} < '{_threshold(test_share)}' THEN 'test' ELSE 'train' END"
 
 

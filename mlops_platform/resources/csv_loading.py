@@ -29,7 +29,7 @@ from mlops_platform.resources.csv_inspection import CsvFile, inspect_csv, match_
 from mlops_platform.resources.csv_records import LineSource, Record, read_header, read_records
 from mlops_platform.resources.sources import require_file
 from mlops_platform.resources.table_records import APPEND_ABOVE_ROWS, FileRecord, remember
-from mlops_platform.resources.table_version import literal, quote, table_columns, table_sums, version_of
+from mlops_platform.resources.table_version import literal, quote, table_version
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -133,8 +133,8 @@ def load_csv(
             unchanged()
             if not rows:
                 rows, rejected = replace_table(connection, plan, table, source)
-            named = table_columns(connection, table)
-            sums = table_sums(connection, table, named)
+            kept = direct and rows >= append_above and file.ends_line
+            version = "" if kept else table_version(connection, table)
             connection.execute("COMMIT")
             connection.execute(f"DROP TABLE IF EXISTS {RAW}; DROP TABLE IF EXISTS {DAMAGE}")
     except OSError as error:  # before the transaction: only temporary files are written in Python
@@ -145,10 +145,10 @@ def load_csv(
     except BaseException:
         roll_back(connection)
         raise
-    if direct and rows >= append_above and file.ends_line:
+    if kept:  # the pass that remembers the table gives its version too
         whole = FileRecord(size=file.size, fingerprint=file.fingerprint, lines=file.lines)
-        remember(connection, table, sums=sums, file=whole)
-    return LoadResult(rows, rejected, version_of(named, sums), ignored, file.fingerprint)
+        version = remember(connection, table, file=whole).version
+    return LoadResult(rows, rejected, version, ignored, file.fingerprint)
 
 
 def create_damage_table(connection: duckdb.DuckDBPyConnection) -> None:

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops_platform.resources.table_version import (
+    HASH_SUMS,
+    MD5,
     Sums,
     digested_by,
     literal,
     quote,
+    row_hash,
     table_columns,
     table_sums,
     version_of,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 # below, a table is made whole in the time that is saved
 APPEND_ABOVE_ROWS = 100_000
+_CHECKSUM = "sum(hash(place, digest))"
 _EARLIER = 20  # versions that are remembered: a snapshot of any of them can be continued
 
 
@@ -68,7 +72,7 @@ class TableRecord(BaseModel):
         engine: The DuckDB that summed up the checksum, which another release may do otherwise.
         columns: Name and type of each column.
         sums: What the content version is made of.
-        checksum: Sum over the rows of the hash of place and values.
+        checksum: Sum over the rows of the hash of their place and of their own hash.
         file: Where the rows came from; None for what was built.
         built_of: The tables that it was built of, as they were.
         tested: Fingerprint of the tests that all passed on it.
@@ -163,7 +167,6 @@ def remember(
     table: str,
     before: TableRecord | None = None,
     *,
-    sums: Sums | None = None,
     file: FileRecord | None = None,
     built_of: Mapping[str, Place] | None = None,
     tested: str = "",
@@ -175,15 +178,13 @@ def remember(
         table: Its name.
         before: What was known of it, if rows were appended since and nothing else was done: only those are read. None
             for a table that was made anew.
-        sums: Those of the rows that are read, where they are known.
         file: Where its rows came from.
         built_of: What it was built of.
         tested: Fingerprint of the tests that all passed on it.
     """
     start = before.rows if before else 0
     columns = before.columns if before else tuple(table_columns(connection, table))
-    _, checksum = _checksum(connection, table, columns, start)
-    sums = sums or table_sums(connection, table, columns, start)
+    sums, checksum = _both_sums(connection, table, columns, start)
     told = {"file": file, "built_of": dict(built_of or {}), "tested": tested}
     if before is None:
         record = TableRecord(engine=_engine(), columns=columns, sums=sums, checksum=checksum, **told)
@@ -242,15 +243,33 @@ def _name(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     return f"{schema}.{table.lower()}"
 
 
+def _both_sums(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: tuple[tuple[str, str], ...], start: int
+) -> tuple[Sums, int]:
+    """Sums up the rows from a place on for the content version and for the checksum, in one pass where both hash."""
+    ((rows,),) = connection.execute(f"SELECT count(*) FROM {quote(table)}").fetchall()  # noqa: S608
+    by = digested_by(columns, rows)
+    if by == MD5:
+        return table_sums(connection, table, columns, start), _checksum(connection, table, columns, start)[1]
+    ((count, high, low, checksum),) = connection.execute(
+        f"SELECT count(*), {HASH_SUMS}, {_CHECKSUM} FROM {_placed(table, columns, start)}"  # noqa: S608
+    ).fetchall()
+    return Sums(count, int(high or 0), int(low or 0), by), int(checksum or 0)
+
+
 def _checksum(
     connection: duckdb.DuckDBPyConnection, table: str, columns: tuple[tuple[str, str], ...], start: int = 0
 ) -> tuple[int, int]:
     """Counts the rows from a place on, and sums up the hashes of their places and values."""
-    names = ", ".join(quote(name) for name, _ in columns)
     ((count, total),) = connection.execute(
-        f"SELECT count(*), sum(hash(rowid, {names})) FROM {quote(table)} WHERE rowid >= {start}"  # noqa: S608
+        f"SELECT count(*), {_CHECKSUM} FROM {_placed(table, columns, start)}"  # noqa: S608
     ).fetchall()
     return int(count), int(total or 0)
+
+
+def _placed(table: str, columns: tuple[tuple[str, str], ...], start: int) -> str:
+    hashed = row_hash(columns)
+    return f"(SELECT rowid AS place, {hashed} AS digest FROM {quote(table)} WHERE rowid >= {start})"  # noqa: S608
 
 
 def _engine() -> str:

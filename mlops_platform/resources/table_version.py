@@ -13,7 +13,8 @@ _ALL = 2**64 - 1
 _SWAPS = ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0x00000000FFFFFFFF))
 # from so many rows on MD5 costs more than reading them: 19 of 86 s of CPU, where 10^7 rows go from CSV to a snapshot
 LARGE_ROWS = 100_000
-_MD5 = "md5"
+MD5 = "md5"
+HASH_SUMS = "sum(digest), sum(hash(digest))"  # `high` and `low` of a large table, whose rows' hashes are `digest`
 # of these, equal values are written alike; not so 0.0 and -0.0
 _EXACT = {"BIGINT", "INTEGER", "VARCHAR", "TIMESTAMP", "DATE", "BOOLEAN"}
 
@@ -31,7 +32,7 @@ class Sums(NamedTuple):
     rows: int
     high: int
     low: int
-    by: str = _MD5
+    by: str = MD5
 
     def __add__(self, other: Sums) -> Sums:  # type: ignore[override]
         """Add up."""
@@ -68,7 +69,7 @@ def digested_by(columns: Iterable[tuple[str, str]], rows: int) -> str:
     import duckdb
 
     large = rows >= LARGE_ROWS and all(kind in _EXACT for _, kind in columns)
-    return f"duckdb {duckdb.__version__}" if large else _MD5
+    return f"duckdb {duckdb.__version__}" if large else MD5
 
 
 def table_columns(
@@ -99,16 +100,23 @@ def table_sums(
     ((rows,),) = connection.execute(f"SELECT count(*) FROM {quote(table)}").fetchall()  # noqa: S608
     by = digested_by(columns, rows)
     counted = f"(FROM {quote(table)} WHERE rowid >= {start})" if start else quote(table)
-    if by == _MD5:
+    if by == MD5:
         sums = connection.execute(digest_sums("0", row_text(dict(columns)), counted)).fetchall()
         _, count, high, low = sums[0] if sums else (0, 0, 0, 0)
     else:
-        names = ", ".join(quote(name) for name, _ in sorted(columns))
         ((count, high, low),) = connection.execute(
-            f"SELECT count(*), sum(digest), sum(hash(digest)) "  # noqa: S608
-            f"FROM (SELECT hash({names}) AS digest FROM {counted})"
+            f"SELECT count(*), {HASH_SUMS} FROM (SELECT {row_hash(columns)} AS digest FROM {counted})"  # noqa: S608
         ).fetchall()
     return Sums(count, int(high or 0), int(low or 0), by)
+
+
+def row_hash(columns: Iterable[tuple[str, str]]) -> str:
+    """Writes the expression that is DuckDB's own hash of a row.
+
+    Args:
+        columns: Name and type of each column that counts.
+    """
+    return f"hash({', '.join(quote(name) for name, _ in sorted(columns))})"
 
 
 def digest_sums(group: str, text: str, table: str) -> str:
@@ -144,7 +152,7 @@ def version_of(columns: Sequence[tuple[str, str]], sums: Sums) -> str:
         columns: (name, DuckDB type) of each column.
         sums: Of the rows.
     """
-    told = sums[:-1] if sums.by == _MD5 else sums
+    told = sums[:-1] if sums.by == MD5 else sums
     content = "|".join([repr(sorted(columns)), *map(str, told)])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 

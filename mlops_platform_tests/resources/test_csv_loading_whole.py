@@ -47,7 +47,7 @@ def test_an_error_inside_the_transaction_leaves_table_and_rejects(
         raise RuntimeError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(csv_loading, "table_sums", fail)
+        patch.setattr(csv_loading, "table_version", fail)
         with pytest.raises(RuntimeError, match="disk full"):
             loader.load("id,tag\n2,new\n", TAGS)
     assert (loader.rows(), loader.rejects()) == before
