@@ -26,7 +26,7 @@ SIZES = {"quick": (10_000, 100_000), "full": (100_000, 1_000_000, 10_000_000)}
 ROUNDS = {10_000: 1, 100_000: 3, 1_000_000: 2, 10_000_000: 1}
 MOST_MB = 2048
 LEAST_APPENDED = 1_000_000  # smaller tables are made whole, or in the time of a start
-SHORT = 1_000_000
+SHORT = 1_000_000  # as many rows of short texts too
 MORE = 100  # one more row for each so many
 
 

@@ -36,12 +36,15 @@ from pathlib import Path
 from mlops_platform.resources import csv_loading
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 
-def hang(*_):
+read = csv_loading._read_directly
+
+def hang(*arguments):
+    assert read(*arguments)
     print("inside", flush=True)
     time.sleep(60)
 
 if sys.argv[3] == "inside":
-    csv_loading.table_version = hang
+    csv_loading._read_directly = hang
 else:
     print("before", flush=True)
 columns = {"id": "BIGINT", "tag": "VARCHAR"}
@@ -150,7 +153,7 @@ def test_a_load_killed_in_the_middle_leaves_the_old_table(tmp_path: Path, moment
     warehouse = DuckDBWarehouse(path=str(tmp_path / "w.duckdb"), lock_timeout=5)
     load(warehouse, tmp_path, "id,tag\n1,old\nx,bad\n")
     new = tmp_path / "new.csv"
-    new.write_text("id,tag\n" + "".join(f"{n},new\n" for n in range(50_000)))
+    new.write_text("id,tag\n" + "".join(f"{n},new\n" for n in range(100_000)))
     for delay in (0.0,) if moment == "inside" else (0.05, 0.2):
         process = start(HANG, warehouse.path, str(new), moment)
         time.sleep(delay)
@@ -159,9 +162,9 @@ def test_a_load_killed_in_the_middle_leaves_the_old_table(tmp_path: Path, moment
             warehouse.fetch_rows("SELECT tag, count(*) FROM tags GROUP BY tag"),
             warehouse.fetch_rows("SELECT line FROM rejects"),
         )
-        whole_new: tuple[list[object], list[object]] = ([("new", 50_000)], [])
+        whole_new: tuple[list[object], list[object]] = ([("new", 100_000)], [])
         assert state == ([("old", 1)], [(3,)]) or (moment == "any" and state == whole_new)
-    assert warehouse.load_csv("tags", new, TAGS, "new").rows == 50_000
+    assert warehouse.load_csv("tags", new, TAGS, "new").rows == 100_000
     assert warehouse.fetch_rows("SELECT * FROM rejects") == []
 
 
