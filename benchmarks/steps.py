@@ -54,12 +54,12 @@ def validate_transforms(settings: Settings) -> None:
 def extract_data(settings: Settings) -> None:
     """Write the labeled projects as a snapshot that is named by its content."""
     from mlops_platform.assets.dataset import dataset_version
-    from mlops_platform.ml import splits
+    from mlops_platform.resources.split_sql import split_sql
 
     resources = build_resources(settings)
     warehouse, datasets = resources["warehouse"], resources["datasets"]
     version = dataset_version(warehouse.content_version("labeled_projects"), settings.test_share)
-    cut = splits.split_sql("id", settings.test_share)
+    cut = split_sql("id", settings.test_share)
     warehouse.export_parquet(
         f"select id, created_on, title, description, tag, {cut} as split from labeled_projects order by id",  # noqa: S608
         datasets.path(version),

@@ -27,7 +27,7 @@ def prepare(folder: Path, rows: str) -> None:
     from benchmarks import generate
     from mlops_platform.assets.dataset import STREAMED
     from mlops_platform.ml import model as models
-    from mlops_platform.ml.splits import split_sql
+    from mlops_platform.resources.split_sql import split_sql
     from mlops_platform.settings import Settings
 
     many = int(rows)
@@ -42,7 +42,7 @@ def prepare(folder: Path, rows: str) -> None:
         connection.execute("set memory_limit = '2GB'")
         connection.execute(
             f"copy (select id, created_on, title, description, tag, {split_sql('id', TEST_SHARE)} as split "  # noqa: S608
-            f"from '{made[0]}' join '{made[1]}' using (id)) "
+            f"from '{made[0]}' join '{made[1]}' using (id) order by md5(id::varchar), id) "
             f"to '{snapshot}' (format parquet, compression zstd)"
         )
         connection.execute(

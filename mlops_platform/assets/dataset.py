@@ -1,4 +1,4 @@
-"""The hand-over from data to training: a snapshot of `labeled_projects`, its splits and its version."""
+"""The asset `validated_dataset`: a snapshot of `labeled_projects` with its splits and its version."""
 
 import hashlib
 from typing import Any
@@ -9,33 +9,34 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import SQL, sql
 
-# bump when the same rows must give another snapshot: the splits' rule, the columns, their order
-SNAPSHOT_FORMAT = 1
+# bump when the same rows must give another snapshot: the rule of the splits, the columns, the order of the rows
+SNAPSHOT_FORMAT = 2
 STREAM_ABOVE_ROWS = 20_000
-SAMPLE_ROWS = 2_000  # that tuning, judging labels and the like look at, where the model is streamed
-STREAMED = "streamed"  # in the asset's value, where there are more rows than are held in memory
+SAMPLE_ROWS = 2_000  # for tuning, label quality and the like, where the model is streamed
+STREAMED = "streamed"  # key of the asset's value, where there are more rows than are held in memory
 
 
 def dataset_version(content: str, test_share: float) -> str:
-    """Name the snapshot of a table's content, cut in a given way.
+    """Return the version of a snapshot.
 
     Args:
         content: Content version of the table.
         test_share: Share of the ids in the test split.
 
     Returns:
-        Sixteen hex digits; the same content and share always give the same.
+        Sixteen hex digits that depend on both alone.
     """
     return hashlib.sha256(f"{SNAPSHOT_FORMAT}:{test_share}:{content}".encode()).hexdigest()[:16]
 
 
 def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE_ROWS) -> dg.AssetsDefinition:
-    """Make the `validated_dataset` asset.
+    """Return the asset `validated_dataset`.
 
     Args:
-        test_share: Share of the ids that the test split takes, between 0 and 1.
-        stream_above_rows: Rows above which what is downstream reads the snapshot in batches.
+        test_share: Share of the ids in the test split, between 0 and 1.
+        stream_above_rows: Number of rows above which downstream assets read the snapshot in batches.
     """
 
     @dg.asset(
@@ -60,9 +61,9 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
                 if not labeled:
                     raise PlatformError("There are no labeled projects: check the tags source (MLOPS_TAGS_URI).")
                 streamed = labeled > stream_above_rows
-                # a file that the disk cut short is written anew: it would stop everything downstream for good
+                # a damaged file is written again: it would stop everything downstream for good
                 if not datasets.holds(version, labeled):
-                    _write(warehouse, datasets, version, test_share)
+                    warehouse.export_parquet(_query(warehouse, test_share), datasets.path(version))
             with datasets.view(version, "snapshot", "main") as connection:
                 counts = connection.execute(
                     "select tag, count(*), count(*) filter (split = 'train') from snapshot group by tag order by tag"
@@ -73,7 +74,7 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
                 ).fetchall()
         rows, train = sum(row[1] for row in counts), sum(row[2] for row in counts)
         pictures = {}
-        if months:  # no row has a date: the checks say so
+        if months:  # without any, the checks say that no row has a date
             pictures["class_balance_over_time"] = dg.MetadataValue.md(plots.embed(plots.class_balance_png(months)))
         value = {"version": version, "rows": rows, "train_rows": train, "test_rows": rows - train}
         if streamed:
@@ -86,7 +87,6 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
                 "train_rows": train,
                 "test_rows": rows - train,
                 "snapshot": dg.MetadataValue.path(datasets.path(version)),
-                "files": len(datasets.files(version)),
                 "read": "in batches" if streamed else "as a whole",
                 "classes": dg.MetadataValue.table(
                     [dg.TableRecord({"tag": tag, "rows": n, "train": t, "test": n - t}) for tag, n, t in counts]
@@ -98,30 +98,21 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
     return validated_dataset
 
 
-def _write(warehouse: Warehouse, datasets: DatasetStore, version: str, test_share: float) -> None:
-    """Write the snapshot: where the table has only grown since an older one was cut, only the new rows."""
-    split = warehouse.split_sql("id", test_share)
-    # in the table's order: sorting ten million texts takes longer than all the rest of this
-    query = f"select id, created_on, title, description, tag, {split} as split from labeled_projects"  # noqa: S608
-    earlier = (
-        (rows, dataset_version(content, test_share)) for rows, content in warehouse.earlier_versions("labeled_projects")
+def _query(warehouse: Warehouse, test_share: float) -> SQL:
+    """Return the rows of a snapshot, in shuffled order and with the test split first (see `datasets`)."""
+    return sql(
+        "SELECT id, created_on, title, description, tag, {split} AS split FROM labeled_projects "
+        "ORDER BY md5(CAST(id AS STRING)), id",
+        split=SQL(warehouse.split_sql("id", test_share)),
     )
-    found = datasets.grown(version, earlier)
-    if found is None:
-        datasets.write(version, lambda file: warehouse.export_parquet(query, file))
-    else:
-        rows, before = found
-        datasets.continue_from(
-            before, version, lambda file: warehouse.export_parquet(f"{query} where rowid >= {rows}", file)
-        )
 
 
 _SCHEMA = dg.TableSchema(
     columns=[
         dg.TableColumn("id", "BIGINT", "Unique id of the project."),
-        dg.TableColumn("created_on", "TIMESTAMP", "When the project was made (UTC)."),
+        dg.TableColumn("created_on", "TIMESTAMP", "When the project was posted (UTC)."),
         dg.TableColumn("title", "VARCHAR", "Title of the project."),
-        dg.TableColumn("description", "VARCHAR", "What the project says of itself."),
+        dg.TableColumn("description", "VARCHAR", "What the project is about."),
         dg.TableColumn("tag", "VARCHAR", "The label."),
         dg.TableColumn("split", "VARCHAR", "`train` or `test`, by a hash of the id."),
     ]

@@ -17,6 +17,7 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.resources import label_log, label_tables
 from mlops_platform.resources.sources import SOURCE_FINGERPRINT, fetched
 from mlops_platform.resources.warehouse_base import LoadResult, Warehouse
+from mlops_platform.sql import SQL, sql
 
 _PREVIEW_ROWS = 5
 _PREVIEW_CHARS = 80
@@ -85,10 +86,7 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float, labels_path: Path 
             if labels:
                 version = warehouse.content_version(table)
                 result = replace(result, rows=warehouse.row_count(table), version=version)
-            new = "" if result.appended is None else f", {result.appended:,} of them appended"
-            context.log.info(
-                f"{source.name}: {result.rows:,} rows in {table}{new}, {result.rejected:,} lines rejected."
-            )
+            context.log.info(f"{source.name}: {result.rows:,} rows in {table}, {result.rejected:,} lines rejected.")
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(result.version),
                 metadata={**_metadata(table, source.name, result, warehouse), **labels},
@@ -101,7 +99,6 @@ def _metadata(table: str, source: str, result: LoadResult, warehouse: Warehouse)
     return {
         **table_metadata(table, result.rows, warehouse),
         "rejected_lines": result.rejected,
-        **({} if result.appended is None else {"appended_rows": result.appended}),
         "source": source,
         SOURCE_FINGERPRINT: result.fingerprint,
         "ignored_columns": ", ".join(result.ignored_columns) or "none",
@@ -167,9 +164,8 @@ def table_metadata(table: str, rows: int, warehouse: Warehouse) -> dict[str, Any
         "preview": dg.MetadataValue.md(_preview(table, warehouse)),
     }
     if "created_on" in TABLES[table]:
-        ((first, last),) = warehouse.fetch_rows(
-            f"SELECT min(created_on), max(created_on) FROM {table}"  # noqa: S608
-        )
+        query = sql("SELECT min(created_on), max(created_on) FROM {table}", table=table)
+        ((first, last),) = warehouse.fetch_rows(query)
         metadata["created_on"] = f"{first} to {last}" if first else "no value"
     return metadata
 
@@ -189,7 +185,8 @@ def _preview(table: str, warehouse: Warehouse) -> str:
         f"substr({name}, 1, {_PREVIEW_CHARS + 1})" if column.kind == "VARCHAR" else name
         for name, column in TABLES[table].items()
     )
-    rows = warehouse.fetch_rows(f"SELECT {texts} FROM {table} LIMIT {_PREVIEW_ROWS}")  # noqa: S608
+    query = sql("SELECT {texts} FROM {table} LIMIT {rows}", texts=SQL(texts), table=table, rows=_PREVIEW_ROWS)
+    rows = warehouse.fetch_rows(query)
     return markdown_table(names, rows, _PREVIEW_CHARS)
 
 

@@ -6,7 +6,6 @@ How dbt is called is in `resources/dbt.py`; the SQL is in `dbt_transforms/`.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -17,7 +16,6 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult
 from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, first_lines
-from mlops_platform.resources.table_growth import Growth
 from mlops_platform.resources.warehouse_base import Warehouse
 
 _UNIQUE_ID = "dagster_dbt/unique_id"  # dagster-dbt notes on each spec and check spec which node it is
@@ -94,17 +92,13 @@ def build_transform_assets(
         with sentences(), warehouse.connect():
             _require_sources(manifest, warehouse)
             select = [".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in keys]
-            growth = _growth(manifest, project.target_path.name, warehouse, whole=config.full_refresh)
-            build = _build(dbt, select, config.full_refresh, growth, warehouse)
+            build = _build(dbt, select, config.full_refresh, warehouse)
             if build.log:
                 context.log.info(build.log)
-            tested = _tests(manifest) <= {node.unique_id for node in build.nodes if node.status == "pass"}
             for node in build.nodes:
                 key = keys[node.unique_id]
                 props = manifest["nodes"][node.unique_id]
                 if isinstance(key, dg.AssetKey) and node.status == "success":
-                    if growth is not None:
-                        warehouse.remember_built(props["alias"], growth, tested=tested)
                     yield _materialization(key, node, props, warehouse, build.url)
                 elif isinstance(key, dg.AssetCheckKey) and node.status in {"pass", "fail", "warn"}:
                     yield _check_result(key, node, props, warehouse)
@@ -113,28 +107,13 @@ def build_transform_assets(
     return transform
 
 
-def _growth(manifest: Mapping[str, Any], tests: str, warehouse: Warehouse, *, whole: bool) -> Growth | None:
-    """Return what the raw tables have grown by since the models were built of them; None where all is built whole."""
-    models: dict[str, list[str]] = {}
-    for node in manifest["nodes"].values():
-        if node["resource_type"] == "model":
-            of = node["depends_on"]["nodes"]
-            if any(each not in manifest["sources"] for each in of):
-                return None  # of a model, which may change otherwise than by new rows
-            models[node["alias"]] = [manifest["sources"][each]["identifier"] for each in of]
-    growth = warehouse.growth(models, tests)
-    return replace(growth, models={}, tested=False) if growth is not None and whole else growth
-
-
 def _tests(manifest: Mapping[str, Any]) -> set[str]:
     return {name for name, node in manifest["nodes"].items() if node["resource_type"] == "test"}
 
 
-def _build(
-    dbt: Dbt, select: Sequence[str], full_refresh: bool, growth: Growth | None, warehouse: Warehouse
-) -> BuildResult:
+def _build(dbt: Dbt, select: Sequence[str], full_refresh: bool, warehouse: Warehouse) -> BuildResult:
     try:
-        return dbt.build(select, full_refresh=full_refresh, growth=growth.to_json() if growth else "{}")
+        return dbt.build(select, full_refresh=full_refresh)
     except TransformError as error:
         refusal = warehouse.refusal(str(error))
         if refusal is None:

@@ -9,6 +9,7 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import TABLES, markdown_table
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import sql
 
 _SHOWN_REJECTS = 20
 _SHOWN_CHARS = 120
@@ -48,8 +49,11 @@ def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
         with sentences(), warehouse.connect():
             rows, rejected = _counts(warehouse, table)
             shown = warehouse.fetch_rows(
-                "SELECT line, column_name, reason, text FROM rejects WHERE source_table = ? "  # noqa: S608
-                f"ORDER BY line, column_name NULLS LAST LIMIT {_SHOWN_REJECTS}",
+                sql(
+                    "SELECT line, column_name, reason, text FROM rejects WHERE source_table = ? "
+                    "ORDER BY line, column_name NULLS LAST LIMIT {rows}",
+                    rows=_SHOWN_REJECTS,
+                ),
                 [table],
             )
         share = rejected / (rows + rejected) if rejected else 0.0

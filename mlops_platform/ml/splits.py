@@ -1,4 +1,4 @@
-"""Which rows train and which test: by a hash of the id, in Python or in SQL, with the same answer.
+"""The split of rows into train and test by a hash of the id; `resources.split_sql` gives the same answer in SQL.
 
 A row's split depends on its id and the share alone, so it never moves when rows are added.
 """
@@ -6,7 +6,6 @@ A row's split depends on its id and the share alone, so it never moves when rows
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,7 +17,6 @@ from scipy.stats import chi2_contingency
 Split = Literal["train", "test"]
 
 _DIGITS = 8  # hex digits of the MD5 that are compared: 32 bits, a resolution far below one row
-_COLUMN = re.compile(r'([A-Za-z_][A-Za-z0-9_]*|"[^"]+")(\.([A-Za-z_][A-Za-z0-9_]*|"[^"]+"))*')
 
 
 def _threshold(test_share: float) -> str:
@@ -69,45 +67,6 @@ def hash_fractions(ids: Iterable[int], salt: str) -> npt.NDArray[np.float64]:
     digests = (hashlib.md5(f"{salt}:{int(i)}".encode(), usedforsecurity=False).digest() for i in ids)
     # 53 bits: as many as a float holds, so that nothing rounds up to 1
     return np.array([(int.from_bytes(digest[:8], "big") >> 11) / 2**53 for digest in digests], dtype=float)
-
-
-def split_sql(id_column: str, test_share: float, md5: str = "md5({})") -> str:
-    """Write `assign_splits` as an SQL expression.
-
-    Args:
-        id_column: Name of an integer column, possibly qualified or in double quotes.
-        test_share: Expected share of ids in the test split, in (0, 1).
-        md5: How the dialect writes the MD5 of a text, in lower-case hex; by default DuckDB's way.
-
-    Returns:
-        An expression that is 'train' or 'test'.
-
-    Raises:
-        ValueError: `test_share` is out of range, or `id_column` is not a column name.
-    """
-    if not _COLUMN.fullmatch(id_column):
-        raise ValueError(f"{id_column!r} is no column name: give the id column's, quoted if need be.")
-    # all digits: with equal first ones the longer text is the greater
-    digest = md5.format(f"CAST({id_column} AS STRING)")
-    return f"CASE WHEN {digest} < '{_threshold(test_share)}' THEN 'test' ELSE 'train' END"
-
-
-def shuffled_sql(id_column: str, md5: str = "md5({})") -> str:
-    """Write an order of rows that is as good as random, the same on every machine, and has the test split first.
-
-    Args:
-        id_column: As for `split_sql`.
-        md5: As for `split_sql`.
-
-    Returns:
-        What to order by: the MD5 by which `assign_splits` cuts.
-
-    Raises:
-        ValueError: `id_column` is not a column name.
-    """
-    if not _COLUMN.fullmatch(id_column):
-        raise ValueError(f"{id_column!r} is no column name: give the id column's, quoted if need be.")
-    return md5.format(f"CAST({id_column} AS STRING)")
 
 
 @dataclass(frozen=True)

@@ -247,10 +247,10 @@ class BigQueryWarehouse(Warehouse):
             jobs.query(query, params)
 
     def split_sql(self, id_column: str, test_share: float) -> str:
-        """Writes `ml.splits.assign_splits` in BigQuery's SQL."""
-        from mlops_platform.ml.splits import split_sql
+        """Return an expression that is 'train' or 'test', in BigQuery's dialect."""
+        import sqlglot
 
-        return split_sql(id_column, test_share, "to_hex(md5({}))").replace('"', "`")
+        return sqlglot.transpile(super().split_sql(id_column, test_share), read="duckdb", write="bigquery")[0]
 
     @contextmanager
     def validation_source(self) -> Iterator[BigQuerySource]:

@@ -1,4 +1,4 @@
-"""How the text of a CSV field becomes a typed value, as SQL: strict, without a silent change of the value."""
+"""The casts of CSV fields to typed values, as SQL: strict, without a silent change of the value."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _TIMESTAMP = (
     r"(?:[T ][0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z| ?UTC|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
 )
 _SHOWN_TIME = "____-__-__ __:__:__%"  # how DuckDB writes a time of the years 1000 to 9999
-# How the start of a field of a type looks in a line; any other type: anything without comma and quote
+# the start of a field of a type in a line; of any other type: anything without comma and quote
 _STARTS = {"BIGINT": ' *"?[+-]?[0-9]+"? *', "TIMESTAMP": ' *"?[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}[^,"]*"?'}
 
 
 class CastPlan:
-    """The SQL of one load: how the raw texts c0, c1, ... become the declared columns.
+    """The SQL of one load, which turns the raw texts c0, c1, ... into the declared columns.
 
     Args:
         columns: Name and DuckDB type of each column.
@@ -28,26 +28,26 @@ class CastPlan:
         self.raw_names = [f"c{position}" for position in range(width)]
 
     def casts(self) -> list[str]:
-        """The casts, each under the name that `value` gives; to be computed once, while reading."""
+        """Return the casts, each under the name that `value` gives; they are computed once, while reading."""
         return [f"{self._cast(name)} AS {self.value(name)}" for name in self.columns if not self._is_text(name)]
 
     def value(self, name: str) -> str:
-        """The column's value; NULL where the text is empty or bad."""
+        """Return the column's value; NULL where the text is empty or bad."""
         position = self.positions[name]
         return f"c{position}" if self._is_text(name) else f"v{position}"
 
     def is_bad(self, name: str) -> str:
-        """Whether there is a text that doesn't fit the column's type."""
+        """Return whether a text doesn't fit the column's type."""
         if self._is_text(name):
             return "false"
         return f"({self.value(name)} IS NULL AND coalesce(trim(c{self.positions[name]}), '') <> '')"
 
     def is_bad_row(self) -> str:
-        """Whether any column's text doesn't fit."""
+        """Return whether any column's text doesn't fit."""
         return "(" + " OR ".join(self.is_bad(name) for name in self.columns) + ")"
 
     def reason(self, name: str) -> str:
-        """The sentence that says why a bad text doesn't fit."""
+        """Return the sentence that says why a bad text doesn't fit."""
         wanted = {
             "BIGINT": "is not a whole number that fits BIGINT",
             "TIMESTAMP": "is not an ISO 8601 time such as 2026-01-31T12:00:00Z",
@@ -55,20 +55,20 @@ class CastPlan:
         return f"""'"' || c{self.positions[name]}[1:60] || '" {wanted}'"""
 
     def line_breaks(self, raw: str) -> str:
-        """The number of line breaks in a raw text: LF, CR and CRLF are one each."""
+        """Return the number of line breaks in a raw text: LF, CR and CRLF are one each."""
         lone = f"strlen({raw}) - strlen(replace(replace({raw}, chr(10), ''), chr(13), ''))"
         pairs = f"(strlen({raw}) - strlen(replace({raw}, chr(13) || chr(10), ''))) // 2"
         return f"CASE WHEN {_is_broken(raw)} THEN {lone} - {pairs} ELSE 0 END"
 
     def holds_row(self, raw: str) -> str:
-        """Whether a line within a raw text looks like the start of a row."""
+        """Return whether a line within a raw text could be the start of a row."""
         start = self.row_start()
         if start is None:
             return "false"
         return f"CASE WHEN {_is_broken(raw)} THEN regexp_matches({raw}, '[\\r\\n]{start}') ELSE false END"
 
     def row_start(self) -> str | None:
-        """A pattern (Python's and RE2's) for the start of a row, up to the last column whose type shows."""
+        """Return a pattern (Python's and RE2's) for the start of a row, up to the last column with a typed pattern."""
         kinds = {self.positions[name]: kind.upper() for name, kind in self.columns.items()}
         typed = [position for position, kind in kinds.items() if kind in _STARTS]
         if not typed:
@@ -83,7 +83,7 @@ class CastPlan:
         raw, kind = f"c{self.positions[name]}", self.columns[name].upper()
         text = f"trim({raw})"
         if kind == "BIGINT":
-            # what is written again as it stood was read without a change: for most rows, no pattern is needed
+            # a text that the value is written as again was read without a change: most rows need no pattern
             plain = f"TRY_CAST({raw} AS BIGINT)"
             return (
                 f"CASE WHEN CAST({plain} AS VARCHAR) = {raw} THEN {plain} "

@@ -1,7 +1,7 @@
-"""Looks at a CSV file's bytes before anything is loaded: is it a CSV in UTF-8, and what does its header say?
+"""Inspect a CSV file's bytes before anything is loaded: whether it is a CSV in UTF-8, and what its header says.
 
-One streamed pass also takes what later steps need: the fingerprint and the number of physical lines. Records
-and their damage belong to ``csv_records``.
+The one streamed pass also returns the fingerprint and the number of physical lines, which the load needs. Records and
+their damage belong to ``csv_records``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import xxhash
 
 from mlops_platform.errors import SourceError
 from mlops_platform.resources.csv_records import LineSource, Reject, read_header
 from mlops_platform.resources.sources import require_file
-from mlops_platform.resources.table_records import FileRecord
 
 _CHUNK_BYTES = 1 << 20
 _HEADER_CHARS = 1_000_000
-# What the first bytes of files look like that are taken for a CSV, with the remedy.
+# first bytes of files that people take for a CSV, with the remedy
 _OTHER_FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "is compressed with gzip", "unpack it first (gunzip)"),
     (b"PK\x03\x04", "is a zip archive or an Excel workbook", "unpack it, or export the sheet as CSV"),
@@ -40,7 +38,7 @@ _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 @dataclass(frozen=True)
 class CsvFile:
-    """What the bytes of a CSV say.
+    """The facts that a load needs of a CSV's bytes.
 
     Attributes:
         fingerprint: XXH3 of the bytes, 128 bits in hex.
@@ -48,9 +46,6 @@ class CsvFile:
         header: The column names as they stand in the file.
         one_line_header: Whether the header is exactly the first physical line.
         plain: False where the file holds something that ``read_csv`` is known to change in silence.
-        size: Bytes.
-        ends_line: Whether the last byte ends a line.
-        continues: Whether it begins with all of a file that was known; `plain` then speaks of the rest.
     """
 
     fingerprint: str
@@ -58,84 +53,63 @@ class CsvFile:
     header: tuple[str, ...]
     one_line_header: bool
     plain: bool
-    size: int
-    ends_line: bool
-    continues: bool = False
 
 
-def inspect_csv(path: Path, source: str, known: FileRecord | None = None) -> CsvFile:
-    """Reads the whole file once, in chunks.
+def inspect_csv(path: Path, source: str) -> CsvFile:
+    """Read the whole file once, in chunks.
 
     Args:
         path: A local file.
-        source: What to call the file in an error.
-        known: A file of plain whole lines that this one may continue: what is known of it is not looked at again.
+        source: Name of the file in errors.
 
     Raises:
-        SourceError: If the file can't be read, is empty, isn't UTF-8, or isn't a CSV.
+        SourceError: The file can't be read, is empty, isn't UTF-8, or isn't a CSV.
     """
     require_file(path, source)
-    digest, decoder = xxhash.xxh3_128(), codecs.getincrementaldecoder("utf-8")("strict")
-    breaks, tail, last, plain = 0, b"", b"", True
+    digest, lines, plain, last = xxhash.xxh3_128(), 0, True, b""
     try:
         with path.open("rb") as handle:
-            continues = known is not None and _begins_with(handle, digest, known)
-            if known is not None and continues:
-                breaks, last = known.lines, b"\n"
-            elif known is not None:
-                handle.seek(0)
-                digest = xxhash.xxh3_128()
-            while chunk := handle.read(_CHUNK_BYTES):
+            # up to the end of a line (LF), so that nothing that is looked for lies across two chunks
+            while chunk := handle.read(_CHUNK_BYTES) + handle.readline():
                 if not last:
                     _refuse_other_formats(chunk, source)
                 digest.update(chunk)
-                line = breaks + 1
-                if b"\x00" in chunk:
-                    line += _breaks(chunk[: chunk.index(b"\x00")], last)
+                nul = chunk.find(b"\x00")
+                if nul >= 0:
                     raise SourceError(
-                        f"{source} holds a NUL byte at line {line}, as binary files and UTF-16 do; "
-                        "save it as CSV in UTF-8."
+                        f"{source} holds a NUL byte at line {lines + 1 + _breaks(chunk[:nul])}, as binary files and "
+                        "UTF-16 do; save it as CSV in UTF-8."
                     )
                 try:
-                    decoder.decode(chunk)
+                    chunk.decode()
                 except UnicodeDecodeError as error:
-                    raise _not_utf8(source, line + _breaks(chunk[: max(error.start, 0)], last)) from None
-                if plain:
-                    joined = tail + chunk if tail else chunk
-                    plain = not _has_quote_and_space(joined) or re.search(rb'" +"', joined) is None
-                    stem = joined.rstrip(b" ") if joined.endswith(b" ") else joined
-                    tail = joined[len(stem) - 1 :] if stem.endswith(b'"') else b""
-                breaks += _breaks(chunk, last)
+                    raise SourceError(
+                        f"{source} is not encoded in UTF-8 (first bad byte near line "
+                        f"{lines + 1 + _breaks(chunk[: error.start])}); save it as UTF-8, for example with "
+                        "iconv -f latin1 -t utf-8."
+                    ) from None
+                plain = plain and (b'" ' not in chunk or re.search(rb'" +"', chunk) is None)
+                lines += _breaks(chunk)
                 last = chunk[-1:]
-            size = handle.tell()
-        try:
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            raise _not_utf8(source, breaks + 1) from None
     except OSError as error:
         raise SourceError(f"{source} cannot be read ({error.strerror}); check the file's permissions.") from error
     header, one_line = _header(path, source)
-    lines = breaks + (last not in b"\r\n")
-    return CsvFile(digest.hexdigest(), lines, header, one_line, plain, size, last == b"\n", continues)
-
-
-def _begins_with(handle: BinaryIO, digest: xxhash.xxh3_128, known: FileRecord) -> bool:
-    """Feeds as many bytes as a known file has to the digest, and says whether they are that file."""
-    left = known.size
-    while left and (chunk := handle.read(min(_CHUNK_BYTES, left))):
-        digest.update(chunk)
-        left -= len(chunk)
-    return not left and digest.hexdigest() == known.fingerprint
+    return CsvFile(digest.hexdigest(), lines + (last not in b"\r\n"), header, one_line, plain)
 
 
 def match_columns(header: Iterable[str], columns: Iterable[str], source: str) -> dict[str, int]:
-    """Finds each declared column in the header; letter case and spaces around a name don't count.
+    """Find each declared column in the header; letter case and spaces around a name don't count.
+
+    Args:
+        header: The column names as they stand in the file.
+        columns: Names of the declared columns.
+        source: Name of the file in errors.
 
     Returns:
         Column name to its position in the header, in the order of `columns`.
 
     Raises:
-        SourceError: If a name stands twice in the header, or a column is missing.
+        SourceError: A name stands twice in the header, or a column is missing.
     """
     header, columns = list(header), list(columns)
     positions: dict[str, int] = {}
@@ -157,30 +131,10 @@ def match_columns(header: Iterable[str], columns: Iterable[str], source: str) ->
     return {name: positions[name.casefold()] for name in columns}
 
 
-def _breaks(chunk: bytes, last: bytes) -> int:
-    """Counts line breaks; CRLF is one, also where the border to the chunk that ended in `last` cuts it."""
-    import numpy as np
-
-    if last != b"\r" and b"\r" not in chunk:
-        # bytes.count takes two and a half times as long where lines are short
-        return int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == ord("\n")))
-    split = last == b"\r" and chunk.startswith(b"\n")
-    return chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n") - split
-
-
-def _has_quote_and_space(chunk: bytes) -> bool:
-    """Looks for '" ' in a third of the time of an expression: most chunks hold none."""
-    import numpy as np
-
-    codes = np.frombuffer(chunk, np.uint8)
-    return bool(np.any((codes[:-1] == ord('"')) & (codes[1:] == ord(" "))))
-
-
-def _not_utf8(source: str, line: int) -> SourceError:
-    return SourceError(
-        f"{source} is not encoded in UTF-8 (first bad byte near line {line}); save it as UTF-8, for example "
-        "with iconv -f latin1 -t utf-8."
-    )
+def _breaks(chunk: bytes) -> int:
+    """Count line breaks; CRLF is one."""
+    breaks = chunk.count(b"\n")
+    return breaks + chunk.count(b"\r") - chunk.count(b"\r\n") if b"\r" in chunk else breaks
 
 
 def _delimited(source: str, plural: str) -> SourceError:

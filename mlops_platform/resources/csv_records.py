@@ -1,4 +1,4 @@
-"""Splits a CSV file into records, line by line, and says what is wrong with those that are damaged.
+"""Split a CSV file into records, line by line, and say what is wrong with those that are damaged.
 
 This is the slow, exact reader (RFC 4180 with a comma and a double quote) for files that DuckDB's ``read_csv``
 can't read to the last line. It knows nothing of column types or tables. After a damaged record it starts
@@ -40,7 +40,7 @@ class Reject:
 
 
 class LineSource:
-    """The physical lines of an open file (``newline=""``), which can be given back after a look ahead."""
+    """The physical lines of an open file (``newline=""``), which can be given back."""
 
     def __init__(self, handle: TextIO) -> None:
         self._handle = handle
@@ -48,14 +48,14 @@ class LineSource:
         self.number = 0
 
     def take(self) -> str | None:
-        """Returns the next line with its line end, or None at the end of the file."""
+        """Return the next line with its line end, or None at the end of the file."""
         line = self._pending.popleft() if self._pending else next(self._handle, None)
         if line is not None:
             self.number += 1
         return line
 
     def give_back(self, lines: Sequence[str]) -> None:
-        """Puts the lines that were taken last back in front."""
+        """Put the lines that were taken last back in front."""
         self._pending.extendleft(reversed(lines))
         self.number -= len(lines)
 
@@ -68,20 +68,20 @@ class _Parsed:
 
 
 def read_header(lines: LineSource) -> Record | Reject | None:
-    """Takes the first record that is not blank, whatever its width; None if there is none."""
+    """Return the first record that is not blank, whatever its width; None if there is none."""
     return next(_records(lines, width=None, row_start=None), None)
 
 
 def read_records(lines: LineSource, width: int, row_start: re.Pattern[str] | None) -> Iterator[Record | Reject]:
-    """Yields every record of `width` fields, and a reject for each line that is in none.
+    """Yield every record of `width` fields, and a reject for each line that is in none.
 
     Blank lines carry no data and are passed over; so are surplus fields that are empty (a trailing comma).
 
     Args:
         lines: The lines behind the header.
         width: Number of fields of a row.
-        row_start: What the start of a row looks like. A quoted field that holds a line like this is taken for
-            a field whose closing quote is lost, because it would swallow rows in silence.
+        row_start: Pattern of the start of a row. A quoted field that holds such a line is taken for a field whose
+            closing quote is lost, because it would swallow rows in silence.
     """
     return _records(lines, width, row_start)
 
@@ -159,7 +159,7 @@ def _parse(lines: LineSource) -> _Parsed | None:
 
 
 def _quoted_field(lines: LineSource, parsed: _Parsed, line: str, position: int) -> tuple[str, int] | None:
-    """Adds the field that starts behind an opening quote; returns where the text behind it starts."""
+    """Add the field that starts behind an opening quote; return where the text behind it starts."""
     parts: list[str] = []
     size = sum(map(len, parsed.raw))
     while True:

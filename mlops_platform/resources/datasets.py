@@ -1,12 +1,10 @@
-"""Snapshots of the training data, named by the version of their content: a Parquet file, or a folder of some.
+"""Snapshots of the training data: Parquet files named by the version of their content.
 
-A snapshot that has all rows of an older one shares its files (hard links) and adds one: a folder of parts. Whichever of
-the two is deleted first, the other stays whole.
+Rows are in the order of the MD5 of their ids, which also cuts the splits: a pass over the file is shuffled, and the
+test split comes first.
 """
 
-import os
-import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,104 +13,34 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.parquet_reading import count_tags, parquet_sql, read_split
-from mlops_platform.resources.shuffling import write_shuffled
-from mlops_platform.resources.table_version import literal
+from mlops_platform.resources.parquet_reading import count_tags, read_split
 from mlops_platform.resources.validation_sources import DuckDBSource
+from mlops_platform.sql import literal, sql
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import pyarrow as pa
 
-MOST_PARTS = 20  # each is read by itself
 COLUMNS = ("id", "created_on", "title", "description", "tag", "split")
 
 
 class DatasetStore(dg.ConfigurableResource):
-    """Where snapshots lie; a version that is there and whole is never written again."""
+    """A folder of snapshots; an undamaged version is never written again."""
 
     base_dir: str
     memory_mb: int = Field(default=1024, ge=64, description="MiB that DuckDB may hold in memory.")
 
     def path(self, version: str) -> Path:
-        """Where the snapshot of a version is, or will be."""
+        """Return where the snapshot of a version is, or will be."""
         return Path(self.base_dir) / f"{version}.parquet"
 
-    def files(self, version: str) -> list[Path]:
-        """The files that a snapshot consists of, in the order of their rows; none if it is not there."""
-        path = self.path(version)
-        if path.is_dir():
-            return sorted(path.glob("*.parquet"))
-        return [path] if path.exists() else []
-
-    def grown(self, version: str, versions: Iterable[tuple[int, str]]) -> tuple[int, str] | None:
-        """Finds a snapshot that another one can continue.
-
-        Args:
-            version: The snapshot to be made.
-            versions: Number of rows and version of those that have its first rows, in the order of preference.
-
-        Returns:
-            The first of them that is here and seems whole: each file's end tells how many rows it has. None where the
-            snapshot itself is here: it is made again because it is damaged, and may share what is.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        if self.path(version).exists():
-            return None
-        for rows, earlier in versions:
-            files = self.files(earlier)
-            if not 0 < len(files) < MOST_PARTS:
-                continue
-            try:
-                if sum(pq.read_metadata(file).num_rows for file in files) == rows:
-                    return rows, earlier
-            except (OSError, pa.ArrowInvalid):
-                continue
-        return None
-
-    def continue_from(self, earlier: str, version: str, write: Callable[[Path], object]) -> None:
-        """Makes a snapshot of another one and of rows that come after its rows; it appears whole or not at all.
-
-        Args:
-            earlier: The version that is there.
-            version: The version to be made.
-            write: Writes the further rows to a file.
-        """
-        path = self.path(version)
-        # whoever makes a snapshot does so alone: what else is here was left by a kill
-        for left in path.parent.glob(".*.parts"):
-            shutil.rmtree(left)
-        partial = path.with_name(f".{path.name}.parts")
-        partial.mkdir()
-        try:
-            files = self.files(earlier)
-            for number, file in enumerate(files):
-                _share(file, partial / f"{number:04}.parquet")
-            write(partial / f"{len(files):04}.parquet")
-            partial.rename(path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def write(self, version: str, write: Callable[[Path], object]) -> None:
-        """Makes a snapshot of one file, in place of one of several that is damaged.
-
-        Args:
-            version: The version to be made.
-            write: Writes all rows to a file, which appears whole or not at all.
-        """
-        if self.path(version).is_dir():
-            shutil.rmtree(self.path(version))
-        write(self.path(version))
-
     def holds(self, version: str, rows: int) -> bool:
-        """Whether the whole snapshot of a version is there: each page is read, for a damaged file may open.
+        """Return whether the snapshot of a version is complete: each page is read, for a damaged file may open.
 
         Args:
             version: The data version.
-            rows: How many it must have.
+            rows: Number of rows that it must have.
         """
         import duckdb
 
@@ -136,7 +64,7 @@ class DatasetStore(dg.ConfigurableResource):
             One row a project; columns id, created_on, title, description, tag, split.
 
         Raises:
-            PlatformError: The snapshot is not there, or damaged.
+            PlatformError: The snapshot is missing, or damaged.
         """
         import pandas as pd
 
@@ -145,7 +73,7 @@ class DatasetStore(dg.ConfigurableResource):
         return frame.sort_values("id", ignore_index=True)
 
     def batches(self, version: str, split: str, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
-        """Read one split in an order as good as random, some thousand rows at a time (see `shuffled`).
+        """Read one split in shuffled order, some thousand rows at a time.
 
         Args:
             version: The data version.
@@ -153,30 +81,24 @@ class DatasetStore(dg.ConfigurableResource):
             columns: Names of the columns wanted.
 
         Raises:
-            PlatformError: The snapshot is not there, or damaged.
+            PlatformError: The snapshot is missing, or damaged.
         """
-        path = self.shuffled(version)
-        try:
-            yield from read_split([path], split, columns)
-        except (OSError, ValueError) as error:
-            self._shuffled_copy(version).unlink(missing_ok=True)  # it is made again from the snapshot
-            raise _damaged(path) from error
+        with self._reading(version) as path:
+            yield from read_split(path, split, columns)
 
     def sample(self, version: str, split: str, rows: int) -> "pd.DataFrame":
-        """Read some rows of a split, by a hash of the id: of each tag its share of `rows`, two at least.
-
-        They are the first ones in the shuffled order, so little is read.
+        """Read some rows of a split: of each tag its share of `rows`, at least two, the first in the shuffled order.
 
         Args:
             version: The data version.
             split: `train` or `test`.
-            rows: About how many; all that there are if they are fewer.
+            rows: About how many; a smaller split is returned whole.
 
         Returns:
             As `load`.
 
         Raises:
-            PlatformError: The snapshot is not there, or damaged.
+            PlatformError: The snapshot is missing, or damaged.
         """
         import numpy as np
         import pandas as pd
@@ -209,54 +131,30 @@ class DatasetStore(dg.ConfigurableResource):
             split: `train` or `test`; by default both.
 
         Raises:
-            PlatformError: The snapshot is not there, or damaged.
+            PlatformError: The snapshot is missing, or damaged.
         """
-        with self._reading(version):
-            return count_tags(self.files(version), split)
+        with self._reading(version) as path:
+            return count_tags(path, split)
 
     def tags_of(self, version: str, ids: Collection[int], split: str | None = None) -> dict[int, str]:
-        """Look some rows up.
+        """Look up the tags of some rows.
 
         Args:
             version: The data version.
-            ids: Which ones; those that are not there are left out.
+            ids: Their ids; those that are not in the snapshot are left out.
             split: `train` or `test`; by default both.
 
         Returns:
             Tag by id.
 
         Raises:
-            PlatformError: The snapshot is not there, or damaged.
+            PlatformError: The snapshot is missing, or damaged.
         """
         wanted = set(ids)
-        with self._reading(version):
-            batches = read_split(self.files(version), split, ("id", "tag"))
+        with self._reading(version) as path:
+            batches = read_split(path, split, ("id", "tag"))
             pairs = (zip(*batch.to_pydict().values(), strict=True) for batch in batches)
             return {key: tag for some in pairs for key, tag in some if key in wanted}
-
-    def shuffled(self, version: str) -> Path:
-        """A file with the snapshot's rows in the order of `ml.splits.shuffled_sql`, made when it is first asked for.
-
-        Args:
-            version: The data version.
-
-        Raises:
-            PlatformError: The snapshot is not there, or damaged.
-        """
-        path, copy = self._existing(version), self._shuffled_copy(version)
-        if not copy.exists():
-            try:
-                write_shuffled(self.files(version), copy)
-            except OSError as error:
-                raise _damaged(path) from error
-            except Exception as error:
-                import duckdb  # only here: who streams holds little, and DuckDB is 12 MB; it works in another process
-
-                # out of memory means no room on the disk either; the snapshot is sound
-                if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.OutOfMemoryException):
-                    raise _damaged(path) from error
-                raise
-        return copy
 
     def tags(self, version: str) -> "pd.DataFrame":
         """Read the labels of both splits; columns id and tag.
@@ -265,7 +163,7 @@ class DatasetStore(dg.ConfigurableResource):
             version: The data version.
 
         Raises:
-            PlatformError: The snapshot is not there, or damaged.
+            PlatformError: The snapshot is missing, or damaged.
         """
         import pandas as pd
 
@@ -274,7 +172,7 @@ class DatasetStore(dg.ConfigurableResource):
 
     @contextmanager
     def view(self, version: str, name: str, schema: str) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """An in-memory DuckDB with the snapshot as a view, for checks in SQL.
+        """Open an in-memory DuckDB with the snapshot as a view, for checks in SQL.
 
         Args:
             version: The data version.
@@ -285,33 +183,35 @@ class DatasetStore(dg.ConfigurableResource):
             The connection.
 
         Raises:
-            PlatformError: The snapshot is not there, or is no Parquet file.
+            PlatformError: The snapshot is missing, or is no Parquet file.
         """
         import duckdb
 
         path = self._existing(version)
         with duckdb.connect() as connection:
-            connection.execute(f"set memory_limit = '{self.memory_mb}MiB'")
-            # what is more than that goes beside the snapshots, and not into the folder where the process started
-            connection.execute(f"set temp_directory = {literal(f'{self.base_dir}/.duckdb')}")
-            connection.execute(f"create schema if not exists {schema}")
+            connection.execute(f"SET memory_limit = '{self.memory_mb}MiB'")
+            # what doesn't fit goes beside the snapshots, not into the folder where the process started
+            spill = literal(f"{self.base_dir}/.duckdb")
+            connection.execute(sql("SET temp_directory = {spill}", spill=spill))
+            connection.execute(sql("CREATE SCHEMA IF NOT EXISTS {schema}; USE {schema}", schema=schema))
             try:
-                connection.execute(f"create view {schema}.{name} as from {parquet_sql(self.files(version))}")
+                connection.execute(
+                    sql("CREATE VIEW {name} AS FROM read_parquet({path})", name=name, path=literal(str(path)))
+                )
             except duckdb.Error as error:
                 raise _damaged(path) from error
-            connection.execute(f"use {schema}")
             yield connection
 
     @contextmanager
     def validation_source(self, version: str, name: str) -> Iterator[DuckDBSource]:
-        """Lends the snapshot, as a view of that name, to a validation.
+        """Lend the snapshot, as a view of that name, to a validation.
 
         Args:
             version: The data version.
             name: Name of the view.
 
         Raises:
-            PlatformError: The snapshot is not there, or is no Parquet file.
+            PlatformError: The snapshot is missing, or is no Parquet file.
         """
         with self.view(version, name, "main") as connection:
             yield DuckDBSource(connection, "main")
@@ -324,9 +224,6 @@ class DatasetStore(dg.ConfigurableResource):
         except (OSError, ValueError) as error:  # pyarrow's own errors are among these
             raise _damaged(path) from error
 
-    def _shuffled_copy(self, version: str) -> Path:
-        return Path(self.base_dir) / "shuffled" / f"{version}.parquet"
-
     def _existing(self, version: str) -> Path:
         path = self.path(version)
         if not path.exists():
@@ -334,13 +231,6 @@ class DatasetStore(dg.ConfigurableResource):
                 f"Snapshot {path} of the training data is missing: materialize validated_dataset again."
             )
         return path
-
-
-def _share(file: Path, place: Path) -> None:
-    try:
-        os.link(file, place)
-    except OSError:  # of a file system without hard links
-        shutil.copyfile(file, place)
 
 
 def _damaged(path: Path) -> PlatformError:

@@ -1,7 +1,7 @@
 """The embedded warehouse: one DuckDB file, and the only place that opens it.
 
-Everything that goes into or comes out of a warehouse table passes here. How a CSV is read belongs to
-``csv_loading``; what a table means belongs to the assets.
+All that goes into or comes out of a warehouse table passes here. How a CSV is read belongs to ``csv_loading``; what a
+table means belongs to the assets.
 """
 
 import re
@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.csv_accounts import roll_back
-from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv
+from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv, transaction
 from mlops_platform.resources.partitions import Partition, duckdb_partitions
-from mlops_platform.resources.table_growth import Growth, growth_of
 from mlops_platform.resources.table_loading import load_table, require_same_columns
-from mlops_platform.resources.table_records import APPEND_ABOVE_ROWS, distrust, forget, recall, settle
-from mlops_platform.resources.table_version import literal, quote, table_version
-from mlops_platform.resources.untouched import holding
+from mlops_platform.resources.table_version import table_version
 from mlops_platform.resources.validation_sources import DuckDBSource
-from mlops_platform.resources.warehouse_base import Warehouse, written_whole
+from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import SQL, identifier, literal, sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,10 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DuckDBWarehouse", "LoadResult"]
 
-# on texts half the size of snappy, in the same time; a dictionary of texts that are all different is soon given up
-PARQUET_OPTIONS = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 64"
+# on texts half the size of snappy, in the same time; small row groups, because a reader holds a whole one in memory
+PARQUET_OPTIONS = SQL(
+    "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, PARQUET_VERSION v2, DICTIONARY_SIZE_LIMIT 64, "
+    "ROW_GROUP_SIZE 8192"
+)
 _LOCK_RETRY_SECONDS = 0.25
-_LOOK_TIMEOUT = 5.0  # seconds; Dagster gives a tick 60
+_SENSOR_LOCK_TIMEOUT = 5.0  # seconds; Dagster gives a tick 60
 
 
 class DuckDBWarehouse(Warehouse):
@@ -44,7 +45,7 @@ class DuckDBWarehouse(Warehouse):
     One process holds the file at a time, so each method opens it, does one thing and closes it again.
     """
 
-    path: str = Field(description="The DuckDB file; it and its folder are made when missing.")
+    path: str = Field(description="The DuckDB file; it and its folder are created when missing.")
     lock_timeout: float = Field(
         default=60.0, ge=0, description="Seconds to wait for another process that holds the file."
     )
@@ -53,223 +54,136 @@ class DuckDBWarehouse(Warehouse):
         ge=64,
         description="MiB that DuckDB may hold in memory; the rest goes to files beside it.",
     )
-
-    append_above_rows: int = Field(
-        default=APPEND_ABOVE_ROWS, ge=1, description="Rows from which on a table is appended to where that will do."
-    )
-
-    # texts that are all different shrink to .4, and that is two thirds of what a load costs
+    # texts that are all different shrink to 0.4, and that is two thirds of what a load costs
     compress_texts: bool = Field(default=False, description="Whether tables take less disk and more time to write.")
 
     @contextmanager
     def connect(self) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """Opens the file read-write, in UTC and in the platform's schema, and closes it at the end.
+        """Open the file read-write, in UTC and in the platform's schema, and close it at the end.
 
         Always with DuckDB's default configuration: a second connection of the process with another one fails.
-        Tables are written by the methods below: what else changes one through this connection is not noticed.
 
         Raises:
-            WarehouseError: If another process still holds the file after `lock_timeout` seconds, or the file
-                isn't a database that this DuckDB can open.
+            WarehouseError: Another process still holds the file after `lock_timeout` seconds, or the file isn't a
+                database that this DuckDB can open.
         """
         connection = self._open()
-        with holding(Path(self.path)) as held:
-            try:
-                left_out = "" if self.compress_texts else "dict_fsst"
-                connection.execute(
-                    f"SET TimeZone = 'UTC'; SET memory_limit = '{self.memory_mb}MiB'; "
-                    f"SET disabled_compression_methods = '{left_out}'"
-                )
-                self._use_schema(connection)
-                yield connection
-                settle(connection, held)
-            finally:
-                connection.close()
+        try:
+            disabled = "" if self.compress_texts else "dict_fsst"
+            connection.execute(
+                f"SET TimeZone = 'UTC'; SET memory_limit = '{self.memory_mb}MiB'; "
+                f"SET disabled_compression_methods = '{disabled}'"
+            )
+            self._use_schema(connection)
+            yield connection
+        finally:
+            connection.close()
 
     def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
-        """Replaces a table by the rows of a CSV file, and its entries in `rejects`, in one transaction.
-
-        Args:
-            table: Name of the table.
-            path: The local file.
-            columns: Column names and their DuckDB types.
-            source: What to call the file in errors and in `rejects`.
-
-        Raises:
-            SourceError: If the file can't be loaded; the old table stays.
-            WarehouseError: If the warehouse can't take it; the old table stays.
-        """
-        with self._working() as connection:
-            return load_csv(connection, table, path, columns, source, self.append_above_rows)
+        """Replace a table, and its entries in `rejects`, by the rows of a CSV file, in one transaction."""
+        with self._session() as connection:
+            return load_csv(connection, table, path, columns, source)
 
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
-        """Replaces a table by the typed rows of another one, and its entries in `rejects`, in one transaction.
-
-        Args:
-            table: Name of the table.
-            landing: The table that a loader wrote; it stays as it is.
-            columns: Column names and their DuckDB types; other columns of the landing table are left out.
-            source: What to call the load in errors and in `rejects`.
-
-        Returns:
-            Number of rows that went to `rejects`.
-
-        Raises:
-            SourceError: If the landing table lacks a column or has no row that can be read; the old table stays.
-        """
+        """Replace a table, and its entries in `rejects`, by the typed rows of another one, in one transaction."""
         with self._on_table(landing) as connection:
             return load_table(connection, table, landing, columns, source)
 
     def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
-        """Replaces some of a table's rows by those of a Parquet file, in one transaction."""
-        rows = f"read_parquet({literal(str(file))})"
-        with self._working() as connection:
-            try:
-                connection.execute("BEGIN")
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {quote(table)} AS FROM {rows} LIMIT 0")
-                require_same_columns(table, _columns(connection, quote(table)), _columns(connection, f"FROM {rows}"))
-                same = "".join(f" AND {quote(column)} = ?" for column in where)
-                forget(connection, table)
-                connection.execute(f"DELETE FROM {quote(table)} WHERE true{same}", list(where.values()))  # noqa: S608
-                ((count,),) = connection.execute(f"INSERT INTO {quote(table)} BY NAME FROM {rows}").fetchall()
-                connection.execute("COMMIT")
-            except BaseException:
-                roll_back(connection)
-                raise
+        """Replace some of a table's rows by those of a Parquet file, in one transaction."""
+        rows = sql("read_parquet({file})", file=literal(str(file)))
+        with self._session() as connection, transaction(connection):
+            connection.execute(sql("CREATE TABLE IF NOT EXISTS {table} AS FROM {rows} LIMIT 0", table=table, rows=rows))
+            require_same_columns(table, _columns(connection, identifier(table)), _columns(connection, rows))
+            conditions = SQL("".join(sql(" AND {column} = ?", column=column) for column in where))
+            connection.execute(
+                sql("DELETE FROM {table} WHERE true{conditions}", table=table, conditions=conditions),
+                list(where.values()),
+            )
+            inserted = connection.execute(sql("INSERT INTO {table} BY NAME FROM {rows}", table=table, rows=rows))
+            ((count,),) = inserted.fetchall()
         return int(count)
 
     def clear_rejects(self, table: str) -> None:
-        """Removes a table's entries from `rejects`, which is made when missing."""
-        with self._working() as connection:
+        """Delete a table's entries from `rejects`, which is created when missing."""
+        with self._session() as connection:
             create_rejects(connection)
             connection.execute("DELETE FROM rejects WHERE source_table = ?", [table])
 
     def has_table(self, table: str) -> bool:
-        """Says whether the table (or view) exists."""
-        with self._working() as connection:
+        """Return whether the table (or view) exists."""
+        with self._session() as connection:
             return self._exists(connection, table)
 
     def row_count(self, table: str) -> int:
-        """Counts the rows of a table.
-
-        Raises:
-            WarehouseError: If the table doesn't exist.
-        """
+        """Count the rows of a table."""
         with self._on_table(table) as connection:
-            return int(connection.execute(f"SELECT count(*) FROM {quote(table)}").fetchall()[0][0])  # noqa: S608
+            ((rows,),) = connection.execute(sql("SELECT count(*) FROM {table}", table=table)).fetchall()
+        return int(rows)
 
     def describe(self, table: str) -> list[tuple[str, str]]:
-        """Lists a table's columns as (name, DuckDB type), in their order.
-
-        Raises:
-            WarehouseError: If the table doesn't exist.
-        """
+        """List a table's columns as (name, DuckDB type), in their order."""
         with self._on_table(table) as connection:
-            return list(_columns(connection, quote(table)).items())
+            return list(_columns(connection, identifier(table)).items())
 
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
-        """Digests a table's content, independent of row order (see `table_version`).
-
-        Args:
-            table: Name of the table.
-            columns: Names of the columns that count; by default all.
-
-        Raises:
-            WarehouseError: If the table doesn't exist.
-        """
+        """Digest a table's content, independent of row order (see `table_version`)."""
         with self._on_table(table) as connection:
-            record = recall(connection, table) if columns is None else None
-            return record.version if record else table_version(connection, table, columns)
-
-    def growth(self, models: Mapping[str, Collection[str]], tests: str) -> Growth | None:
-        """Says what the tables have grown by that others are built of (see `Growth`)."""
-        with self._working() as connection:
-            return growth_of(connection, models, tests)
-
-    def remember_built(self, table: str, growth: Growth, *, tested: bool) -> None:
-        """Remembers of what a table was built, so that the next build may only add to it.
-
-        Args:
-            table: Name of the table, which was just built.
-            growth: What was asked before.
-            tested: Whether all its tests passed.
-        """
-        with self._on_table(table) as connection:
-            growth.remember(connection, table, tested=tested)
-
-    def earlier_versions(self, table: str) -> list[tuple[int, str]]:
-        """Lists (rows, content version) of what a table was before rows were appended, latest first.
-
-        Args:
-            table: Name of the table, whose first rows, by `rowid`, are each of these.
-        """
-        with self._on_table(table) as connection:
-            record = recall(connection, table)
-            return list(record.earlier[-2::-1]) if record else []
+            return table_version(connection, table, columns)
 
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
-        """Lists the partitions of tables as they are now (see `duckdb_partitions`).
+        """List the current partitions of tables (see `duckdb_partitions`).
 
-        A sensor asks this, so it waits less long for the lock than a run does.
-
-        Args:
-            tables: Names of tables; one that doesn't exist gives no partition.
+        Sensors call this, so it waits less long for the lock than a run does.
 
         Raises:
-            WarehouseError: If another process holds the file, or it can't be read.
+            WarehouseError: Another process holds the file, or it can't be read.
         """
-        brief = self.model_copy(update={"lock_timeout": min(self.lock_timeout, _LOOK_TIMEOUT)})
-        with brief._working() as connection:
+        brief = self.model_copy(update={"lock_timeout": min(self.lock_timeout, _SENSOR_LOCK_TIMEOUT)})
+        with brief._session() as connection:
             return duckdb_partitions(connection, tables)
 
     def export_parquet(self, query: str, path: Path) -> int:
-        """Writes a query's rows to a Parquet file, which appears whole or not at all.
-
-        Args:
-            query: A SELECT; its ORDER BY is the order of the rows.
-            path: The file; its folder is made when missing, an old file is replaced.
-
-        Returns:
-            Number of rows.
-        """
-        with written_whole(path) as partial, self._working() as connection:
-            # whoever holds the warehouse writes alone: what else is here was left by a kill
-            for left in path.parent.glob(f".{path.name}.*.partial"):
-                left.unlink(missing_ok=True)
-            (rows,) = connection.execute(f"COPY ({query}) TO {literal(str(partial))} ({PARQUET_OPTIONS})").fetchall()[0]
+        """Write a query's rows to a Parquet file, atomically."""
+        with atomic_write(path) as partial, self._session() as connection:
+            # nobody else writes while this process holds the warehouse: other partial files are left from a kill
+            for stale in path.parent.glob(f".{path.name}.*.partial"):
+                stale.unlink(missing_ok=True)
+            copied = connection.execute(
+                sql(
+                    "COPY ({query}) TO {file} ({options})",
+                    query=SQL(query),
+                    file=literal(str(partial)),
+                    options=PARQUET_OPTIONS,
+                )
+            )
+            ((rows,),) = copied.fetchall()
         return int(rows)
 
     def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
-        """Returns a query's rows as an Arrow table."""
-        with self._working() as connection:
+        """Return a query's rows as an Arrow table."""
+        with self._session() as connection:
             return connection.sql(query, params=params).to_arrow_table()
 
     def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
-        """Returns a query's rows as tuples; for few rows."""
-        with self._working() as connection:
+        """Return a query's rows as tuples; for few rows."""
+        with self._session() as connection:
             return connection.execute(query, params).fetchall()
 
     def execute(self, query: str, params: Sequence[object] | None = None) -> None:
-        """Runs a statement; several in one string share no transaction unless they say so."""
-        with self._working() as connection:
-            distrust(connection)
+        """Run a statement; several in one string are no transaction unless they say BEGIN and COMMIT."""
+        with self._session() as connection:
             connection.execute(query, params)
-
-    def split_sql(self, id_column: str, test_share: float) -> str:
-        """Writes `ml.splits.assign_splits` in DuckDB's SQL."""
-        from mlops_platform.ml.splits import split_sql
-
-        return split_sql(id_column, test_share)
 
     @contextmanager
     def validation_source(self) -> Iterator[DuckDBSource]:
-        """Lends the tables to a validation that happens where they are."""
+        """Lend the tables to a validation that runs where they are."""
         with self.connect() as connection:
             yield DuckDBSource(connection, self.schema_name)
 
     @contextmanager
-    def _working(self) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """A connection whose DuckDB errors come out as one sentence."""
+    def _session(self) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """Yield a connection whose DuckDB errors are raised as one sentence."""
         import duckdb
 
         with self.connect() as connection:
@@ -285,7 +199,7 @@ class DuckDBWarehouse(Warehouse):
 
     @contextmanager
     def _on_table(self, table: str) -> Iterator["duckdb.DuckDBPyConnection"]:
-        with self._working() as connection:
+        with self._session() as connection:
             if not self._exists(connection, table):
                 raise WarehouseError(self._missing(table))
             yield connection
@@ -314,7 +228,7 @@ class DuckDBWarehouse(Warehouse):
             Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WarehouseError(
-                f"The folder of the warehouse {self.path} cannot be made ({error.strerror}); "
+                f"The folder of the warehouse {self.path} cannot be created ({error.strerror}); "
                 "check MLOPS_HOME and its permissions."
             ) from error
         deadline = time.monotonic() + self.lock_timeout
@@ -347,17 +261,18 @@ class DuckDBWarehouse(Warehouse):
             "SELECT 1 FROM duckdb_schemas() WHERE database_name = current_database() AND schema_name = ?",
             [self.schema_name],
         ).fetchone()
-        if known is None:  # asked first: two threads that create it at once would conflict
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema_name)}")
-        connection.execute(f"USE {quote(self.schema_name)}")
+        if known is None:  # two threads that create it at once would conflict
+            connection.execute(sql("CREATE SCHEMA IF NOT EXISTS {schema}", schema=self.schema_name))
+        connection.execute(sql("USE {schema}", schema=self.schema_name))
 
 
-def _columns(connection: "duckdb.DuckDBPyConnection", described: str) -> dict[str, str]:
-    """Name and type of each column of a table or query."""
-    return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {described}").fetchall()}
+def _columns(connection: "duckdb.DuckDBPyConnection", rows: SQL) -> dict[str, str]:
+    """Return name and type of each column of what may follow FROM."""
+    described = connection.execute(sql("DESCRIBE FROM {rows}", rows=rows)).fetchall()
+    return {name: kind for name, kind, *_ in described}
 
 
 def _lock_holder(message: str) -> str:
-    """Reads the holder of the lock out of DuckDB's message."""
+    """Return the holder of the lock that DuckDB's message names."""
     found = re.search(r"held in (.+?) \(PID (\d+)\)", message)
     return f"process {found[2]} ({found[1]})" if found else "another process"

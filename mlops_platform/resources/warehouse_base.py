@@ -1,123 +1,123 @@
-"""What the graph asks of a warehouse: the one class that assets and checks know, whichever warehouse they run on.
+"""The operations that the graph needs of a warehouse; assets and checks know this class only.
 
-Callers write SQL that both dialects read (`CAST(x AS STRING)`, not `x::VARCHAR`; `NULLS LAST` where NULLs are
-ordered); what differs for good is a method here.
+Callers write SQL in DuckDB's dialect. A warehouse of another dialect transpiles it with sqlglot, so a query may use
+what sqlglot translates; what it can't translate is a method here.
 """
 
-import os
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from mlops_platform.atomic_write import atomic_write as written_whole
 from mlops_platform.resources.csv_loading import LoadResult
 from mlops_platform.resources.partitions import Partition
+from mlops_platform.resources.split_sql import split_sql
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mlops_platform.resources.table_growth import Growth
     from mlops_platform.resources.validation_sources import ValidationSource
 
 __all__ = ["LoadResult", "Warehouse", "written_whole"]
 
 
 class Warehouse(dg.ConfigurableResource):
-    """Tables in one schema; each method does one thing as a whole, or leaves what was there.
+    """Tables in one schema; each method succeeds as a whole or leaves what was there.
 
-    Types are named as DuckDB names them, times are UTC and come without a zone.
+    Types have DuckDB's names. Times are UTC, without a time zone.
     """
 
     schema_name: str = Field(default="mlops_course", description="Schema of the tables.")
 
     @abstractmethod
     def connect(self) -> AbstractContextManager[Any]:
-        """Holds one connection for what the block does; without it, each method opens its own.
+        """Hold one connection for the whole block; outside of one, each method opens its own.
 
         Raises:
-            WarehouseError: If the warehouse can't be opened.
+            WarehouseError: The warehouse can't be opened.
         """
 
     @abstractmethod
     def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
-        """Replaces a table by the rows of a CSV file, and its entries in `rejects`.
+        """Replace a table, and its entries in `rejects`, by the rows of a CSV file.
 
         Args:
             table: Name of the table.
             path: The local file.
             columns: Column names and their DuckDB types.
-            source: What to call the file in errors and in `rejects`.
+            source: Name of the file in errors and in `rejects`.
 
         Raises:
-            SourceError: If the file can't be loaded; the old table stays.
-            WarehouseError: If the warehouse can't take it; the old table stays.
+            SourceError: The file can't be loaded; the old table stays.
+            WarehouseError: The warehouse can't store the rows; the old table stays.
         """
 
     @abstractmethod
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
-        """Replaces a table by the typed rows of another one, and its entries in `rejects`.
+        """Replace a table, and its entries in `rejects`, by the typed rows of a landing table.
 
         Args:
             table: Name of the table.
             landing: The table that a loader wrote; it stays as it is.
             columns: Column names and their DuckDB types; other columns of the landing table are left out.
-            source: What to call the load in errors and in `rejects`.
+            source: Name of the load in errors and in `rejects`.
 
         Returns:
             Number of rows that went to `rejects`.
 
         Raises:
-            SourceError: If the landing table lacks a column or has no row that can be read; the old table stays.
-            WarehouseError: If the landing table doesn't exist.
+            SourceError: The landing table lacks a column or has no row that can be read; the old table stays.
+            WarehouseError: The landing table doesn't exist.
         """
 
     @abstractmethod
     def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
-        """Replaces some of a table's rows by those of a Parquet file, in one transaction.
+        """Replace some of a table's rows by those of a Parquet file, in one transaction.
 
         Args:
-            table: Name of the table; it is made, with the file's columns, when missing.
-            file: The new rows; each should meet `where`, else a repetition would add it again.
-            where: Column to value: rows that have all of them go. Empty: all rows go.
+            table: Name of the table; when missing, it is created with the file's columns.
+            file: The new rows; all of them should meet `where`, or a second call would add them again.
+            where: Column to value: rows that have all of these values are deleted. Empty: all rows are.
 
         Returns:
-            Number of rows that came.
+            Number of rows inserted.
 
         Raises:
-            WarehouseError: If the file's columns are not the table's; the old rows stay.
+            WarehouseError: The file's columns are not the table's; the old rows stay.
         """
 
     @abstractmethod
     def clear_rejects(self, table: str) -> None:
-        """Removes a table's entries from `rejects`, which is made when missing."""
+        """Delete a table's entries from `rejects`, which is created when missing."""
 
     @abstractmethod
     def has_table(self, table: str) -> bool:
-        """Says whether the table (or view) exists."""
+        """Return whether the table (or view) exists."""
 
     @abstractmethod
     def row_count(self, table: str) -> int:
-        """Counts the rows of a table.
+        """Count the rows of a table.
 
         Raises:
-            WarehouseError: If the table doesn't exist.
+            WarehouseError: The table doesn't exist.
         """
 
     @abstractmethod
     def describe(self, table: str) -> list[tuple[str, str]]:
-        """Lists a table's columns as (name, DuckDB type), in their order.
+        """List a table's columns as (name, DuckDB type), in their order.
 
         Raises:
-            WarehouseError: If the table doesn't exist.
+            WarehouseError: The table doesn't exist.
         """
 
     @abstractmethod
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
-        """Digests a table's content, independent of row order.
+        """Digest a table's content, independent of row order.
 
         Below `LARGE_ROWS` (see `table_version`) the digest is the same on each warehouse.
 
@@ -126,53 +126,27 @@ class Warehouse(dg.ConfigurableResource):
             columns: Names of the columns that count; by default all.
 
         Raises:
-            WarehouseError: If the table doesn't exist.
+            WarehouseError: The table doesn't exist.
         """
-
-    def growth(self, models: Mapping[str, Collection[str]], tests: str) -> "Growth | None":  # noqa: ARG002
-        """Says what the tables have grown by that others are built of, where the warehouse can tell.
-
-        Args:
-            models: Names of the tables that are built, each with those that it is built of.
-            tests: Fingerprint of all their tests.
-        """
-        return None
-
-    def remember_built(self, table: str, growth: "Growth", *, tested: bool) -> None:
-        """Remembers of what a table was built; asked only where `growth` gave something.
-
-        Args:
-            table: Name of the table, which was just built.
-            growth: What was asked before.
-            tested: Whether all its tests passed.
-        """
-
-    def earlier_versions(self, table: str) -> list[tuple[int, str]]:  # noqa: ARG002
-        """Lists (rows, content version) of what a table was before rows were appended, latest first.
-
-        Args:
-            table: Name of the table, whose first rows, by `rowid`, are each of these.
-        """
-        return []
 
     @abstractmethod
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
-        """Lists the partitions of tables as they are now, without reading a table where the warehouse keeps count.
+        """List the current partitions of tables; no table is read where the warehouse keeps statistics.
 
         Args:
-            tables: Names of tables; one that doesn't exist gives no partition.
+            tables: Names of tables; one that doesn't exist has no partition.
 
         Raises:
-            WarehouseError: If the warehouse can't be asked.
+            WarehouseError: The warehouse can't be queried.
         """
 
     @abstractmethod
     def export_parquet(self, query: str, path: Path) -> int:
-        """Writes a query's rows to a Parquet file, which appears whole or not at all.
+        """Write a query's rows to a Parquet file, atomically.
 
         Args:
             query: A SELECT; its ORDER BY is the order of the rows.
-            path: The file; its folder is made when missing, an old file is replaced.
+            path: The file; its folder is created when missing, an old file is replaced.
 
         Returns:
             Number of rows.
@@ -180,22 +154,22 @@ class Warehouse(dg.ConfigurableResource):
 
     @abstractmethod
     def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
-        """Returns a query's rows as an Arrow table."""
+        """Return a query's rows as an Arrow table."""
 
     @abstractmethod
     def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
-        """Returns a query's rows as tuples; for few rows."""
+        """Return a query's rows as tuples; for few rows."""
 
     @abstractmethod
     def execute(self, query: str, params: Sequence[object] | None = None) -> None:
-        """Runs a statement; several in one string share no transaction unless they say so."""
+        """Run a statement; several in one string are no transaction unless they say BEGIN and COMMIT."""
 
-    @abstractmethod
     def split_sql(self, id_column: str, test_share: float) -> str:
-        """Writes `ml.splits.assign_splits` in the warehouse's SQL: an expression that is 'train' or 'test'."""
+        """Return an expression that is 'train' or 'test' (see `split_sql.split_sql`)."""
+        return split_sql(id_column, test_share)
 
     def refusal(self, said: str) -> str | None:  # noqa: ARG002
-        """The sentence for what the warehouse refused to a tool that works on it; None where it has no better one.
+        """Return one sentence for what the warehouse refused to a tool that works on it, or None.
 
         Args:
             said: The warehouse's message, as the tool passed it on.
@@ -204,16 +178,4 @@ class Warehouse(dg.ConfigurableResource):
 
     @abstractmethod
     def validation_source(self) -> AbstractContextManager["ValidationSource"]:
-        """Lends the tables to a validation that happens where they are."""
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a file to write beside `path`; it takes that place if the block succeeds, and else goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        """Lend the tables to a validation that runs where they are."""

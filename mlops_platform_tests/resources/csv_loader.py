@@ -10,6 +10,7 @@ import duckdb
 import pytest
 
 from mlops_platform.resources import csv_loading
+from mlops_platform.resources.csv_accounts import UnaccountedError
 from mlops_platform.resources.csv_loading import LoadResult, load_csv
 
 PROJECTS = {"id": "BIGINT", "created_on": "TIMESTAMP", "title": "VARCHAR", "description": "VARCHAR"}
@@ -50,7 +51,11 @@ def loader(tmp_path: Path) -> Iterator[Loader]:
 def both(request: pytest.FixtureRequest, loader: Loader, monkeypatch: pytest.MonkeyPatch) -> Loader:
     """The loader, once as it is and once made to split every file with csv_records."""
     if request.param == "exact":
-        monkeypatch.setattr(csv_loading, "_read_directly", lambda *_: False)
+
+        def refuse(*_: object) -> None:
+            raise UnaccountedError
+
+        monkeypatch.setattr(csv_loading, "read_accounted", refuse)
     return loader
 
 

@@ -55,14 +55,14 @@ def test_an_error_inside_the_transaction_leaves_table_and_rejects(
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = csv_loading._read_directly
+    read = csv_loading.read_accounted
 
     def grow(*arguments: Any) -> int:
         with loader.path.open("a") as handle:
             handle.write("3,late\n")
         return read(*arguments)
 
-    monkeypatch.setattr(csv_loading, "_read_directly", grow)
+    monkeypatch.setattr(csv_loading, "read_accounted", grow)
     with pytest.raises(SourceError, match="changed while it was being read"):
         loader.load("id,tag\n1,a\n", TAGS)
 

@@ -87,22 +87,10 @@ def test_a_file_that_is_no_parquet_is_a_sentence(store: DatasetStore, damage: Ca
         pass
 
 
-def test_a_page_that_is_damaged_is_a_sentence_where_rows_are_shuffled(store: DatasetStore) -> None:
+def test_a_damaged_page_is_a_sentence_where_rows_are_read_in_batches(store: DatasetStore) -> None:
     store.path("v1").write_bytes(_page(store.path("v1").read_bytes()))
     with pytest.raises(PlatformError, match=r"v1.parquet .* is damaged"):
-        store.shuffled("v1")
-    assert not list((store.path("v1").parent / "shuffled").glob("*.parquet"))
-
-
-def test_no_room_to_shuffle_is_not_called_a_damaged_snapshot(
-    store: DatasetStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Path) -> None:
-        raise duckdb.OutOfMemoryException("no room")
-
-    monkeypatch.setattr("mlops_platform.resources.datasets.write_shuffled", full)
-    with pytest.raises(duckdb.OutOfMemoryException):
-        store.shuffled("v1")
+        list(store.batches("v1", "train", ("id", "title", "description")))
 
 
 def test_a_page_that_is_damaged_is_a_sentence_where_rows_are_loaded(store: DatasetStore) -> None:

@@ -36,7 +36,7 @@ from pathlib import Path
 from mlops_platform.resources import csv_loading
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 
-read = csv_loading._read_directly
+read = csv_loading.read_accounted
 
 def hang(*arguments):
     assert read(*arguments)
@@ -44,7 +44,7 @@ def hang(*arguments):
     time.sleep(60)
 
 if sys.argv[3] == "inside":
-    csv_loading._read_directly = hang
+    csv_loading.read_accounted = hang
 else:
     print("before", flush=True)
 columns = {"id": "BIGINT", "tag": "VARCHAR"}
@@ -139,9 +139,9 @@ def test_a_damaged_file_is_said_plainly(tmp_path: Path, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
-def test_a_folder_that_cannot_be_made_is_said_plainly(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WarehouseError, match=r"cannot be made .* check MLOPS_HOME"):
+    with pytest.raises(WarehouseError, match=r"cannot be created .* check MLOPS_HOME"):
         DuckDBWarehouse(path=str(tmp_path / "file" / "w.duckdb")).execute("SELECT 1")
 
 
