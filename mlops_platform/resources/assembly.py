@@ -15,8 +15,8 @@ from mlops_platform.resources.encoders import Encoders
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.expectations import ExpectationsEngine
 from mlops_platform.resources.studies import StudyStore
+from mlops_platform.resources.table_io_manager import TableIOManager
 from mlops_platform.resources.tracking import MlflowTracking
-from mlops_platform.resources.values import JsonValues
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.settings import Settings
 
@@ -104,8 +104,8 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             store_dir=str(settings.mlflow_dir),
             ui_url=settings.mlflow_url,
         ),
-        "io_manager": JsonValues(base_dir=str(settings.values_dir)),
     }
+    resources["io_manager"] = TableIOManager(base_dir=str(settings.values_dir), warehouse=resources["warehouse"])
     if settings.source_loader == "airbyte":
         resources["airbyte"] = Airbyte.of(settings)
     return resources
