@@ -1,9 +1,7 @@
-"""The raw tables `projects` and `tags`: each a CSV file, loaded as it stands into the warehouse.
+"""The raw tables `projects` and `tags`: each a CSV file, loaded unchanged into the warehouse.
 
-Their declaration is here too; ``airbyte`` makes the same assets with another loader.
-
-Nothing is cleaned or joined here. Whether the content is any good is said by the checks; what becomes of it
-by the transform stage.
+Their declaration is here too; ``airbyte`` builds the same assets with another loader. Nothing is cleaned or joined
+here: the checks validate the content, and the transform stage cleans it.
 """
 
 from collections.abc import Mapping
@@ -25,13 +23,13 @@ _PREVIEW_CHARS = 80
 
 @dataclass(frozen=True)
 class Column:
-    """A declared column: its DuckDB type, and what it holds."""
+    """A declared column: its DuckDB type and its description."""
 
     kind: str
     description: str
 
 
-# The one declaration of the raw tables: the loader casts to these types, the UI shows these texts.
+# the one declaration of the raw tables: the loader casts to these types, the UI shows these texts
 TABLES: Mapping[str, Mapping[str, Column]] = {
     "projects": {
         "id": Column("BIGINT", "Number of the project; unique."),
@@ -50,23 +48,20 @@ _DESCRIPTIONS = {
     "One row a project, as in its source; rows that can't be read are in the table rejects.",
     "tags": "The class that a person gave a project. "
     "At most one row a project, as in its source; rows that can't be read are in the table rejects. "
-    "Where people gave labels of their own, the tag is what all of them come to.",
+    "Where people gave labels of their own, the tag is the result of all of them.",
 }
 
 
 def build_ingest_assets(
     projects_uri: str, tags_uri: str, fetch_timeout: float, labels_path: Path | None = None
 ) -> list[dg.AssetsDefinition]:
-    """Makes the assets `projects` and `tags`.
+    """Return the assets `projects` and `tags`, which need the resource `warehouse`.
 
     Args:
         projects_uri: Path or http(s) URL of the projects CSV.
         tags_uri: Path or http(s) URL of the tags CSV.
         fetch_timeout: Seconds to wait for a server.
-        labels_path: The log of the labels that people gave, which `tags` takes in.
-
-    Returns:
-        Two assets that need the resource `warehouse`.
+        labels_path: The log of the labels that people gave, which override those of `tags`.
     """
     return [
         _ingest_asset("projects", projects_uri, fetch_timeout, None),
@@ -78,7 +73,7 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float, labels_path: Path 
     @dg.asset(**declaration(table), kinds={"duckdb", "csv"})
     def ingest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
-        # the file is opened once for all that follows: an opening takes 12 ms
+        # one connection for all that follows: opening the file takes 12 ms
         with sentences(), fetched(uri, fetch_timeout) as source, warehouse.connect():
             log = read_labels(labels_path)
             result = warehouse.load_csv(table, source.path, columns, source.name)
@@ -106,26 +101,26 @@ def _metadata(table: str, source: str, result: LoadResult, warehouse: Warehouse)
 
 
 def read_labels(path: Path | None) -> label_log.LabelLog:
-    """Reads the labels that people gave, before the load: what can't be read leaves the old table.
+    """Read the labels that people gave; call it before the load, so that an error leaves the old table.
 
     Args:
-        path: The log; None for a table that takes no labels.
+        path: The log; None for a table without labels.
 
     Raises:
-        PlatformError: A line is no label, or has a tag that the suite `tags` doesn't know.
+        PlatformError: A line is not a label, or has a tag that the suite `tags` doesn't know.
     """
     return label_log.read(path, label_tables.known_tags()) if path else label_log.LabelLog()
 
 
 def take_in(log: label_log.LabelLog, warehouse: Warehouse) -> dict[str, Any]:
-    """Gives the ids that people labeled their tag in the table `tags`, which was just loaded.
+    """Replace the tags of the ids that people labeled in the table `tags`, which was just loaded.
 
     Args:
         log: The labels.
         warehouse: Where the table is.
 
     Returns:
-        What to show of it; empty where there are no labels.
+        Metadata of the materialization; empty if there are no labels.
     """
     applied = label_tables.apply(warehouse, log)
     if applied is None:
@@ -139,7 +134,7 @@ def take_in(log: label_log.LabelLog, warehouse: Warehouse) -> dict[str, Any]:
 
 
 def declaration(table: str) -> dict[str, Any]:
-    """What every loader of a raw table passes to `dg.asset`."""
+    """Return the arguments that every loader of a raw table passes to `dg.asset`."""
     return {
         "name": table,
         "group_name": "ingest",
@@ -151,11 +146,11 @@ def declaration(table: str) -> dict[str, Any]:
 
 
 def table_metadata(table: str, rows: int, warehouse: Warehouse) -> dict[str, Any]:
-    """What the UI shows of a raw table after a load, whatever loaded it.
+    """Return the metadata of a raw table after a load, whatever loaded it.
 
     Args:
         table: Name of the table.
-        rows: How many it holds.
+        rows: Number of its rows.
         warehouse: Where it is.
     """
     metadata: dict[str, Any] = {
@@ -191,7 +186,7 @@ def _preview(table: str, warehouse: Warehouse) -> str:
 
 
 def markdown_table(names: list[str], rows: list[tuple[Any, ...]], max_chars: int) -> str:
-    """Writes rows as a Markdown table, each value on one line of at most `max_chars` characters."""
+    """Return rows as a Markdown table, each value on one line of at most `max_chars` characters."""
     lines = [names, ["---"] * len(names)]
     for row in rows:
         texts = ["" if value is None else " ".join(str(value).split()) for value in row]

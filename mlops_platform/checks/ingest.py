@@ -1,4 +1,4 @@
-"""Checks of how well the raw files could be read; what is in the rows is checked by the suites."""
+"""Checks of the lines of the raw files that could not be read; the suites check the content of the rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,17 +16,14 @@ _SHOWN_CHARS = 120
 
 
 def build_ingest_checks(max_reject_share: float) -> list[dg.AssetChecksDefinition]:
-    """Makes two checks a raw table, both about its lines in `rejects`.
+    """Return two checks per raw table, both on its lines in `rejects`; they need the resource `warehouse`.
 
-    `no_rejected_rows` warns and shows them; `reject_share_within_limit` is an error that holds back what
-    comes next. The share is rejected lines / (rows + rejected lines): a quote that swallows a hundred lines
-    counts a hundred times (see `LoadResult`).
+    `no_rejected_rows` warns and shows them; `reject_share_within_limit` is an error that blocks downstream assets.
+    The share is rejected lines / (rows + rejected lines): a quote that swallows a hundred lines counts a hundred times
+    (see `LoadResult`).
 
     Args:
         max_reject_share: The largest share that passes, from 0 to 1.
-
-    Returns:
-        A definition a table, each with both checks, that need the resource `warehouse`.
     """
     return [_reject_checks(table, max_reject_share) for table in TABLES]
 
@@ -88,7 +85,7 @@ def _no_rejected_rows(rows: int, rejected: int, share: float, shown: list[tuple[
 
 
 def _counts(warehouse: Warehouse, table: str) -> tuple[int, int]:
-    """Counts rows and rejected lines; a table that isn't there is an error, not a table without rejects."""
+    """Count rows and rejected lines; a missing table is an error, not a table without rejects."""
     rows = warehouse.row_count(table)
     if not warehouse.has_table("rejects"):
         raise WarehouseError(

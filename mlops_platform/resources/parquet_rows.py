@@ -1,4 +1,4 @@
-"""Rows made in Python on their way into a warehouse table: a Parquet file, written batch by batch."""
+"""Writing rows from Python to a Parquet file, batch by batch, for a warehouse to load."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _BATCH_ROWS = 4096
 
 
 def write_rows(file: Path, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows to a Parquet file; a batch is all that is in memory.
+    """Write rows to a Parquet file; one batch at a time is in memory.
 
     Args:
         file: The file; it is replaced.
-        columns: Name and DuckDB type of each column; a TIMESTAMP comes in UTC without a zone.
-        rows: Column to value; what is no column is left out.
+        columns: Name and DuckDB type of each column; a TIMESTAMP is in UTC without a zone.
+        rows: Column to value; other keys are ignored.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,7 +1,4 @@
-"""Turns the address of a source (a path or an http(s) URL) into a local file.
-
-What is in the file is not looked at here.
-"""
+"""Fetch a source, given as a path or an http(s) URL, to a local file, whatever its content."""
 
 from __future__ import annotations
 
@@ -18,21 +15,21 @@ import xxhash
 
 from mlops_platform.errors import SourceError
 
-SOURCE_FINGERPRINT = "source_fingerprint"  # metadata key: `fingerprint` of the bytes an asset was loaded from
+SOURCE_FINGERPRINT = "source_fingerprint"  # metadata key: `fingerprint` of the file that an asset was loaded from
 
 _CHUNK_BYTES = 1 << 20
 _RETRIES = 3
 _RETRY_STATUS = (429, 500, 502, 503, 504)
 _BACKOFF_SECONDS = 0.2  # doubled with each retry
-_LONGEST_PAUSE = 20  # seconds that a server's Retry-After may ask for
+_LONGEST_PAUSE = 20  # seconds of a server's Retry-After that are waited for
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source that can be read now.
+    """A source as a local file.
 
     Attributes:
-        name: The address as the user gave it, without credentials; for errors and metadata.
+        name: The address that the user gave, without credentials; for errors and metadata.
         path: The local file.
     """
 
@@ -42,14 +39,14 @@ class Source:
 
 @contextmanager
 def fetched(uri: str, timeout: float) -> Iterator[Source]:
-    """Gives a source as a local file; what was fetched is deleted at the end.
+    """Yield a source as a local file; a download is deleted at the end.
 
     Args:
         uri: A path, or an http(s) URL.
-        timeout: Seconds to wait for a connection and between two pieces of the answer.
+        timeout: Seconds to wait for a connection and between two parts of the response.
 
     Raises:
-        SourceError: If the URL can't be fetched, or the path holds no file.
+        SourceError: The URL can't be fetched, or the path is not a file.
     """
     name = display_name(uri)
     if not is_url(uri):
@@ -66,12 +63,12 @@ def fetched(uri: str, timeout: float) -> Iterator[Source]:
 
 
 def is_url(uri: str) -> bool:
-    """Says whether an address is a URL rather than a path."""
+    """Return whether an address is a URL rather than a path."""
     return "://" in uri
 
 
 def display_name(uri: str) -> str:
-    """Returns an address without what may be secret in a URL: user, password and query."""
+    """Return an address without the secrets of a URL: user, password and query."""
     if not is_url(uri):
         return uri
     parts = urlsplit(uri)
@@ -79,20 +76,20 @@ def display_name(uri: str) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """Returns the XXH3 of a file's bytes, 128 bits in hex: fast, and no proof against forgery."""
+    """Return the XXH3 of a file's bytes, 128 bits in hex: fast, but no protection against forgery."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def require_file(path: Path, source: str) -> None:
-    """Refuses what can't be read as a file.
+    """Raise unless a path is a file with content.
 
     Args:
         path: Where the file should be.
-        source: What to call it in an error.
+        source: Name of the file in errors.
 
     Raises:
-        SourceError: If it doesn't exist, is empty, or is no regular file.
+        SourceError: It doesn't exist, is empty, or is not a regular file.
     """
     try:
         if path.is_file():
@@ -134,7 +131,7 @@ def _download(uri: str, name: str, path: Path, timeout: float) -> None:
                         for chunk in response.iter_content(_CHUNK_BYTES):
                             handle.write(chunk)
                 return
-            except requests.exceptions.ChunkedEncodingError as error:  # broken off: urllib3 doesn't retry it
+            except requests.exceptions.ChunkedEncodingError as error:  # urllib3 does not retry a broken response
                 if attempt == _RETRIES:
                     raise SourceError(
                         f"{name} broke off in the middle of the download, {attempt + 1} times; try later."
