@@ -6,7 +6,8 @@ from typing import Any
 
 from mlops_platform.packages import require_packages
 from mlops_platform.resources.airbyte import Airbyte
-from mlops_platform.resources.bigquery import BigQueryKey, BigQueryWarehouse
+from mlops_platform.resources.bigquery import BigQueryWarehouse
+from mlops_platform.resources.bigquery_credentials import BigQueryKey
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.dbt import Dbt, DbtRunner
 from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables

@@ -1,58 +1,41 @@
-"""The warehouse of production: a BigQuery dataset, with the same operations and results as the DuckDB file.
+"""The warehouse of production: a BigQuery dataset with the operations and results of the DuckDB file.
 
-A CSV is read by the embedded warehouse's own loader and arrives here as Parquet, so that rows, rejects and their
-reasons are the same on both. How BigQuery is reached is in ``bigquery_client``, how its jobs run in ``bigquery_jobs``,
-how rows go in and come out in ``bigquery_loading`` and ``bigquery_arrow``, its SQL in ``bigquery_sql``; nothing
-connects before the first operation.
+Queries come in DuckDB's dialect and are transpiled. Nothing connects before the first operation.
 """
 
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr
 
+from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources import bigquery_sql
-from mlops_platform.resources.bigquery_arrow import arrow_table, plain, write_parquet
+from mlops_platform.resources import bigquery_loading, bigquery_sql
+from mlops_platform.resources.bigquery_credentials import BigQueryKey
 from mlops_platform.resources.bigquery_jobs import Jobs
-from mlops_platform.resources.bigquery_loading import append_once, clear_rejects, replace_rows, upload
-from mlops_platform.resources.bigquery_sql import quoted
+from mlops_platform.resources.bigquery_sql import DUCKDB_TYPES, to_bigquery
 from mlops_platform.resources.csv_loading import LoadResult
 from mlops_platform.resources.job_labels import job_labels
-from mlops_platform.resources.partitions import Partition, bigquery_partitions
+from mlops_platform.resources.partitions import Partition
 from mlops_platform.resources.table_loading import META, require_columns
-from mlops_platform.resources.table_version import literal, quote
 from mlops_platform.resources.validation_sources import BigQuerySource
 from mlops_platform.resources.warehouse import DuckDBWarehouse
-from mlops_platform.resources.warehouse_base import Warehouse, written_whole
+from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import literal, sql
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
     from google.cloud import bigquery
     from google.cloud.bigquery.table import RowIterator
-    from google.cloud.bigquery_storage_v1 import BigQueryReadClient
 
-    from mlops_platform.resources.bigquery_client import Place
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class BigQueryKey:
-    """A service-account key, as base64 or as a file; neither means Application Default Credentials.
-
-    An object and no field of the resource, because Dagster shows the fields of a resource in its UI.
-    """
-
-    encoded: SecretStr | None = None
-    file: Path | None = None
+    from mlops_platform.resources.bigquery_errors import Dataset
 
 
 class BigQueryWarehouse(Warehouse):
@@ -65,119 +48,118 @@ class BigQueryWarehouse(Warehouse):
     storage_endpoint: str | None = Field(default=None, description="host:port of its Storage API.")
     timeout: float = Field(default=300.0, gt=0, description="Seconds that a job may take.")
     max_bytes: int = Field(default=10 * 1024**3, gt=0, description="Bytes that a query may bill.")
-    retry_seconds: float = Field(default=120.0, gt=0, description="Seconds to try again after a passing failure.")
+    retry_seconds: float = Field(default=120.0, gt=0, description="Seconds for which a passing failure is retried.")
 
-    _held: threading.local = PrivateAttr(default_factory=threading.local)
+    _open: threading.local = PrivateAttr(default_factory=threading.local)
 
     @contextmanager
     def connect(self) -> Iterator["bigquery.Client"]:
-        """Holds one client for what the block does in this thread.
+        """Hold one client for what the block does in this thread.
 
-        Its jobs carry the run and the asset as labels, the job timeout and the limit of bytes billed.
+        Its jobs carry the run and the asset as labels, the job time-out and the limit of bytes billed.
 
         Raises:
-            WarehouseError: If there are no credentials.
+            WarehouseError: If there is no project, or there are no credentials.
         """
-        held = getattr(self._held, "client", None)
+        held = getattr(self._open, "client", None)
         if held is not None:
             yield held
             return
         if not self.project:
             raise WarehouseError("There is no project for BigQuery: set MLOPS_BIGQUERY_PROJECT.")
-        from google.cloud import bigquery
+        from google.cloud.bigquery import LoadJobConfig, QueryJobConfig
 
-        from mlops_platform.resources.bigquery_client import PlatformBigQuery
+        from mlops_platform.resources.bigquery_client import BigQueryConnection
 
-        of_run, timeout_ms = job_labels(), int(self.timeout * 1000)
-        queries = bigquery.QueryJobConfig(
-            default_dataset=f"{self.project}.{self.schema_name}",
-            labels=of_run,
-            job_timeout_ms=timeout_ms,
-            maximum_bytes_billed=self.max_bytes,
+        connection = BigQueryConnection(
+            project=self.project, location=self.location, key=self.key, endpoint=self.endpoint
         )
-        loads = bigquery.LoadJobConfig(labels=of_run, job_timeout_ms=timeout_ms)
-        platform = PlatformBigQuery(project=self.project, location=self.location, endpoint=self.endpoint)
-        with platform.client(self.key, default_query_job_config=queries, default_load_job_config=loads) as client:
-            self._held.client = client
+        every_job: dict[str, Any] = {"labels": job_labels(), "job_timeout_ms": int(self.timeout * 1000)}
+        with connection.get_client() as client:
+            client.default_load_job_config = LoadJobConfig(**every_job)
+            client.default_query_job_config = QueryJobConfig(
+                default_dataset=self._dataset_id, maximum_bytes_billed=self.max_bytes, **every_job
+            )
+            self._open.client = client
             try:
                 yield client
             finally:
-                self._held.client = None
+                self._open.client = None
 
     def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
-        """Replaces a table by the rows of a CSV file, then its entries in `rejects`.
+        """Replace a table by the rows of a CSV file, then its entries in `rejects`.
 
-        Each of the two is replaced as a whole; the rejects come last, so that a failure in between leaves the old
-        ones beside the new table until the load runs again.
+        The embedded warehouse reads the file, so that rows, rejects and their reasons are the same on both.
 
         Raises:
             SourceError: If the file can't be loaded; the old table stays.
             WarehouseError: If BigQuery can't take it; the old table stays.
         """
-        with self._embedded() as (jobs, local, folder):
+        with self._jobs() as jobs, _embedded() as (local, connection):
             result = local.load_csv(table, path, columns, source)
-            upload(jobs, local, folder, table, columns, result.rejected)
+            bigquery_loading.replace_table(jobs, connection, table, columns, result.rejected)
         return result
 
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
-        """Replaces a table by the typed rows of another one, then its entries in `rejects`.
+        """Replace a table by the typed rows of another one, then its entries in `rejects`.
 
-        As with a CSV, the embedded warehouse's own loader does it.
+        As with a CSV file, the embedded warehouse types the rows.
 
         Raises:
             SourceError: If the landing table lacks a column or has no row that can be read; the old table stays.
             WarehouseError: If the landing table doesn't exist, or BigQuery can't take the rows.
         """
-        with self._embedded() as (jobs, local, folder):
-            found = {column.lower(): (column, kind) for column, kind in jobs.columns(landing)}
-            require_columns(landing, found, columns, source)
-            wanted = [found[column] for column in (*columns, META) if column in found]
-            file = folder / "landing.parquet"
+        with self._jobs() as jobs, _embedded() as (local, connection):
+            present = {column.lower(): (column, kind) for column, kind in jobs.columns(landing)}
+            require_columns(landing, present, columns, source)
+            wanted = [present[column] for column in (*columns, META) if column in present]
+            file = Path(local.path).with_name("landing.parquet")
             self.export_parquet(bigquery_sql.landing_sql(landing, wanted), file)
-            local.execute(f"CREATE TABLE {quote(landing)} AS FROM read_parquet({literal(str(file))})")
+            rows = literal(str(file))
+            connection.execute(sql("CREATE TABLE {landing} AS FROM read_parquet({rows})", landing=landing, rows=rows))
             rejected = local.load_table(table, landing, columns, source)
-            upload(jobs, local, folder, table, columns, rejected)
+            bigquery_loading.replace_table(jobs, connection, table, columns, rejected)
         return rejected
 
     def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
-        """Replaces some of a table's rows by those of a Parquet file, in one statement.
+        """Replace some of a table's rows by those of a Parquet file, in one statement.
 
         Raises:
             WarehouseError: If the file's columns are not the table's, or have a type that BigQuery doesn't know.
         """
-        with self._embedded() as (jobs, local, folder):
-            return replace_rows(jobs, local, folder, table, file, where)
+        with self._jobs() as jobs:
+            return bigquery_loading.replace_rows(jobs, table, file, where)
 
     def append_once(
         self, table: str, file: Path, columns: Mapping[str, str], name: str, failed: MutableMapping[str, int]
     ) -> None:
-        """Appends a Parquet file to a table, which is made when missing: once, however often it is asked to.
+        """Append a Parquet file to a table, which is created when missing: once, however often this is called.
 
         Args:
             table: Name of the table.
             file: The rows; a time in it says that it is UTC.
             columns: Column names and their DuckDB types.
-            name: Of the rows, from which the job's id is made: letters, digits, `_` and `-`.
-            failed: Name to the number of tries that are known to have failed; the caller keeps it between calls.
+            name: Name of the rows, from which the job's id is made: letters, digits, `_` and `-`.
+            failed: Name to the number of failed attempts; the caller keeps it between calls.
 
         Raises:
             WarehouseError: BigQuery can't take it, or doesn't say whether it has.
         """
-        with self._working() as jobs:
-            append_once(jobs, table, file, columns, name, failed)
+        with self._jobs() as jobs:
+            bigquery_loading.append_once(jobs, table, file, columns, name, failed)
 
     def clear_rejects(self, table: str) -> None:
-        """Removes a table's entries from `rejects`, which is made when missing."""
-        with self._working() as jobs:
-            clear_rejects(jobs, table)
+        """Delete a table's entries from `rejects`, which is created when missing."""
+        with self._jobs() as jobs:
+            bigquery_loading.clear_rejects(jobs, table)
 
     def has_table(self, table: str) -> bool:
-        """Says whether the table (or view) exists."""
+        """Return whether the table (or view) exists."""
         from google.api_core.exceptions import NotFound
 
-        from mlops_platform.resources.bigquery_client import names_dataset
+        from mlops_platform.resources.bigquery_errors import names_dataset
 
-        with self._working() as jobs:
+        with self._jobs() as jobs:
             try:
                 jobs.columns(table)
             except NotFound as error:
@@ -187,87 +169,102 @@ class BigQueryWarehouse(Warehouse):
             return True
 
     def row_count(self, table: str) -> int:
-        """Counts the rows of a table.
+        """Count the rows of a table.
 
         Raises:
             WarehouseError: If the table doesn't exist.
         """
-        return int(self.fetch_rows(f"SELECT COUNT(*) FROM {quoted(table)}")[0][0])  # noqa: S608
+        return int(self.fetch_rows(sql("SELECT COUNT(*) FROM {table}", table=table))[0][0])
 
     def describe(self, table: str) -> list[tuple[str, str]]:
-        """Lists a table's columns as (name, DuckDB type), in their order.
+        """Return a table's columns as (name, DuckDB type), in their order.
 
         Raises:
             WarehouseError: If the table doesn't exist.
         """
-        return [(name, bigquery_sql.DUCKDB_TYPES.get(kind, kind)) for name, kind in self._columns(table)]
+        with self._jobs() as jobs:
+            return [(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in jobs.columns(table)]
 
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
-        """Digests a table's content in BigQuery, as `table_version` does with a small table on DuckDB.
+        """Return the digest of a table's content, computed in BigQuery, as DuckDB gives it for a small table.
 
         Raises:
             WarehouseError: If the table doesn't exist.
         """
-        with self.connect():
-            counted = [each for each in self._columns(table) if columns is None or each[0] in columns]
-            return bigquery_sql.version(counted, self.fetch_rows(bigquery_sql.version_sql(table, counted))[0])
+        with self._jobs() as jobs:
+            counted = [column for column in jobs.columns(table) if columns is None or column[0] in columns]
+            (row,) = self.fetch_rows(bigquery_sql.version_sql(table, counted))
+        return bigquery_sql.content_version(counted, row)
 
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
-        """Lists the partitions of tables as they are now (see `bigquery_partitions`).
+        """List the partitions of tables as they are now, in one query that reads no table.
 
         Args:
-            tables: Names of tables; one that doesn't exist gives no partition.
+            tables: Names of tables; one that doesn't exist gives no partition, one without rows gives one.
 
         Raises:
             WarehouseError: If BigQuery refuses the query or can't be reached.
         """
-        return bigquery_partitions(self.fetch_rows, f"{self.project}.{self.schema_name}", tables)
+        partitions = []
+        for table, created, listed in self.fetch_rows(bigquery_sql.partitions_sql(self.schema_name, tables)):
+            for partition in listed.split(";"):
+                partition_id, modified, rows = partition.split(" ")
+                partitions.append(Partition(table, partition_id, modified, int(rows), str(created)))
+        return partitions
 
     def export_parquet(self, query: str, path: Path) -> int:
-        """Writes a query's rows to a Parquet file, as the embedded warehouse would.
+        """Write a query's rows to a Parquet file.
 
         Returns:
             Number of rows.
         """
-        with written_whole(path) as partial:
-            return self._read(query, None, lambda rows, reader: write_parquet(rows, reader, partial))
+        import pyarrow.parquet as pq
+
+        from mlops_platform.resources.bigquery_client import storage_client
+
+        with self._jobs() as jobs, storage_client(self.storage_endpoint) as storage, atomic_write(path) as partial:
+            rows = jobs.query(to_bigquery(query))
+            schema, count = _arrow_schema(rows), 0
+            with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+                for batch in rows.to_arrow_iterable(bqstorage_client=storage, timeout=self.timeout):
+                    writer.write_batch(batch.cast(schema))
+                    count += batch.num_rows
+        return count
 
     def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
-        """Returns a query's rows as an Arrow table, read through the Storage API."""
-        return self._read(query, params, arrow_table)
+        """Return a query's rows as an Arrow table, read through the Storage API."""
+        from mlops_platform.resources.bigquery_client import storage_client
+
+        with self._jobs() as jobs, storage_client(self.storage_endpoint) as storage:
+            rows = jobs.query(to_bigquery(query), params)
+            return rows.to_arrow(bqstorage_client=storage, timeout=self.timeout).cast(_arrow_schema(rows))
 
     def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
-        """Returns a query's rows as tuples; for few rows."""
-        with self._working() as jobs:
-            return [tuple(plain(value) for value in row.values()) for row in jobs.query(query, params)]
+        """Return a query's rows as tuples; for few rows."""
+        with self._jobs() as jobs:
+            return [tuple(map(_without_zone, row.values())) for row in jobs.query(to_bigquery(query), params)]
 
     def execute(self, query: str, params: Sequence[object] | None = None) -> None:
-        """Runs a statement; several in one string share no transaction unless they say so."""
-        with self._working() as jobs:
-            jobs.query(query, params)
-
-    def split_sql(self, id_column: str, test_share: float) -> str:
-        """Return an expression that is 'train' or 'test', in BigQuery's dialect."""
-        import sqlglot
-
-        return sqlglot.transpile(super().split_sql(id_column, test_share), read="duckdb", write="bigquery")[0]
+        """Run a statement; several in one string share no transaction unless they say so."""
+        with self._jobs() as jobs:
+            jobs.query(to_bigquery(query), params)
 
     @contextmanager
     def validation_source(self) -> Iterator[BigQuerySource]:
-        """Lends the tables to a validation that happens where they are."""
-        with self._working():
+        """Lend the tables to a validation that happens where they are."""
+        with self._jobs():
             yield BigQuerySource(self)
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Turns an error that wraps one of BigQuery's into its sentence: SQLAlchemy's, Great Expectations'.
+        """Turn an error that wraps one of BigQuery's into its sentence: SQLAlchemy's, Great Expectations'.
 
         Raises:
             WarehouseError: BigQuery's error is among the causes.
         """
         from google.api_core.exceptions import GoogleAPICallError
 
-        from mlops_platform.resources.bigquery_client import one_sentence
+        from mlops_platform.resources.bigquery_errors import as_warehouse_error
 
         try:
             yield
@@ -277,56 +274,64 @@ class BigQueryWarehouse(Warehouse):
                 cause = cause.__cause__ or cause.__context__
             if cause is None:
                 raise
-            with one_sentence(self._place()):
+            with as_warehouse_error(self._dataset):
                 raise cause from None
 
     def refusal(self, said: str) -> str | None:
-        """The sentence for what BigQuery refused to another tool; see `Warehouse.refusal`."""
-        from mlops_platform.resources.bigquery_client import refusal
+        """Return the sentence for what BigQuery refused to another tool; see `Warehouse.refusal`."""
+        from mlops_platform.resources.bigquery_errors import refusal
 
-        return refusal(said, self._place())
-
-    @contextmanager
-    def _working(self) -> Iterator[Jobs]:
-        """The dataset's jobs, whose errors come out as one sentence."""
-        from mlops_platform.resources.bigquery_client import one_sentence, retrying
-
-        with self.connect() as client, one_sentence(self._place()):
-            yield Jobs(client, f"{self.project}.{self.schema_name}", retrying(self.retry_seconds), self.timeout)
+        return refusal(said, self._dataset)
 
     @contextmanager
-    def _embedded(self) -> Iterator[tuple[Jobs, DuckDBWarehouse, Path]]:
-        """The dataset's jobs, and an embedded warehouse in a folder of its own that prepares what they load."""
-        with tempfile.TemporaryDirectory(prefix="mlops-bigquery-") as name, self._working() as jobs:
-            local = DuckDBWarehouse(path=str(Path(name) / "load.duckdb"), schema_name=self.schema_name)
-            with local.connect():
-                yield jobs, local, Path(name)
+    def _jobs(self) -> Iterator[Jobs]:
+        """Yield the dataset's jobs, whose errors become one sentence."""
+        from mlops_platform.resources.bigquery_errors import as_warehouse_error
 
-    def _place(self) -> "Place":
-        from mlops_platform.resources.bigquery_client import Place
+        with self.connect() as client, as_warehouse_error(self._dataset):
+            yield Jobs(client, self._dataset_id, self.retry_seconds, self.timeout)
 
-        return Place(self.project, self.schema_name, self.location, self.endpoint, self.timeout)
+    @property
+    def _dataset_id(self) -> str:
+        return f"{self.project}.{self.schema_name}"
 
-    def _columns(self, table: str) -> list[tuple[str, str]]:
-        with self._working() as jobs:
-            return jobs.columns(table)
+    @property
+    def _dataset(self) -> "Dataset":
+        from mlops_platform.resources.bigquery_errors import Dataset
 
-    def _read(
-        self, query: str, params: Sequence[object] | None, take: Callable[["RowIterator", "BigQueryReadClient"], T]
-    ) -> T:
-        """Runs a query and takes its rows through the Storage API, again from its result if that breaks."""
-        with self._working() as jobs, self._reader() as reader:
-            rows = jobs.query(query, params)
-            readings = chain([rows], iter(lambda: jobs.result_again(rows), None))
-            # Google's client tries a session of the Storage API once
-            return jobs.retry(lambda: take(next(readings), reader))()
+        return Dataset(self.project, self.schema_name, self.location, self.timeout)
 
-    @contextmanager
-    def _reader(self) -> Iterator[Any]:
-        from mlops_platform.resources.bigquery_client import storage_reader
 
-        reader = storage_reader(self.key, self.storage_endpoint)
-        try:
-            yield reader
-        finally:
-            reader.transport.close()
+@contextmanager
+def _embedded() -> Iterator[tuple[DuckDBWarehouse, "duckdb.DuckDBPyConnection"]]:
+    """Yield an empty embedded warehouse in a temporary folder, and its open connection."""
+    with tempfile.TemporaryDirectory(prefix="mlops-bigquery-") as folder:
+        local = DuckDBWarehouse(path=str(Path(folder) / "load.duckdb"))
+        with local.connect() as connection:
+            yield local, connection
+
+
+def _arrow_schema(rows: "RowIterator") -> "pa.Schema":
+    """Return what a query's columns are in Arrow, with times in UTC without a zone."""
+    import pyarrow as pa
+
+    arrow_types = {
+        "BIGINT": pa.int64(),
+        "VARCHAR": pa.string(),
+        "TIMESTAMP": pa.timestamp("us"),
+        "DOUBLE": pa.float64(),
+        "BOOLEAN": pa.bool_(),
+        "DATE": pa.date32(),
+    }
+    kinds = {field.name: DUCKDB_TYPES.get(field.field_type) for field in rows.schema}
+    for name, kind in kinds.items():
+        if kind is None:
+            raise WarehouseError(f"BigQuery's column {name} has a type that the platform doesn't read: cast it.")
+    return pa.schema([(name, arrow_types[str(kind)]) for name, kind in kinds.items()])
+
+
+def _without_zone(value: Any) -> Any:
+    """Return a time in UTC without its zone, as DuckDB gives it."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    return value

@@ -1,139 +1,134 @@
-"""Jobs on one BigQuery dataset: how they are started, waited for, tried again and cancelled.
+"""Jobs on one BigQuery dataset: queries and loads, waited for, retried and cancelled by Google's client.
 
-Needs a client that somebody else has opened; its defaults hold for each job.
+The labels, the time-out and the byte limit of each job are defaults of the client, which somebody else has opened.
 """
 
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from google.api_core.retry import Retry
     from google.cloud import bigquery
     from google.cloud.bigquery.table import RowIterator
 
 _HTTP_SECONDS = 60.0
+_PARAMETER_TYPES = (  # in this order: a bool is an int, a datetime a date
+    (bool, "BOOL"),
+    (int, "INT64"),
+    (float, "FLOAT64"),
+    (datetime.datetime, "TIMESTAMP"),
+    (datetime.date, "DATE"),
+)
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """Starts jobs, and asks for tables, on one dataset.
+    """Runs jobs and reads table definitions on one dataset.
 
     Attributes:
         client: An open client.
-        dataset: Its full name, `project.dataset`.
-        retry: What is tried again, and for how long.
+        dataset: Full name of the dataset, `project.dataset`.
+        retry_seconds: How long a passing failure is retried.
         timeout: Seconds that a job may take.
     """
 
     client: bigquery.Client
     dataset: str
-    retry: Retry
+    retry_seconds: float
     timeout: float
 
-    def id(self, table: str) -> str:
-        """Full name of a table."""
+    @property
+    def retry(self) -> Retry:
+        """What Google's client retries: 429, 5xx, rate limits, broken connections."""
+        from google.cloud.bigquery import DEFAULT_RETRY
+
+        return DEFAULT_RETRY.with_timeout(self.retry_seconds)
+
+    def table_id(self, table: str) -> str:
+        """Return the full name of a table."""
         return f"{self.dataset}.{table}"
 
     def columns(self, table: str) -> list[tuple[str, str]]:
-        """Lists a table's columns as (name, BigQuery type)."""
-        found = self.client.get_table(self.id(table), retry=self.retry, timeout=_HTTP_SECONDS)
-        return [(field.name, field.field_type) for field in found.schema]
+        """Return a table's columns as (name, BigQuery type)."""
+        schema = self.client.get_table(self.table_id(table), retry=self.retry, timeout=_HTTP_SECONDS).schema
+        return [(field.name, field.field_type) for field in schema]
 
     def create(self, table: bigquery.Table) -> None:
-        """Makes a table unless it is there."""
+        """Create a table unless it exists."""
         self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=_HTTP_SECONDS)
 
     def drop(self, table: str) -> None:
-        """Removes a table if it is there."""
-        self.client.delete_table(self.id(table), not_found_ok=True, retry=self.retry, timeout=_HTTP_SECONDS)
+        """Drop a table if it exists."""
+        self.client.delete_table(self.table_id(table), not_found_ok=True, retry=self.retry, timeout=_HTTP_SECONDS)
 
     def query(self, query: str, params: Sequence[object] | None = None) -> RowIterator:
-        """Runs a query as a job and waits for it; what interrupts the waiting cancels the job."""
-        from google.cloud import bigquery
+        """Run a query of BigQuery's dialect and wait for it."""
+        from google.cloud.bigquery import QueryJobConfig
+        from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY
 
-        config = bigquery.QueryJobConfig(query_parameters=[_parameter(value) for value in params or ()])
-
-        def run() -> RowIterator:
-            # with a job_retry, Google's client tries a refused insert again for ten minutes, whatever it is told
-            job = self.client.query(query, config, retry=self.retry, job_retry=None, timeout=_HTTP_SECONDS)
-            with _cancelled_if_left(job):
-                # BigQuery stops the job itself after `timeout`: this is for the case that it doesn't
-                return job.result(retry=self.retry, job_retry=None, timeout=self.timeout + _HTTP_SECONDS)
-
-        return self.retry(run)()  # a job that failed has done nothing, and may run anew
-
-    def result_again(self, rows: RowIterator) -> RowIterator:
-        """Opens the result of a query's job once more."""
-        job: Any = self.client.get_job(
-            str(rows.job_id), location=rows.location, retry=self.retry, timeout=_HTTP_SECONDS
-        )
-        return job.result(retry=self.retry)
+        config = QueryJobConfig(query_parameters=[_parameter(value) for value in params or ()])
+        # job_retry belongs to result(): with one here, the client retries a refused insert for ten minutes
+        job = self.client.query(query, config, retry=self.retry, job_retry=None, timeout=_HTTP_SECONDS)
+        with _cancelled_on_error(job):
+            job_retry = DEFAULT_JOB_RETRY.with_timeout(self.retry_seconds)
+            return job.result(retry=self.retry, job_retry=job_retry, timeout=self._wait_seconds)
 
     def load(self, table: str, file: Path, config: bigquery.LoadJobConfig) -> None:
-        """Loads a file into a table in one job; the config says that it replaces what is there."""
+        """Load a Parquet file into a table in one job, which replaces what the table holds or leaves it."""
+        from google.cloud.bigquery import WriteDisposition
+
+        config.write_disposition = WriteDisposition.WRITE_TRUNCATE
 
         def load() -> None:
-            with file.open("rb") as stream:
-                job = self.client.load_table_from_file(
-                    stream, self.id(table), job_config=config, num_retries=0, timeout=_HTTP_SECONDS
-                )
-            with _cancelled_if_left(job):
-                job.result(retry=self.retry, timeout=self.timeout + _HTTP_SECONDS)
+            job = self._upload(table, file, config, None)
+            with _cancelled_on_error(job):
+                job.result(retry=self.retry, timeout=self._wait_seconds)
 
         self.retry(load)()  # a load that replaces may run twice
 
     def load_once(
         self, table: str, file: Path, config: bigquery.LoadJobConfig, name: str, failed: MutableMapping[str, int]
     ) -> None:
-        """Appends a file to a table, once however often, and from wherever, it is asked to.
+        """Append a Parquet file to a table: once, however often and from however many processes this is called.
 
-        A job's id can be used once in a project and location. The id is made from the name and the number of the
-        try: a try that is there already is waited for, and the next is begun only when it has failed, having loaded
-        nothing.
+        A job id can be used once in a project and location. The id consists of the table, the name and the number
+        of the attempt: an attempt that exists is waited for, and the next one starts only after it has failed.
 
         Args:
             table: Name of the table.
             file: The rows.
             config: Of the load job.
-            name: Of the rows: letters, digits, `_` and `-`.
-            failed: Name to the number of tries that are known to have failed; it is kept up to date.
+            name: Name of the rows: letters, digits, `_` and `-`.
+            failed: Name to number of failed attempts; kept up to date, and kept by the caller between calls.
         """
         from google.api_core.exceptions import Conflict, GoogleAPICallError
+        from google.cloud.bigquery import WriteDisposition
+
+        config.write_disposition = WriteDisposition.WRITE_APPEND
 
         def load() -> None:
-            while True:
-                job_id = f"{table}_{name}_{failed.get(name, 0)}"
+            for attempt in itertools.count(failed.get(name, 0)):
+                job_id, exists = f"{table}_{name}_{attempt}", False
                 try:
-                    with file.open("rb") as stream:
-                        job: Any = self.client.load_table_from_file(
-                            stream,
-                            self.id(table),
-                            job_id=job_id,
-                            job_config=config,
-                            num_retries=0,
-                            timeout=_HTTP_SECONDS,
-                        )
-                    found = False
+                    job = self._upload(table, file, config, job_id)
                 except Conflict:
+                    exists = True
                     job = self.client.get_job(job_id, retry=self.retry, timeout=_HTTP_SECONDS)
-                    found = True
                 try:
-                    # not cancelled when it is left: whoever comes next finds it
-                    job.result(retry=self.retry, timeout=self.timeout + _HTTP_SECONDS)
+                    # not cancelled on an error: the next call waits for it
+                    job.result(retry=self.retry, timeout=self._wait_seconds)
                 except GoogleAPICallError:
                     if job.state != "DONE" or not job.error_result:
-                        raise  # it could not be asked
-                    failed[name] = failed.get(name, 0) + 1
-                    if not found:
+                        raise  # the outcome is unknown
+                    failed[name] = attempt + 1
+                    if not exists:
                         raise
                 else:
                     failed.pop(name, None)
@@ -141,34 +136,34 @@ class Jobs:
 
         self.retry(load)()
 
+    @property
+    def _wait_seconds(self) -> float:
+        # BigQuery stops a job itself after `timeout`; the client stops waiting if it does not
+        return self.timeout + _HTTP_SECONDS
+
+    def _upload(self, table: str, file: Path, config: bigquery.LoadJobConfig, job_id: str | None) -> Any:
+        from google.cloud.bigquery import SourceFormat
+
+        config.source_format = SourceFormat.PARQUET
+        with file.open("rb") as stream:
+            return self.client.load_table_from_file(
+                stream, self.table_id(table), job_id=job_id, job_config=config, timeout=_HTTP_SECONDS
+            )
+
 
 @contextmanager
-def _cancelled_if_left(job: Any) -> Iterator[None]:
-    """Cancels a job that is no longer waited for: a run that is terminated pays for nothing more."""
-    from google.api_core.exceptions import GoogleAPICallError
-
+def _cancelled_on_error(job: Any) -> Iterator[None]:
+    """Cancel a job that is no longer waited for, so that a run that timed out or was terminated stops paying."""
     try:
         yield
-    except GoogleAPICallError:
-        raise  # it has ended
     except BaseException:
-        try:
+        with suppress(Exception):
             job.cancel(retry=None, timeout=5.0)
-        except Exception as error:
-            dg.get_dagster_logger().warning(f"BigQuery job {job.job_id} could not be cancelled: {error!r}")
         raise
 
 
 def _parameter(value: Any) -> bigquery.ScalarQueryParameter:
     from google.cloud.bigquery import ScalarQueryParameter
 
-    for kind, name in (
-        (bool, "BOOL"),
-        (int, "INT64"),
-        (float, "FLOAT64"),
-        (datetime.datetime, "TIMESTAMP"),
-        (datetime.date, "DATE"),
-    ):
-        if isinstance(value, kind):
-            return ScalarQueryParameter(None, name, value)
-    return ScalarQueryParameter(None, "STRING", value)
+    type_name = next((name for kind, name in _PARAMETER_TYPES if isinstance(value, kind)), "STRING")
+    return ScalarQueryParameter(None, type_name, value)

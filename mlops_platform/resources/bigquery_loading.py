@@ -1,203 +1,167 @@
-"""How rows get into BigQuery: as Parquet files, each in a load job that replaces a table as a whole.
-
-What replaces only some of a table's rows goes to a staging table first, and from there in one statement.
-"""
+"""How rows get into BigQuery: DuckDB parses and types them, and a load job takes them as Parquet."""
 
 from __future__ import annotations
 
 import datetime
+import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.bigquery_sql import BIGQUERY_TYPES, DUCKDB_TYPES, quoted
+from mlops_platform.resources.bigquery_sql import BIGQUERY_TYPES, DUCKDB_TYPES, replace_sql, to_bigquery
 from mlops_platform.resources.csv_loading import REJECT_COLUMNS
 from mlops_platform.resources.table_loading import require_same_columns
-from mlops_platform.resources.table_version import quote
+from mlops_platform.sql import SQL, identifier, literal, sql
 
 if TYPE_CHECKING:
+    import duckdb
     from google.cloud import bigquery
 
     from mlops_platform.resources.bigquery_jobs import Jobs
-    from mlops_platform.resources.warehouse import DuckDBWarehouse
 
-REJECTS = "rejects"
-_PARTITIONED_BY, _CLUSTERED_BY = ("day", "created_on", "at"), "id"
-_STAGING_HOURS = 6  # what a killed load leaves goes away by itself
+_REJECTS = "rejects"
+_PARTITION_COLUMNS, _CLUSTER_COLUMN = ("day", "created_on", "at"), "id"
+_STAGING_LIFETIME = datetime.timedelta(hours=6)  # what a killed load leaves expires
 
 
-def upload(
-    jobs: Jobs, local: DuckDBWarehouse, folder: Path, table: str, columns: Mapping[str, str], rejected: int
+def replace_table(
+    jobs: Jobs, local: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], rejected: int
 ) -> None:
-    """Replaces a table and its entries in `rejects` by those of an embedded warehouse.
+    """Replace a table, then its entries in `rejects`, by those of an embedded warehouse.
+
+    Each of the two is replaced as a whole; the old rejects stay beside the new table if the second one fails.
 
     Args:
         jobs: The dataset.
-        local: Where both have been loaded.
-        folder: Takes the files for the way.
+        local: Connection on which both have been loaded.
         table: Name of the table.
         columns: Column names and their DuckDB types.
-        rejected: Number of entries in `rejects`.
+        rejected: Number of rejected rows.
     """
-    from google.cloud import bigquery
-
-    file = _exported(local, folder, table, columns)
-    rejects = _exported(local, folder, REJECTS, REJECT_COLUMNS) if rejected else None
-    with _staged(jobs, REJECTS, rejects, REJECT_COLUMNS) as staging:
-        partitioning, clustering = _layout(columns)
-        config = bigquery.LoadJobConfig(time_partitioning=partitioning, clustering_fields=clustering)
-        _load(jobs, table, file, columns, config)
-        _replace_rejects(jobs, table, staging)
+    with tempfile.TemporaryDirectory(prefix="mlops-bigquery-") as folder:
+        file = Path(folder) / "table.parquet"
+        _export(local, identifier(table), columns, file)
+        jobs.load(table, file, _load_config(columns))
+        if not rejected:
+            clear_rejects(jobs, table)
+            return
+        _export(local, identifier(_REJECTS), REJECT_COLUMNS, file)
+        _create(jobs, _REJECTS, REJECT_COLUMNS)
+        _replace_rows(jobs, _REJECTS, file, REJECT_COLUMNS, {"source_table": table})
 
 
 def clear_rejects(jobs: Jobs, table: str) -> None:
-    """Removes a table's entries from `rejects`, which is made when missing."""
-    _replace_rejects(jobs, table, None)
+    """Delete a table's entries from `rejects`, which is created when missing."""
+    _create(jobs, _REJECTS, REJECT_COLUMNS)
+    jobs.query(to_bigquery("DELETE FROM rejects WHERE source_table = ?"), [table])
 
 
-def replace_rows(
-    jobs: Jobs, local: DuckDBWarehouse, folder: Path, table: str, file: Path, where: Mapping[str, object]
-) -> int:
-    """Replaces some of a table's rows by those of a Parquet file, in one statement.
+def replace_rows(jobs: Jobs, table: str, file: Path, where: Mapping[str, object]) -> int:
+    """Replace some of a table's rows by those of a Parquet file, in one statement.
 
     Args:
         jobs: The dataset.
-        local: An empty embedded warehouse, through which the file's types become BigQuery's.
-        folder: Takes a file for the way.
         table: Name of the table (see `Warehouse.replace_rows`).
         file: The new rows.
         where: Column to value: which rows go.
 
     Returns:
-        Number of rows that came.
+        Number of rows inserted.
 
     Raises:
-        WarehouseError: If a type is none of BigQuery's, or the columns are not the table's.
+        WarehouseError: If a type has no counterpart in BigQuery, or the columns are not the table's.
     """
+    import duckdb
     from google.api_core.exceptions import NotFound
 
-    count = local.replace_rows(table, file, {})
-    columns = dict(local.describe(table))
-    strange = [f"{name} ({kind})" for name, kind in columns.items() if kind not in BIGQUERY_TYPES]
-    if strange:
-        raise WarehouseError(f"BigQuery's table {table} cannot take the column {strange[0]}: cast it.")
-    try:
-        there = {name: DUCKDB_TYPES.get(kind, kind) for name, kind in jobs.columns(table)}
-    except NotFound:
-        _create(jobs, table, columns)
-    else:
-        require_same_columns(table, there, columns)
-        columns = there  # INSERT ROW goes by position
-    exported = _exported(local, folder, table, columns) if count else None
-    with _staged(jobs, table, exported, columns) as staging:
-        _merge(jobs, table, staging, where)
+    rows = sql("read_parquet({file})", file=literal(str(file)))
+    with tempfile.TemporaryDirectory(prefix="mlops-bigquery-") as folder, duckdb.connect() as local:
+        local.execute("SET TimeZone = 'UTC'")
+        columns = {name: kind for name, kind, *_ in local.execute(f"DESCRIBE FROM {rows}").fetchall()}
+        unknown = [f"{name} ({kind})" for name, kind in columns.items() if kind not in BIGQUERY_TYPES]
+        if unknown:
+            raise WarehouseError(f"BigQuery's table {table} cannot take the column {unknown[0]}: cast it.")
+        try:
+            existing = {name: DUCKDB_TYPES.get(kind, kind) for name, kind in jobs.columns(table)}
+        except NotFound:
+            _create(jobs, table, columns)
+            existing = columns
+        require_same_columns(table, existing, columns)
+        typed = Path(folder) / "rows.parquet"
+        count = _export(local, rows, existing, typed)
+        _replace_rows(jobs, table, typed, existing, where)
     return count
 
 
 def append_once(
     jobs: Jobs, table: str, file: Path, columns: Mapping[str, str], name: str, failed: MutableMapping[str, int]
 ) -> None:
-    """Appends a Parquet file to a table, which is made when missing, in a load job that can succeed once only.
+    """Append a Parquet file to a table, which is created when missing, in a load job that can succeed once only.
 
     Args:
         jobs: The dataset.
         table: Name of the table.
         file: The rows; a time in it says that it is UTC.
         columns: Column names and their DuckDB types.
-        name: Of the rows (see `Jobs.load_once`).
-        failed: Tries that are known to have failed, by name.
+        name: Name of the rows (see `Jobs.load_once`).
+        failed: Failed attempts by name.
     """
-    from google.cloud import bigquery
-
-    partitioning, clustering = _layout(columns)
-    config = bigquery.LoadJobConfig(
-        source_format=bigquery.SourceFormat.PARQUET,
-        schema=_schema(columns),
-        time_partitioning=partitioning,
-        clustering_fields=clustering,
-        write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
-    )
-    jobs.load_once(table, file, config, name, failed)
+    jobs.load_once(table, file, _load_config(columns), name, failed)
 
 
-def _exported(local: DuckDBWarehouse, folder: Path, table: str, columns: Mapping[str, str]) -> Path:
-    """A table of the embedded warehouse as a file for BigQuery, which takes a time only if it says that it is UTC."""
+def _export(local: duckdb.DuckDBPyConnection, rows: SQL, columns: Mapping[str, str], file: Path) -> int:
+    """Write rows to a file for BigQuery, which takes a time only if it says that it is UTC."""
     values = ", ".join(
-        f"{quote(column)}::TIMESTAMPTZ AS {quote(column)}" if kind == "TIMESTAMP" else quote(column)
-        for column, kind in columns.items()
+        sql("{name}::TIMESTAMPTZ AS {name}" if kind == "TIMESTAMP" else "{name}", name=name)
+        for name, kind in columns.items()
     )
-    file = folder / f"{table}.parquet"
-    local.export_parquet(f"SELECT {values} FROM {quote(table)}", file)  # noqa: S608
-    return file
+    copy = "COPY (SELECT {values} FROM {rows}) TO {file} (FORMAT parquet, COMPRESSION zstd)"
+    ((count,),) = local.execute(sql(copy, values=SQL(values), rows=rows, file=literal(str(file)))).fetchall()
+    return int(count)
 
 
-def _load(jobs: Jobs, table: str, file: Path, columns: Mapping[str, str], config: bigquery.LoadJobConfig) -> None:
-    """Replaces a table by a Parquet file in one load job: the old table stays if it fails."""
-    from google.cloud import bigquery
-
-    config.source_format = bigquery.SourceFormat.PARQUET
-    config.schema = _schema(columns)
-    config.write_disposition = bigquery.WriteDisposition.WRITE_TRUNCATE
-    jobs.load(table, file, config)
-
-
-@contextmanager
-def _staged(jobs: Jobs, table: str, file: Path | None, columns: Mapping[str, str]) -> Iterator[str | None]:
-    """A table of its own with a file's rows while they are needed; none for no file."""
-    if file is None:
-        yield None
-        return
+def _replace_rows(jobs: Jobs, table: str, file: Path, columns: Mapping[str, str], where: Mapping[str, object]) -> None:
+    """Load a file into a staging table, and from there in one statement, so that nobody sees the rows missing."""
     from google.cloud import bigquery
 
     staging = f"{table}_{uuid.uuid4().hex}"
-    made = bigquery.Table(jobs.id(staging), schema=_schema(columns))
-    made.expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=_STAGING_HOURS)
-    jobs.create(made)
+    staging_table = bigquery.Table(jobs.table_id(staging), schema=_schema(columns))
+    staging_table.expires = datetime.datetime.now(datetime.UTC) + _STAGING_LIFETIME
+    jobs.create(staging_table)
     try:
-        _load(jobs, staging, file, columns, bigquery.LoadJobConfig())
-        yield staging
+        jobs.load(staging, file, bigquery.LoadJobConfig(schema=_schema(columns)))
+        jobs.query(to_bigquery(replace_sql(table, staging, where)), list(where.values()))
     finally:
         jobs.drop(staging)
-
-
-def _replace_rejects(jobs: Jobs, table: str, staging: str | None) -> None:
-    _create(jobs, REJECTS, REJECT_COLUMNS)
-    _merge(jobs, REJECTS, staging, {"source_table": table})
-
-
-def _merge(jobs: Jobs, table: str, staging: str | None, where: Mapping[str, object]) -> None:
-    """Replaces the rows of a table that meet `where` by those of a staging table; by none without one."""
-    goes = " AND ".join(f"kept.{quoted(column)} = ?" for column in where) or "TRUE"
-    if staging is None:
-        jobs.query(f"DELETE FROM {quoted(table)} AS kept WHERE {goes}", list(where.values()))  # noqa: S608
-        return
-    # one statement, so that nobody sees the table without its new rows
-    jobs.query(
-        f"MERGE {quoted(table)} AS kept USING {quoted(staging)} AS new ON FALSE "
-        f"WHEN NOT MATCHED BY SOURCE AND {goes} THEN DELETE "
-        "WHEN NOT MATCHED THEN INSERT ROW",
-        list(where.values()),
-    )
 
 
 def _create(jobs: Jobs, table: str, columns: Mapping[str, str]) -> None:
     from google.cloud import bigquery
 
-    made = bigquery.Table(jobs.id(table), schema=_schema(columns))
-    made.time_partitioning, made.clustering_fields = _layout(columns)
-    jobs.create(made)
+    new = bigquery.Table(jobs.table_id(table), schema=_schema(columns))
+    new.time_partitioning, new.clustering_fields = _partitioning(columns), _clustering(columns)
+    jobs.create(new)
 
 
-def _layout(columns: Mapping[str, str]) -> tuple[bigquery.TimePartitioning | None, list[str] | None]:
-    """By what a table is partitioned, by day, and clustered."""
+def _load_config(columns: Mapping[str, str]) -> bigquery.LoadJobConfig:
+    from google.cloud import bigquery
+
+    return bigquery.LoadJobConfig(
+        schema=_schema(columns), time_partitioning=_partitioning(columns), clustering_fields=_clustering(columns)
+    )
+
+
+def _partitioning(columns: Mapping[str, str]) -> bigquery.TimePartitioning | None:
     from google.cloud.bigquery import TimePartitioning, TimePartitioningType
 
-    days = [name for name in _PARTITIONED_BY if columns.get(name) in ("DATE", "TIMESTAMP")]
-    partitioning = TimePartitioning(TimePartitioningType.DAY, days[0]) if days else None
-    return partitioning, [_CLUSTERED_BY] if _CLUSTERED_BY in columns else None
+    days = [name for name in _PARTITION_COLUMNS if columns.get(name) in ("DATE", "TIMESTAMP")]
+    return TimePartitioning(TimePartitioningType.DAY, days[0]) if days else None
+
+
+def _clustering(columns: Mapping[str, str]) -> list[str] | None:
+    return [_CLUSTER_COLUMN] if _CLUSTER_COLUMN in columns else None
 
 
 def _schema(columns: Mapping[str, str]) -> list[bigquery.SchemaField]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.resources.table_version import quote
+from mlops_platform.sql import identifier
 
 if TYPE_CHECKING:
     import duckdb
@@ -132,22 +133,22 @@ class BigQuerySource(ValidationSource):
     ) -> list[tuple[Any, ...]] | None:
         """Looks up rows by their values."""
         from mlops_platform.errors import WarehouseError
-        from mlops_platform.resources.bigquery_sql import quoted
 
         asked = list(wanted[0])
-        named = ", ".join(map(quoted, columns))
+        named = ", ".join(map(identifier, columns))
         tests, params = [], []
         for each in wanted:
             # a NULL parameter would have no type
             parts = [
-                f"{quoted(column)} IS NULL" if each[column] is None else f"{quoted(column)} = ?" for column in asked
+                f"{identifier(column)} IS NULL" if each[column] is None else f"{identifier(column)} = ?"
+                for column in asked
             ]
             tests.append(f"({' AND '.join(parts)})")
             params += [each[column] for column in asked if each[column] is not None]
-        order = ", ".join(f"{quoted(column)} NULLS LAST" for column in columns)
+        order = ", ".join(f"{identifier(column)} NULLS LAST" for column in columns)
         try:
             return self._warehouse.fetch_rows(
-                f"SELECT {named} FROM {quoted(table)} WHERE {' OR '.join(tests)} ORDER BY {order} LIMIT {limit}",  # noqa: S608
+                f"SELECT {named} FROM {identifier(table)} WHERE {' OR '.join(tests)} ORDER BY {order} LIMIT {limit}",  # noqa: S608
                 params,
             )
         except WarehouseError:  # no such column, or values that cannot be asked for

@@ -1,124 +1,94 @@
-"""What changed between two looks at the partitions of a table, and what to remember of a look: no Dagster here.
-
-A memory has to fit into a sensor's cursor, which Dagster stores with each tick. Whether anything changed is told by
-one digest of all partitions; two bytes a partition tell which. 10,000 daily partitions take 25 KB.
-"""
+"""What a sensor's cursor keeps of a table's partitions, and what has changed since; no Dagster here."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import BaseModel, Field
+
 from mlops_platform.resources.partitions import Partition
 
-_MARK_BYTES = 2
+RECENT = 731  # two years of days; Dagster stores the cursor with each tick: these take 24 KB, 10,000 would take 330
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What is kept of a look at a table, as texts for JSON.
+class TableState(BaseModel):
+    """The partitions of a table at one poll: the latest ones by id, all earlier ones as one digest.
 
-    `ids` and `marks` are compressed: the sorted partition ids and, in their order, two bytes of each one's state.
+    Attributes:
+        created: When the table was created.
+        recent: Partition id to its last modification and number of rows.
+        older: Digest of the partitions before these; empty if there are none.
+        load: Storage id of the latest materialization that the sensor had seen.
     """
 
     created: str
-    digest: str
-    ids: str
-    marks: str
+    recent: dict[str, str] = Field(min_length=1)
+    older: str = ""
+    load: int | None = None
 
     @classmethod
-    def of(cls, partitions: Sequence[Partition]) -> Memory:
-        """Return the memory of a table's partitions, in any order.
+    def of(cls, partitions: Sequence[Partition], load: int | None = None) -> TableState:
+        """Return the state of a table.
 
         Args:
             partitions: All partitions of one table; at least one.
+            load: Storage id of its latest materialization.
         """
-        ordered = sorted(partitions, key=lambda each: each.partition_id)
-        digest = hashlib.sha256()
-        for each in ordered:
-            digest.update(f"{each.partition_id} {each.modified} {each.rows};".encode())
-        ids = _shorten([each.partition_id for each in ordered]).encode()
-        marks = b"".join(_mark(each) for each in ordered)
-        return cls(ordered[0].created, digest.hexdigest()[:32], _pack(ids), _pack(marks))
+        states = _states(partitions)
+        recent = dict(list(states.items())[-RECENT:])
+        older = _digest(states, before=min(recent))
+        return cls(created=partitions[0].created, recent=recent, older=older, load=load)
 
-    def states(self) -> dict[str, bytes]:
-        """Return the two bytes that were kept of each partition, by its id."""
-        ids = _lengthen(_unpack(self.ids).decode())
-        marks = _unpack(self.marks)
-        return {name: marks[n * _MARK_BYTES : (n + 1) * _MARK_BYTES] for n, name in enumerate(ids)}
+
+class Cursor(BaseModel):
+    """The sensor's cursor, as JSON: the number of runs requested so far, and the state of each table."""
+
+    requests: int = 0
+    tables: dict[str, TableState] = {}
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is different in a table: sorted ids of new or changed partitions, and of those that are gone.
+    """The difference of a table: sorted ids of new or changed partitions, and of those that are gone.
 
-    Of 65,536 changed partitions one, on average, goes unnamed; that something changed is seen all the same.
+    A change before the recent partitions is named as a whole, `before ID`.
     """
 
     changed: Sequence[str]
-    gone: Sequence[str]
-    made_again: bool = False
+    gone: Sequence[str] = ()
+    recreated: bool = False
 
 
-def change(before: Memory | None, partitions: Sequence[Partition], now: Memory | None = None) -> Change | None:
-    """Compare a table with what was remembered of it.
+def change(before: TableState | None, partitions: Sequence[Partition]) -> Change | None:
+    """Compare a table with its state at the last poll.
 
     Args:
-        before: The memory of the last look; None where there was none.
+        before: The state; None at the first poll.
         partitions: All partitions of the table now; at least one.
-        now: Their memory, if it is known.
 
     Returns:
-        The difference, or None if there is none. A table that was made again counts as changed in all its partitions.
+        The difference, or None if there is none. A recreated table counts as changed in all its partitions.
     """
-    now = now or Memory.of(partitions)
-    if before is not None and (before.created, before.digest) == (now.created, now.digest):
-        return None
-    made_again = before is not None and before.created != now.created
-    kept: Mapping[str, bytes] = before.states() if before is not None else {}
-    known = {} if made_again else kept
-    ids = {each.partition_id for each in partitions}
-    return Change(
-        changed=sorted(each.partition_id for each in partitions if known.get(each.partition_id) != _mark(each)),
-        gone=sorted(kept.keys() - ids),
-        made_again=made_again,
-    )
+    states = _states(partitions)
+    if before is None:
+        return Change(list(states))
+    gone = [partition_id for partition_id in before.recent if partition_id not in states]
+    if before.created != partitions[0].created:
+        return Change(list(states), gone, recreated=True)
+    first = min(before.recent) if before.older else ""
+    changed = [name for name, state in states.items() if name >= first and before.recent.get(name) != state]
+    if _digest(states, first) != before.older:
+        changed.insert(0, f"before {first}")
+    return Change(changed, gone) if changed or gone else None
 
 
-def _mark(partition: Partition) -> bytes:
-    # without the id: partitions that one load wrote share their state, and compress to nothing
-    state = f"{partition.modified} {partition.rows}" if not partition.created else partition.modified
-    return hashlib.blake2b(state.encode(), digest_size=_MARK_BYTES).digest()
+def _states(partitions: Sequence[Partition]) -> dict[str, str]:
+    ordered = sorted(partitions, key=lambda partition: partition.partition_id)
+    return {partition.partition_id: f"{partition.modified} {partition.rows}" for partition in ordered}
 
 
-def _shorten(ids: Sequence[str]) -> str:
-    """Write each id as the length of what it shares with the one before, and the rest: days become a few bits."""
-    lines, last = [], ""
-    for each in ids:
-        shared = next(
-            (n for n, (a, b) in enumerate(zip(last, each, strict=False)) if a != b), min(len(last), len(each))
-        )
-        lines.append(f"{shared} {each[shared:]}")
-        last = each
-    return "\n".join(lines)
-
-
-def _lengthen(text: str) -> list[str]:
-    ids: list[str] = []
-    last = ""
-    for line in text.split("\n"):
-        shared, rest = line.split(" ", 1)
-        last = last[: int(shared)] + rest
-        ids.append(last)
-    return ids
-
-
-def _pack(content: bytes) -> str:
-    return base64.b85encode(zlib.compress(content, 9)).decode()
-
-
-def _unpack(text: str) -> bytes:
-    return zlib.decompress(base64.b85decode(text))
+def _digest(states: Mapping[str, str], before: str) -> str:
+    older = [f"{name} {state}" for name, state in states.items() if name < before]
+    return hashlib.sha256(";".join(older).encode()).hexdigest()[:16] if older else ""

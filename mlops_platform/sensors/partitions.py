@@ -1,27 +1,24 @@
-"""What starts runs when partitions of the raw tables change in the warehouse, whoever changed them.
+"""The sensor that starts runs when partitions of the raw tables change in the warehouse, whoever changed them.
 
-The sensor looks and remembers (see `partition_changes`). What the platform loaded itself is no news: the run that
-loaded it goes on by itself. A change by somebody else is asked for once, whatever becomes of the run.
+It polls and keeps what it saw (see `partition_changes`). What the platform loaded itself is not a change: the run
+that loaded it continues by itself. Another program's change starts one run, whatever becomes of the run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.partitions import Partition
-from mlops_platform.sensors.partition_changes import Change, Memory, change
+from mlops_platform.sensors.partition_changes import Change, Cursor, TableState, change
 
 TABLES = ("projects", "tags")
 INTERVAL_SECONDS = 60
-_NAMED = 20  # a tag is read by people: so many partitions are named in it, and the rest counted
+_NAMED = 20  # partitions that a tag names; the rest are counted
 _DATA_VERSION = "dagster/data_version"
 
 
@@ -34,13 +31,13 @@ class _Warehouse(Protocol):
 
 
 def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.SensorDefinition:
-    """Make the sensor `new_partitions` on the raw tables.
+    """Return the sensor `new_partitions` on the raw tables.
 
     Args:
-        on_change: What a change does. `run` asks for one run of the job `from_raw`, which makes the tables downstream.
-            `observe` is for tables that an external process always loads: the sensor reports the new data versions
-            of the raw tables and asks for a run of their checks; the automation conditions do the rest once these
-            have passed.
+        on_change: What a change does. `run` requests one run of the job `from_raw`, which builds the tables
+            downstream. `observe` is for tables that an external process always loads: the sensor reports the new
+            data versions of the raw tables and requests a run of their checks; the automation conditions do the
+            rest once these have passed.
     """
 
     @dg.sensor(
@@ -54,69 +51,62 @@ def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.S
     def new_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warehouse: _Warehouse = context.resources.warehouse
         try:
-            return _look(context, warehouse, report=on_change == "observe")
+            return _poll(context, warehouse, report=on_change == "observe")
         except PlatformError as error:
-            return dg.SkipReason(f"The partitions cannot be looked at: {error}")
+            return dg.SkipReason(f"The partitions cannot be read: {error}")
 
     return new_partitions
 
 
-def _look(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bool) -> dg.SensorResult | dg.SkipReason:
-    # asked before the warehouse: what such a run writes after this is seen by the next tick
+def _poll(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bool) -> dg.SensorResult | dg.SkipReason:
+    # before the warehouse is queried: what such a run writes afterwards is seen by the next tick
     loading = [table for table in TABLES if _is_loading(context.instance, table)]
     if loading:
-        return dg.SkipReason(f"A run is loading {' and '.join(loading)}; the next tick looks again.")
+        return dg.SkipReason(f"A run is loading {' and '.join(loading)}; the next tick polls again.")
     partitions: dict[str, list[Partition]] = {table: [] for table in TABLES}
-    for each in warehouse.partitions(TABLES):
-        partitions[each.table].append(each)
+    for partition in warehouse.partitions(TABLES):
+        partitions[partition.table].append(partition)
     absent = [table for table in TABLES if not partitions[table]]
     if absent:  # a run would only fail on it
         return dg.SkipReason(f"The warehouse has no table {' and '.join(absent)}.")
-    try:
-        requests, known = _remembered(context.cursor)
-    except (ValueError, TypeError, KeyError, AttributeError, zlib.error):
-        context.log.warning("The cursor is none of this sensor: the tables are looked at as for the first time.")
-        requests, known = 0, {}
-    after: dict[str, Any] = {"requests": requests, "tables": {}}
+    before = _read_cursor(context)
+    after = Cursor(requests=before.requests)
     changes: dict[str, Change] = {}
     for table in TABLES:
-        memory, seen = known.get(table, (None, None))
-        now = Memory.of(partitions[table])
-        found = change(memory, partitions[table], now)
-        loaded = _last_load(context.instance, table)
-        after["tables"][table] = {"memory": asdict(now), "load": loaded and loaded[0]}
-        if found is not None and not _is_own(loaded, seen, warehouse, table):
-            changes[table] = found
+        load, loaded_version = _last_load(context.instance, table)
+        state = before.tables.get(table)
+        after.tables[table] = TableState.of(partitions[table], load)
+        difference = change(state, partitions[table])
+        # a load that an earlier tick has seen explains nothing: the table may have changed and changed back since
+        new_load = load is not None and load != (state.load if state else None)
+        if difference and not (new_load and loaded_version == warehouse.content_version(table)):
+            changes[table] = difference
     if not changes:
-        context.update_cursor(json.dumps(after, sort_keys=True))
-        return dg.SkipReason("No partition has changed but by the platform's own loads.")
+        context.update_cursor(after.model_dump_json())
+        return dg.SkipReason("No partition has changed except by the platform's own loads.")
     for table in changes:
-        # they were about rows that the platform had loaded, and these are somebody else's
-        warehouse.clear_rejects(table)
-    # counted, so that a table that returns to an earlier state is news again; a tick that died before its cursor
-    # was kept repeats the same key, and Dagster drops the repetition
-    after["requests"] += 1
-    cursor = json.dumps(after, sort_keys=True)
-    run_key = f"{after['requests']}-{hashlib.sha256(cursor.encode()).hexdigest()[:16]}"
+        warehouse.clear_rejects(table)  # they belong to rows that the platform had loaded
+    # counted, so that a table that returns to an earlier state is a change again; a tick that died before its cursor
+    # was stored repeats the same key, and Dagster drops the repetition
+    after.requests += 1
+    cursor = after.model_dump_json()
+    run_key = f"{after.requests}-{hashlib.sha256(cursor.encode()).hexdigest()[:16]}"
     events = [_event(table, changes[table], partitions[table], warehouse) for table in changes] if report else []
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=run_key, tags=_tags(changes))], cursor=cursor, asset_events=events
     )
 
 
-def _remembered(cursor: str | None) -> tuple[int, dict[str, tuple[Memory, int | None]]]:
-    """How many runs were asked for, and each table's memory with the load that was seen; whatever it raises is odd."""
-    if not cursor:
-        return 0, {}
-    kept = json.loads(cursor)
-    known = {table: (Memory(**each["memory"]), each["load"]) for table, each in kept["tables"].items()}
-    for memory, _ in known.values():
-        memory.states()  # a damaged one raises here
-    return int(kept["requests"]), known
+def _read_cursor(context: dg.SensorEvaluationContext) -> Cursor:
+    try:
+        return Cursor.model_validate_json(context.cursor) if context.cursor else Cursor()
+    except ValueError:
+        context.log.warning("The cursor is not one of this sensor: this tick is a first one.")
+        return Cursor()
 
 
 def _is_loading(instance: dg.DagsterInstance, table: str) -> bool:
-    """Whether an unfinished run is going to write the table, or has written it and not said so yet."""
+    """Return whether an unfinished run will write the table, or has written it without having reported it yet."""
     planned = instance.event_log_storage.get_latest_planned_materialization_info(dg.AssetKey(table))
     if planned is None:
         return False
@@ -127,47 +117,43 @@ def _is_loading(instance: dg.DagsterInstance, table: str) -> bool:
     return latest is None or latest.run_id != planned.run_id
 
 
-def _last_load(instance: dg.DagsterInstance, table: str) -> tuple[int, str | None] | None:
-    """The number of the table's latest materialization event, and the data version that it recorded."""
+def _last_load(instance: dg.DagsterInstance, table: str) -> tuple[int | None, str | None]:
+    """Return the storage id of the table's latest materialization, and the data version that it recorded."""
     records = instance.fetch_materializations(dg.AssetKey(table), limit=1).records
     if not records or records[0].asset_materialization is None:
-        return None
+        return None, None
     return records[0].storage_id, (records[0].asset_materialization.tags or {}).get(_DATA_VERSION)
 
 
-def _is_own(loaded: tuple[int, str | None] | None, seen: int | None, warehouse: _Warehouse, table: str) -> bool:
-    """Whether the platform loaded the table since the last tick, and it holds just that."""
-    # a load that an earlier tick has seen explains nothing: the table may have changed and changed back since
-    return loaded is not None and loaded[0] != seen and loaded[1] == warehouse.content_version(table)
-
-
 def _tags(changes: Mapping[str, Change]) -> dict[str, str]:
-    names = [f"{table}${part}" for table, each in changes.items() for part in (*each.changed, *each.gone)]
+    names = [
+        f"{table}${name}" for table, difference in changes.items() for name in (*difference.changed, *difference.gone)
+    ]
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     tags = {
         "mlops/partitions": ", ".join(names[:_NAMED]) + more,
         "mlops/partition_count": str(len(names)),
     }
-    gone = sum(len(each.gone) for each in changes.values())
+    gone = sum(len(difference.gone) for difference in changes.values())
     if gone:
         tags["mlops/partitions_gone"] = str(gone)
-    again = [table for table, each in changes.items() if each.made_again]
-    if again:
-        tags["mlops/tables_made_again"] = ", ".join(again)
+    recreated = [table for table, difference in changes.items() if difference.recreated]
+    if recreated:
+        tags["mlops/tables_recreated"] = ", ".join(recreated)
     return tags
 
 
 def _event(
-    table: str, found: Change, partitions: Sequence[Partition], warehouse: _Warehouse
+    table: str, difference: Change, partitions: Sequence[Partition], warehouse: _Warehouse
 ) -> dg.AssetMaterialization:
     # an observation would show the version and trigger nothing: conditions follow materializations
     return dg.AssetMaterialization(
         table,
-        description="Loaded by an external process; seen by the sensor new_partitions.",
+        description="Loaded by an external process; reported by the sensor new_partitions.",
         metadata={
-            "dagster/row_count": sum(each.rows for each in partitions),
-            "changed_partitions": len(found.changed),
-            "gone_partitions": len(found.gone),
+            "dagster/row_count": sum(partition.rows for partition in partitions),
+            "changed_partitions": len(difference.changed),
+            "gone_partitions": len(difference.gone),
         },
         tags={_DATA_VERSION: warehouse.content_version(table)},
     )

@@ -1,4 +1,4 @@
-"""A proxy before an HTTP service, which answers some requests itself, as badly as it is told to."""
+"""A proxy before an HTTP service that answers some requests itself, with faults."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+RESET = 0  # a status of none: the connection is closed without an answer
+
 
 @dataclass
 class Fault:
@@ -20,7 +22,7 @@ class Fault:
 
     Attributes:
         match: A pattern for "METHOD path".
-        status: The HTTP status.
+        status: The HTTP status, or `RESET`.
         reason: Google's reason.
         message: Google's message.
         times: How many requests get it.
@@ -37,18 +39,18 @@ class Fault:
 
 @dataclass
 class Proxy:
-    """Where the proxy listens, what it has been asked, and what it is to do wrong."""
+    """Where the proxy listens, the requests it received, and the faults of the next ones."""
 
     url: str = ""
     requests: list[tuple[str, bytes]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
     def count(self, match: str) -> int:
-        """How many requests matched."""
+        """Return the number of requests that matched."""
         return sum(re.search(match, line) is not None for line, _ in self.requests)
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The jobs that were asked for: queries, and loads with their upload."""
+        """Return the jobs that were requested: queries, and loads with their upload."""
         return [
             json.loads(body) for line, body in self.requests if re.match(r"POST /bigquery/\S+/jobs\?", line) and body
         ]
@@ -67,16 +69,19 @@ def proxy_to(service: str) -> Iterator[Proxy]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             line = f"{self.command} {self.path}"
             proxy.requests.append((line, body))
-            fault = next((each for each in proxy.faults if each.times > 0 and re.search(each.match, line)), None)
+            fault = next((fault for fault in proxy.faults if fault.times > 0 and re.search(fault.match, line)), None)
             if fault is not None:
                 fault.times -= 1
                 if fault.pass_on:
-                    self._ask(body)
+                    self._forward(body)
+                if fault.status == RESET:
+                    self.close_connection = True
+                    return
                 self._answer(fault.status, [("Content-Type", "application/json")], _google_error(fault))
                 return
-            self._answer(*self._ask(body))
+            self._answer(*self._forward(body))
 
-        def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
             connection = http.client.HTTPConnection(target.netloc, timeout=60)
             try:
                 headers = {name: value for name, value in self.headers.items() if name != "Accept-Encoding"}
@@ -112,5 +117,5 @@ def proxy_to(service: str) -> Iterator[Proxy]:
 
 
 def _google_error(fault: Fault) -> bytes:
-    said = {"message": fault.message, "reason": fault.reason, "domain": "global"}
-    return json.dumps({"error": {"code": fault.status, "message": fault.message, "errors": [said]}}).encode()
+    detail = {"message": fault.message, "reason": fault.reason, "domain": "global"}
+    return json.dumps({"error": {"code": fault.status, "message": fault.message, "errors": [detail]}}).encode()

@@ -84,7 +84,7 @@ def test_every_operation_gives_what_duckdb_gives(
 
 
 def test_a_big_result_comes_whole_and_in_order(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
-    query = "SELECT n, TIMESTAMP_SECONDS(n) AS t FROM UNNEST(GENERATE_ARRAY(1, 300000)) AS n ORDER BY n DESC"
+    query = "SELECT n, make_timestamp(n * 1000000) AS t FROM UNNEST(generate_series(1, 300000)) AS s(n) ORDER BY n DESC"
     assert bigquery.export_parquet(query, tmp_path / "out.parquet") == 300_000
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["n"].to_pylist() == list(range(300_000, 0, -1))
@@ -93,7 +93,7 @@ def test_a_big_result_comes_whole_and_in_order(bigquery: BigQueryWarehouse, tmp_
 
 
 def test_a_big_result_does_not_come_in_pages_of_json(behind: BigQueryWarehouse, proxy: Proxy) -> None:
-    query = "SELECT n FROM UNNEST(GENERATE_ARRAY(1, 300000)) AS n ORDER BY n"
+    query = "SELECT n FROM UNNEST(generate_series(1, 300000)) AS s(n) ORDER BY n"
     assert behind.fetch_arrow(query).num_rows == 300_000
     assert proxy.count(r"pageToken=") == 0
 

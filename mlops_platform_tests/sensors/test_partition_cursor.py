@@ -9,8 +9,6 @@ import pytest
 
 from mlops_platform_tests.sensors.test_partitions import Answering, Watcher
 
-_BROKEN = {"created": "1", "digest": "0", "ids": "!!", "marks": "zz"}
-
 
 @pytest.mark.parametrize(
     "cursor",
@@ -19,8 +17,9 @@ _BROKEN = {"created": "1", "digest": "0", "ids": "!!", "marks": "zz"}
         "[]",
         "null",
         "{}",
-        json.dumps({"requests": 1, "tables": {"projects": {"memory": {"created": "1"}, "load": None}}}),
-        json.dumps({"requests": 1, "tables": {"projects": {"memory": _BROKEN, "load": None}}}),
+        json.dumps({"requests": 1, "tables": {"projects": {"created": "1"}}}),
+        json.dumps({"requests": 1, "tables": {"projects": {"created": "1", "recent": {}}}}),
+        json.dumps({"requests": 1, "tables": {"projects": {"memory": {"created": "1", "digest": "0"}, "load": None}}}),
     ],
 )
 def test_a_foreign_cursor_is_a_first_tick(tmp_path: Path, cursor: str) -> None:

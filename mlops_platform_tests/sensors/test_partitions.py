@@ -185,7 +185,7 @@ def test_a_first_tick_on_ten_thousand_partitions_asks_for_one_run(home: Path) ->
     assert watcher.tick() == []
     watcher.warehouse = Answering(10_000, created="2")
     (request,) = watcher.tick()
-    assert request.tags["mlops/tables_made_again"] == "projects"
+    assert request.tags["mlops/tables_recreated"] == "projects"
     assert watcher.tick() == []
 
 
@@ -201,7 +201,7 @@ def test_a_failing_query_skips_and_keeps_the_cursor(home: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(Answering, "partitions", fail)
         assert watcher.tick() == []
-    assert watcher.skipped == "The partitions cannot be looked at: The dataset d is not there; create it."
+    assert watcher.skipped == "The partitions cannot be read: The dataset d is not there; create it."
     assert watcher.cursor == cursor
     assert watcher.tick() == []
     assert watcher.skipped.startswith("No partition has changed")
@@ -214,7 +214,7 @@ def test_a_load_in_progress_is_waited_for(home: Path) -> None:
     run = watcher.instance.create_run_for_job(job, execution_plan=plan, status=DagsterRunStatus.STARTED)
     watcher.warehouse = Answering(3)
     assert watcher.tick() == []
-    assert watcher.skipped == "A run is loading projects and tags; the next tick looks again."
+    assert watcher.skipped == "A run is loading projects and tags; the next tick polls again."
     watcher.instance.report_run_failed(run)
     assert len(watcher.tick()) == 1
 

@@ -1,0 +1,57 @@
+"""The service-account key of BigQuery, and Google's credentials from it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from mlops_platform.errors import WarehouseError
+
+
+@dataclass(frozen=True)
+class BigQueryKey:
+    """A service-account key, as base64 or as a file; neither means Application Default Credentials.
+
+    An object and not a field of the resource, because Dagster shows the fields of a resource in its UI.
+    """
+
+    encoded: SecretStr | None = None
+    file: Path | None = None
+
+
+def credentials(key: BigQueryKey) -> Any:
+    """Return Google's credentials of a key.
+
+    Raises:
+        WarehouseError: The key can't be read, or there are no credentials at all.
+    """
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+    from google.cloud.bigquery import Client
+    from google.oauth2.service_account import Credentials
+
+    from mlops_platform.resources.bigquery_errors import HOW_TO_LOG_IN
+
+    try:
+        if key.encoded is not None:
+            setting = "MLOPS_BIGQUERY_CREDENTIALS"
+            info = json.loads(base64.b64decode(key.encoded.get_secret_value(), validate=True))
+        elif key.file is not None:
+            setting = f"MLOPS_BIGQUERY_KEYFILE ({key.file})"
+            info = json.loads(key.file.read_text(encoding="utf-8"))
+        else:
+            return google.auth.default(scopes=Client.SCOPE)[0]
+        return Credentials.from_service_account_info(info, scopes=Client.SCOPE)
+    except OSError as error:
+        raise WarehouseError(f"{setting} cannot be read ({error.strerror}): check the path.") from None
+    except (ValueError, AttributeError, TypeError):  # without the cause, which may quote the key
+        raise WarehouseError(
+            f"{setting} is not a service-account key: create a new one (as base64 in the variable)."
+        ) from None
+    except DefaultCredentialsError:  # after ValueError: a malformed key is both
+        raise WarehouseError(f"There are no credentials for BigQuery: {HOW_TO_LOG_IN}.") from None
