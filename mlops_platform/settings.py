@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     airbyte_client_secret: SecretStr = Field(SecretStr(""), description="Its secret.")
     airbyte_projects_connection: str = Field("", description="Id of the connection that loads projects.")
     airbyte_tags_connection: str = Field("", description="Id of the connection that loads tags.")
-    airbyte_poll_interval: float = Field(3.0, gt=0, description="Seconds between two looks at a running sync.")
+    airbyte_poll_interval: float = Field(3.0, gt=0, description="Seconds between two polls of a running sync.")
     airbyte_poll_timeout: float = Field(3600.0, gt=0, description="Seconds after which a sync is given up.")
 
     # production: dbt, storage, tracking, execution
