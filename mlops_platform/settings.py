@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         description="Where alerts go besides the log: addresses of apprise parted by blanks, such as slack://... for "
         "all, or team:ml=mailto://... for one owner.",
     )
-    alert_after: int = Field(1, ge=1, description="Failures in a row after which an open problem is told.")
+    alert_after: int = Field(1, ge=1, description="Failures in a row after which an open problem is reported.")
 
     # labeling
     queue_size: int = Field(50, ge=1, le=10_000, description="Projects in the labeling queue.")
