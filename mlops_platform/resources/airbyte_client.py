@@ -96,7 +96,7 @@ class SyncClient(AirbyteClient):
                     self._started.add(details["jobId"])
                     return details
         except BaseException:
-            # the run was terminated before Airbyte answered
+            # terminated, or Airbyte went down, before the response: do not leave an unknown job running
             hasty = self.model_copy(update={"request_max_retries": _CANCEL_RETRIES, "request_retry_delay": 1.0})
             with suppress(dg.Failure):
                 details = hasty._new_sync(connection_id, earlier)

@@ -149,7 +149,7 @@ class AirbyteDouble:
         one = {name: values[0] for name, values in query.items()}
         listed = [job.body() for job in jobs if one.get("status", job.status) == job.status]
         listed = [body for body in listed if body["startTime"] >= one.get("createdAtStart", "")]
-        # the oldest first, unless it is told otherwise
+        # oldest first, unless the request orders otherwise
         listed.sort(key=lambda body: (body["startTime"], body["jobId"]), reverse=one.get("orderBy") == "createdAt|DESC")
         first, size = int(one.get("offset", 0)), int(one.get("limit", 20))
         more = f"{self.url}/v1/jobs?limit={size}&offset={first + size}" if len(listed) >= first + size else ""
@@ -161,7 +161,7 @@ class AirbyteDouble:
         if self.dead_starts:
             self.dead_starts -= 1
             return 500, {"title": "Internal Server Error"}
-        # the real one refuses a second sync too; here it would be made, so that a test sees it
+        # the real one refuses a second sync too; here it is created, so that a test sees it
         under_way = [job for job in self.jobs.values() if job.kind != "sync" and job.status not in OVER]
         if under_way:
             return 409, {"title": "try-again-later", "detail": "a reset is already running"}
