@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         description="Where alerts go besides the log: addresses of apprise parted by blanks, such as slack://... for "
         "all, or team:ml=mailto://... for one owner.",
     )
-    alert_after: int = Field(1, ge=1, description="Failures in a row after which an open problem is told.")
+    alert_after: int = Field(1, ge=1, description="Failures in a row after which an open problem is reported.")
 
     # labeling
     queue_size: int = Field(50, ge=1, le=10_000, description="Projects in the labeling queue.")
@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     airbyte_client_secret: SecretStr = Field(SecretStr(""), description="Its secret.")
     airbyte_projects_connection: str = Field("", description="Id of the connection that loads projects.")
     airbyte_tags_connection: str = Field("", description="Id of the connection that loads tags.")
-    airbyte_poll_interval: float = Field(3.0, gt=0, description="Seconds between two looks at a running sync.")
+    airbyte_poll_interval: float = Field(3.0, gt=0, description="Seconds between two polls of a running sync.")
     airbyte_poll_timeout: float = Field(3600.0, gt=0, description="Seconds after which a sync is given up.")
 
     # production: dbt, storage, tracking, execution

@@ -1,8 +1,8 @@
-"""The raw tables `projects` and `tags` again, loaded by Airbyte: one connection a table.
+"""The raw tables `projects` and `tags`, loaded by Airbyte: one connection per table.
 
-The assets are those of ``ingest`` (same keys, declaration and checks). Airbyte writes a landing table, which is its
-own: `airbyte_projects`, `airbyte_tags` (the connection's table prefix is `airbyte_`). It adds columns and its next
-sync needs them, so the table of the graph is a copy of the declared columns in the declared types.
+The assets are those of ``ingest`` (same keys, declaration and checks). Airbyte owns the landing tables
+`airbyte_projects` and `airbyte_tags` (the connection's table prefix is `airbyte_`) and adds columns that its next sync
+needs, so the graph's table is a copy of the declared columns in the declared types.
 """
 
 from pathlib import Path
@@ -22,12 +22,12 @@ LANDING_PREFIX = "airbyte_"
 def build_airbyte_assets(
     projects_connection: str, tags_connection: str, labels_path: Path | None = None
 ) -> list[dg.AssetsDefinition]:
-    """Makes the assets `projects` and `tags`; asks Airbyte nothing before they are materialized.
+    """Build the assets `projects` and `tags`; Airbyte is first contacted when they are materialized.
 
     Args:
         projects_connection: Id of the connection that loads projects.
         tags_connection: Id of the connection that loads tags.
-        labels_path: The log of the labels that people gave, which `tags` takes in.
+        labels_path: Log of the labels that people gave; `tags` includes them.
 
     Returns:
         Two assets that need the resources `airbyte` and `warehouse`.
@@ -46,19 +46,18 @@ def _airbyte_asset(table: str, connection_id: str, labels_path: Path | None) -> 
         with sentences():
             if not connection_id:
                 raise AirbyteError(
-                    f"It is not known which Airbyte connection loads {table}: "
-                    f"set MLOPS_AIRBYTE_{table.upper()}_CONNECTION to its id."
+                    f"No Airbyte connection is set for {table}: set MLOPS_AIRBYTE_{table.upper()}_CONNECTION to its id."
                 )
             log = read_labels(labels_path)
             sync = airbyte.sync(connection_id)
-            rejected = _take_over(table, f"Airbyte job {sync.job_id}", warehouse)
+            rejected = _copy_landing_table(table, f"Airbyte job {sync.job_id}", warehouse)
             labels = take_in(log, warehouse) if table == TAGS else {}
             rows = warehouse.row_count(table)
             context.log.info(f"Airbyte job {sync.job_id}: {rows:,} rows in {table}, {rejected:,} rejected.")
             if sync.rows is not None and sync.rows > rows + rejected:
                 context.log.warning(
-                    f"Airbyte says that it moved {sync.rows:,} rows: if the table should hold them all, look whether "
-                    "the connection's destination is this warehouse."
+                    f"Airbyte reports {sync.rows:,} rows, more than arrived in {table}: check that the connection's "
+                    "destination is this warehouse."
                 )
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(warehouse.content_version(table, list(TABLES[table]))),
@@ -77,15 +76,15 @@ def _airbyte_asset(table: str, connection_id: str, labels_path: Path | None) -> 
     return ingest
 
 
-def _take_over(table: str, source: str, warehouse: Warehouse) -> int:
-    """Makes the table out of what the sync left; returns how many rows were rejected."""
+def _copy_landing_table(table: str, source: str, warehouse: Warehouse) -> int:
+    """Copy what the sync left into the graph's table; return how many rows were rejected."""
     columns = {name: column.kind for name, column in TABLES[table].items()}
     landing = LANDING_PREFIX + table
     if warehouse.has_table(landing):
         return warehouse.load_table(table, landing, columns, source)
-    # without the prefix the table is Airbyte's: it is taken as it stands, for a rewrite would break the next sync
-    found = {name for name, _ in warehouse.describe(table)} if warehouse.has_table(table) else set()
-    missing = [name for name in columns if name not in found]
+    # without the prefix the table is Airbyte's own: it is used as it is, since a rewrite would break the next sync
+    present = {name for name, _ in warehouse.describe(table)} if warehouse.has_table(table) else set()
+    missing = [name for name in columns if name not in present]
     if missing:
         raise AirbyteError(
             f"{source} left no table {landing}, and {table} has no column {', '.join(missing)}: point the connection "

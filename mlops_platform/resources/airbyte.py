@@ -1,6 +1,6 @@
-"""Airbyte as the graph knows it: a workspace whose connections are synced, on dagster-airbyte's workspaces.
+"""Airbyte as a resource: syncs a connection through dagster-airbyte, and says in one sentence why it cannot.
 
-The course of a sync is in ``airbyte_sync``. What it leaves in the warehouse belongs to the assets.
+What a sync leaves in the warehouse belongs to the assets.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
+import requests
 from pydantic import SecretStr
 
 from mlops_platform.errors import AirbyteError
-from mlops_platform.resources.airbyte_jobs import RefusedError, UnavailableError, whole_number
-from mlops_platform.resources.airbyte_sync import Sync
 from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
-    from mlops_platform.resources.airbyte_client import OnceClient
+    from mlops_platform.resources.airbyte_client import SyncClient
 
 CLOUD_UI = "https://cloud.airbyte.com"
+_BAD_ADDRESS = (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)
+_TEMPORARY = {408, 425, 429}  # and every 5xx
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,11 @@ class SyncResult:
     """A sync that succeeded.
 
     Attributes:
-        job_id: Its number at Airbyte.
-        url: Its page.
-        rows: Rows that it moved, as Airbyte counts them; None where Airbyte doesn't say.
-        bytes: Bytes that it moved; None where Airbyte doesn't say.
-        joined: Whether somebody else had started it.
+        job_id: Id of Airbyte's job.
+        url: Its page in Airbyte's UI.
+        rows: Rows that it moved by Airbyte's count; None where Airbyte reports none.
+        bytes: Bytes that it moved; None where Airbyte reports none.
+        joined: Whether the job was already running.
     """
 
     job_id: int
@@ -43,19 +45,22 @@ class SyncResult:
 
 @dataclass(frozen=True)
 class Airbyte:
-    """The workspace of an Airbyte; opens no connection before `sync`.
+    """An Airbyte workspace; sends no request before `sync` or `require`, so definitions load while Airbyte is down.
 
-    A plain object and not a ConfigurableResource, because Dagster's UI shows the values of those: the secret too.
+    A plain object and not a ConfigurableResource, whose values Dagster's UI shows: the secret too.
 
     Attributes:
         url: Address of a self-managed Airbyte.
         cloud: Whether it is Airbyte Cloud instead.
         workspace_id: Id of the workspace.
-        client_id: Id of an application of Airbyte.
+        client_id: Client id of an Airbyte application.
         client_secret: Its secret.
-        poll_interval: Seconds between two looks at a running sync.
+        poll_interval: Seconds between two polls of a running sync.
         poll_timeout: Seconds after which a sync is given up.
-        request_timeout: Seconds to wait for an answer.
+        request_timeout: Seconds to wait for a response.
+        request_max_retries: How often a failed request is sent again.
+        request_retry_delay: Seconds before that. The defaults bridge three minutes: a restart of the server, and the
+            150 s after which dagster-airbyte renews a token that such a restart made invalid.
     """
 
     url: str
@@ -66,12 +71,14 @@ class Airbyte:
     poll_interval: float = 3.0
     poll_timeout: float = 3600.0
     request_timeout: int = 15
+    request_max_retries: int = 36
+    request_retry_delay: float = 5.0
 
     @classmethod
     def of(cls, settings: Settings) -> Airbyte:
-        """Make it from the settings, whether or not they are complete."""
+        """Build it from the settings, complete or not."""
         return cls(
-            url=settings.airbyte_url,
+            url=settings.airbyte_url.rstrip("/"),
             cloud=settings.airbyte_cloud,
             workspace_id=settings.airbyte_workspace_id,
             client_id=settings.airbyte_client_id,
@@ -81,107 +88,122 @@ class Airbyte:
         )
 
     def sync(self, connection_id: str) -> SyncResult:
-        """Brings a connection's data to the warehouse: joins the sync that is under way, or starts one.
+        """Sync a connection: poll the sync that is running, or start one.
 
-        Whatever ends this call before the sync is over (the time limit, an error, the end of the run) cancels it, if
-        this run has started it; one that somebody else started is left running.
+        If the run ends before the sync (time-out, error, termination), the sync is cancelled if this call started it.
 
         Args:
-            connection_id: The connection.
+            connection_id: Id of the connection.
 
         Raises:
-            AirbyteError: If a setting is missing, Airbyte refuses or stays away, or the sync doesn't succeed in time.
+            AirbyteError: A setting is missing, Airbyte refuses the request or stays unavailable, or the sync does not
+                succeed in time.
         """
-        sync = Sync(self, self.client(), connection_id)
-        details = sync.carry_out()
+        client = self.client()
+        try:
+            client.verify(connection_id)  # the client would repeat a refused request for minutes
+        except requests.RequestException as error:
+            if _is_final(error):
+                raise AirbyteError(self._sentence(connection_id, error)) from error
+        try:
+            details = client.sync_and_poll(connection_id).job_details
+        except dg.Failure as failure:
+            reason = failure.description or "no reason given"
+            remedy = ", or raise MLOPS_AIRBYTE_POLL_TIMEOUT" if reason.startswith("Timeout") else ""
+            raise AirbyteError(
+                f"{self.name} did not sync connection {connection_id} ({reason.rstrip('.')}): see "
+                f"{self.timeline_url(connection_id)}{remedy}."
+            ) from failure
         job_id: int = details["jobId"]
         return SyncResult(
             job_id=job_id,
-            url=self.job_url(connection_id, job_id),
-            rows=whole_number(details.get("rowsSynced")),
-            bytes=whole_number(details.get("bytesSynced")),
-            joined=sync.joined,
+            url=f"{self.timeline_url(connection_id)}?openLogs=true&jobId={job_id}",
+            rows=details.get("rowsSynced"),
+            bytes=details.get("bytesSynced"),
+            joined=not client.has_started(job_id),
         )
 
-    def client(self) -> OnceClient:
-        """Makes a client of the workspace.
+    def client(self) -> SyncClient:
+        """Build the API client.
 
         Raises:
-            AirbyteError: If a setting is missing.
+            AirbyteError: A setting is missing.
         """
-        needed = {
+        required = {
             "MLOPS_AIRBYTE_URL": self.url or self.cloud,
             "MLOPS_AIRBYTE_WORKSPACE_ID": self.workspace_id,
             "MLOPS_AIRBYTE_CLIENT_ID": self.client_id,
             "MLOPS_AIRBYTE_CLIENT_SECRET": self.client_secret.get_secret_value(),
         }
-        missing = [name for name, value in needed.items() if not value]
+        missing = [name for name, value in required.items() if not value]
         if missing:
             raise AirbyteError(f"Airbyte is not set up: set {', '.join(missing)}.")
-        from dagster_airbyte import AirbyteCloudWorkspace, AirbyteWorkspace
+        from mlops_platform.resources.airbyte_client import SyncClient
 
-        from mlops_platform.resources.airbyte_client import OnceClient
-
-        common: dict[str, Any] = {
-            "workspace_id": self.workspace_id,
-            "client_id": self.client_id,
-            "client_secret": self.client_secret.get_secret_value(),
-            "request_timeout": self.request_timeout,
+        addresses: dict[str, Any] = {
+            "rest_api_base_url": f"{self.url}/api/public/v1",
+            "configuration_api_base_url": f"{self.url}/api/v1",
         }
-        if self.cloud:
-            return OnceClient.of(AirbyteCloudWorkspace(**common))
-        base = self.url.rstrip("/")
-        return OnceClient.of(
-            AirbyteWorkspace(
-                rest_api_base_url=f"{base}/api/public/v1", configuration_api_base_url=f"{base}/api/v1", **common
-            )
+        return SyncClient(
+            **({} if self.cloud else addresses),  # the client's defaults are Airbyte Cloud's
+            workspace_id=self.workspace_id,
+            client_id=self.client_id,
+            client_secret=self.client_secret.get_secret_value(),
+            request_max_retries=self.request_max_retries,
+            request_retry_delay=self.request_retry_delay,
+            request_timeout=self.request_timeout,
+            poll_interval=self.poll_interval,
+            poll_timeout=self.poll_timeout,
+            cancel_on_termination=True,
+            poll_previous_running_sync=True,
         )
 
     def require(self, connection_ids: Sequence[str]) -> None:
-        """Sees that Airbyte answers, takes the credentials and knows the connections; asks once.
+        """Check that Airbyte answers, accepts the credentials and knows the connections.
 
         Args:
-            connection_ids: The connections.
+            connection_ids: Ids of the connections.
 
         Raises:
-            AirbyteError: If a setting is missing, or it doesn't.
+            AirbyteError: A setting is missing, or one of these fails.
         """
         client = self.client()
         for connection_id in connection_ids:
             try:
-                client.connection(connection_id)
-            except RefusedError as error:
-                raise AirbyteError(self.refusal(connection_id, error)) from error
-            except UnavailableError as error:
-                raise AirbyteError(f"{self.name} is away ({error}).") from error
-
-    def refusal(self, connection_id: str, error: RefusedError) -> str:
-        """The sentence for a request that Airbyte refused.
-
-        Args:
-            connection_id: The connection that it was about.
-            error: What Airbyte said.
-        """
-        if error.status in (401, 403):
-            return (
-                f"{self.name} refused the credentials ({error}); check MLOPS_AIRBYTE_CLIENT_ID, "
-                "MLOPS_AIRBYTE_CLIENT_SECRET and MLOPS_AIRBYTE_WORKSPACE_ID."
-            )
-        if error.status is None:
-            return f"{error}; set MLOPS_AIRBYTE_URL to one such as http://airbyte:8000."
-        return (
-            f"{self.name} refused connection {connection_id} ({error}); check "
-            "MLOPS_AIRBYTE_PROJECTS_CONNECTION and MLOPS_AIRBYTE_TAGS_CONNECTION, and that the connection is active."
-        )
+                client.verify(connection_id)
+            except requests.RequestException as error:
+                raise AirbyteError(self._sentence(connection_id, error)) from error
 
     @property
     def name(self) -> str:
-        """What to call it in a sentence."""
+        """Its name in messages."""
         return "Airbyte Cloud" if self.cloud else f"Airbyte at {self.url}"
 
-    def job_url(self, connection_id: str, job_id: int) -> str:
-        """The page of a job in Airbyte's UI: the connection's timeline, which opens the job's log."""
-        base = CLOUD_UI if self.cloud else self.url.rstrip("/")
+    def timeline_url(self, connection_id: str) -> str:
+        """Return the page of a connection's jobs in Airbyte's UI."""
+        base = CLOUD_UI if self.cloud else self.url
+        return f"{base}/workspaces/{self.workspace_id}/connections/{connection_id}/timeline"
+
+    def _sentence(self, connection_id: str, error: requests.RequestException) -> str:
+        if isinstance(error, _BAD_ADDRESS):
+            return f"{self.url} is not an address: set MLOPS_AIRBYTE_URL to one such as http://airbyte:8000."
+        reason = type(error).__name__ if error.response is None else f"HTTP {error.response.status_code}"
+        if not _is_final(error):
+            return f"{self.name} is unavailable ({reason}): check its health and MLOPS_AIRBYTE_URL."
+        if reason in ("HTTP 401", "HTTP 403"):
+            return (
+                f"{self.name} refused the credentials ({reason}): check MLOPS_AIRBYTE_CLIENT_ID, "
+                "MLOPS_AIRBYTE_CLIENT_SECRET and MLOPS_AIRBYTE_WORKSPACE_ID."
+            )
         return (
-            f"{base}/workspaces/{self.workspace_id}/connections/{connection_id}/timeline?openLogs=true&jobId={job_id}"
+            f"{self.name} refused connection {connection_id} ({reason}): check MLOPS_AIRBYTE_PROJECTS_CONNECTION "
+            "and MLOPS_AIRBYTE_TAGS_CONNECTION."
         )
+
+
+def _is_final(error: requests.RequestException) -> bool:
+    """Return whether the same request would fail again."""
+    if isinstance(error, _BAD_ADDRESS):
+        return True
+    status = 0 if error.response is None else error.response.status_code
+    return 400 <= status < 500 and status not in _TEMPORARY

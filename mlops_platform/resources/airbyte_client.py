@@ -1,150 +1,136 @@
-"""dagster-airbyte's client, but for one thing: each request is sent once, and says what kind of failure it met.
+"""dagster-airbyte's API client, with what its `sync_and_poll` lacks.
 
-Its own retries are blind: a POST is repeated although the first may have started a sync, and a GET gives up after
-three. When to try again is decided by ``airbyte_sync``. Imported inside functions only: dagster-airbyte takes 2 s.
+`AirbyteWorkspace.sync_and_poll` calls this client and drops the job's id and row count, which the assets show; so they
+call the client. Only public methods are overridden. Imported inside functions: dagster-airbyte takes 2 s to import.
 """
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import requests
-from dagster_airbyte import AirbyteCloudWorkspace, AirbyteWorkspace
 from dagster_airbyte.resources import AirbyteClient
+from dagster_airbyte.translator import AirbyteJob
+from pydantic import PrivateAttr
 
-from mlops_platform.resources.airbyte_jobs import GOING_ON, RefusedError, UnavailableError
+_ENDED = {"succeeded", "failed", "error", "cancelled"}
+_LISTINGS = 3  # a job may show up late in the list of jobs
+_LISTED_DAYS = 2  # as far back as `sync_and_poll` searches for a running sync
+_CANCEL_RETRIES = 2  # a terminated run must not wait long for an Airbyte that is down
 
-_RETRIABLE = {408, 425, 429}  # and every 5xx
-_PAGE = 100  # the most that Airbyte gives at once
 
+class SyncClient(AirbyteClient):
+    """An `AirbyteClient` that starts one job per sync and cancels only the jobs it started.
 
-class OnceClient(AirbyteClient):
-    """Airbyte's public API: every answer that is no success raises `UnavailableError` or `RefusedError`."""
+    | gap of dagster-airbyte 0.29 | upstream |
+    |---|---|
+    | fails on status `queued` | no dagster issue found; airbytehq/airbyte-api-python-sdk#141 reports the same there |
+    | repeats POST /jobs after any error, although the first may have started a sync | dagster-io/dagster#34172 |
+    | polls a running reset as if it were a sync; fails on two running syncs | no dagster issue found |
+    | cancels a sync that somebody else started | no dagster issue found |
+    """
 
-    @classmethod
-    def of(cls, workspace: AirbyteWorkspace | AirbyteCloudWorkspace) -> OnceClient:
-        """Make it with the addresses and the credentials of a workspace."""
-        return cls(**workspace.get_client().model_dump())
+    _started: set[int] = PrivateAttr(default_factory=set)
 
-    def jobs(self, connection_id: str) -> list[Mapping[str, Any]]:
-        """List a connection's newest jobs, and all that are still going on, however old they are.
+    def has_started(self, job_id: int) -> bool:
+        """Return whether this client started the job."""
+        return job_id in self._started
+
+    def verify(self, connection_id: str) -> None:
+        """Request a token and the connection, once each.
 
         Args:
-            connection_id: The connection.
+            connection_id: Id of the connection.
+
+        Raises:
+            requests.RequestException: The server is unavailable, or refuses the credentials or the connection.
         """
-        url = f"{self.rest_api_base_url}/jobs"
-        parameters = {
-            "workspaceIds": self.workspace_id,
-            "connectionId": connection_id,
-            "orderBy": "createdAt|DESC",
-            "limit": _PAGE,
-        }
-        answer = self._single_request("GET", url, params=parameters)
-        jobs = answer.get("data")
-        if not isinstance(jobs, list):
-            raise UnavailableError("the answer lists no jobs")
-        if answer.get("next"):
-            # no limit by time, which would trust in two clocks
-            for status in GOING_ON:
-                jobs += self._paginated_request("GET", url, {**parameters, "status": status})
-        return [job for job in jobs if isinstance(job, dict)]
+        body = {"client_id": self.client_id, "client_secret": self.client_secret}
+        address = f"{self.rest_api_base_url}/applications/token"
+        response = requests.post(address, json=body, timeout=self.request_timeout)
+        response.raise_for_status()
+        headers = {"Authorization": f"Bearer {response.json().get('access_token')}"}
+        address = f"{self.rest_api_base_url}/connections/{connection_id}"
+        requests.get(address, headers=headers, timeout=self.request_timeout).raise_for_status()
 
-    def _paginated_request(self, *args: Any, **kwargs: Any) -> Sequence[Mapping[str, Any]]:
+    def get_job_details(self, job_id: int) -> Mapping[str, Any]:
+        """Return the job's details, with the status `queued` as `pending`."""
+        details = super().get_job_details(job_id)
+        return {**details, "status": _known_status(details["status"])}
+
+    def get_jobs_for_connection(
+        self, connection_id: str, created_after: datetime | None = None
+    ) -> Sequence[AirbyteJob]:
+        """Return the connection's syncs; of those that have not ended only the newest."""
+        jobs = super().get_jobs_for_connection(connection_id, created_after)
+        syncs = [
+            AirbyteJob(id=job.id, status=_known_status(job.status), type=job.type) for job in jobs if job.type == "sync"
+        ]
+        ended = [job for job in syncs if job.status in _ENDED]
+        active = sorted((job for job in syncs if job.status not in _ENDED), key=lambda job: job.id)
+        return [*ended, *active[-1:]]
+
+    def start_sync_job(self, connection_id: str) -> Mapping[str, Any]:
+        """Start a sync; after an error, adopt the job that the request may have started, or try again.
+
+        Args:
+            connection_id: Id of the connection.
+
+        Raises:
+            dagster.Failure: Airbyte started no sync.
+        """
+        earlier = {job.id for job in self._recent_syncs(connection_id)}
+        once = self.model_copy(update={"request_max_retries": 0})
         try:
-            return super()._paginated_request(*args, **kwargs)
-        except TypeError as error:  # `data` is null, or no list
-            raise UnavailableError("the answer lists no jobs") from error
+            for _ in range(self.request_max_retries // _LISTINGS + 1):
+                try:
+                    details = AirbyteClient.start_sync_job(once, connection_id)
+                except dg.Failure:
+                    details = self._new_sync(connection_id, earlier)
+                if details:
+                    self._started.add(details["jobId"])
+                    return details
+        except BaseException:
+            # terminated, or Airbyte went down, before the response: do not leave an unknown job running
+            hasty = self.model_copy(update={"request_max_retries": _CANCEL_RETRIES, "request_retry_delay": 1.0})
+            with suppress(dg.Failure):
+                details = hasty._new_sync(connection_id, earlier)
+                if details and details["status"] not in _ENDED:
+                    self._started.add(details["jobId"])
+                    self.cancel_job(details["jobId"])
+            raise
+        raise dg.Failure("Airbyte started no job; another job of the connection may be running")
 
-    def _refresh_access_token(self) -> None:
-        try:
-            super()._refresh_access_token()
-        except KeyError as error:
-            raise UnavailableError("the answer holds no access token") from error
-
-    def connection(self, connection_id: str) -> Mapping[str, Any]:
-        """Look a connection up."""
-        return self._single_request("GET", f"{self.rest_api_base_url}/connections/{connection_id}")
-
-    def _single_request(
-        self,
-        method: str,
-        url: str,
-        data: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-        include_additional_request_headers: bool = True,
-    ) -> Mapping[str, Any]:
-        answer = self._send(method, url, data, params, include_additional_request_headers)
-        if answer.status_code == 401 and include_additional_request_headers:
-            # the token ended early, or the server that gave it was restarted
-            self._access_token_value = None
-            answer = self._send(method, url, data, params, include_additional_request_headers)
-        if answer.status_code >= 500 or answer.status_code in _RETRIABLE:
-            raise UnavailableError(f"{method} {url} answered {answer.status_code}", _wait(answer))
-        if not answer.ok:
-            raise RefusedError(answer.status_code, f"{method} {url} answered {answer.status_code}{_detail(answer)}")
-        if not answer.content:
+    def cancel_job(self, job_id: int) -> Mapping[str, Any]:
+        """Cancel the job if this client started it; an error is logged, so that it does not hide why the sync ended."""
+        log = dg.get_dagster_logger()
+        if not self.has_started(job_id):
+            log.warning(f"Airbyte job {job_id} is left running, since this run did not start it.")
             return {}
         try:
-            content = answer.json()
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            raise UnavailableError(f"{method} {url} answered something that is no JSON object")
-        return content
+            return AirbyteClient.cancel_job(self.model_copy(update={"request_max_retries": _CANCEL_RETRIES}), job_id)
+        except dg.Failure as failure:
+            log.warning(f"Airbyte job {job_id} was not cancelled and may still run: {failure.description}")
+            return {}
 
-    def _send(
-        self, method: str, url: str, data: Mapping[str, Any] | None, params: Mapping[str, Any] | None, authorized: bool
-    ) -> requests.Response:
-        try:
-            with self._get_session(include_additional_request_headers=authorized) as session:
-                return session.request(method, url, json=data, params=params, timeout=self.request_timeout)
-        except (
-            requests.exceptions.MissingSchema,
-            requests.exceptions.InvalidSchema,
-            requests.exceptions.InvalidURL,
-        ) as error:
-            raise RefusedError(None, f"{url} is no address") from error
-        except requests.RequestException as error:
-            raise UnavailableError(f"{method} {url} got no answer: {_cause(error)}") from error
+    def _new_sync(self, connection_id: str, earlier: set[int]) -> Mapping[str, Any]:
+        """Return the newest sync that is not among the earlier ones; empty where there is none."""
+        for _ in range(_LISTINGS):
+            time.sleep(self.request_retry_delay)
+            jobs = [job for job in self._recent_syncs(connection_id) if job.id not in earlier]
+            if jobs:
+                job = max(jobs, key=lambda job: job.id)
+                return {"jobId": job.id, "status": job.status, "jobType": job.type}
+        return {}
+
+    def _recent_syncs(self, connection_id: str) -> Sequence[AirbyteJob]:
+        return self.get_jobs_for_connection(connection_id, datetime.now(UTC) - timedelta(days=_LISTED_DAYS))
 
 
-def _wait(answer: requests.Response) -> float | None:
-    """The seconds after which the server wants to be asked again, if it says so."""
-    said = answer.headers.get("Retry-After", "").strip()
-    if re.fullmatch("[0-9]{1,9}", said):
-        return float(said)
-    until = _moment(said)
-    if until is None:
-        return None
-    # from the server's own time, since its clock may not be ours
-    now = _moment(answer.headers.get("Date", "")) or datetime.now(UTC)
-    return max(0.0, (until - now).total_seconds())
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _detail(answer: requests.Response) -> str:
-    try:
-        content = answer.json()
-    except ValueError:
-        return ""
-    if not isinstance(content, dict):
-        return ""
-    found = [content[key] for key in ("title", "detail", "message") if content.get(key)]
-    return f" ({': '.join(str(text) for text in found)[:300]})" if found else ""
-
-
-def _cause(error: requests.RequestException) -> str:
-    if isinstance(error, requests.Timeout):
-        return "timed out"
-    return "cannot connect" if isinstance(error, requests.ConnectionError) else type(error).__name__
+def _known_status(status: str) -> str:
+    return "pending" if status == "queued" else status

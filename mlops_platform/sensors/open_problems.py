@@ -1,23 +1,23 @@
-"""What is wrong just now, and of what somebody has yet to be told: a pure account that the sensor `alerts` keeps.
+"""Which problems are open and which messages are due: pure functions over the state that the sensor `alerts` keeps.
 
-A problem is told once, when it has been seen often enough in a row, and once more when it is over.
+A problem is reported once, after enough failures in a row, and once more when it is resolved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a look has found of one thing that can fail.
+    """The latest state of one thing that can fail.
 
     Attributes:
         key: Names the thing, such as a check.
-        mark: Names the event that was seen, such as an evaluation: the same event seen again counts once.
-        owners: Who is told.
+        mark: Names the observed event, such as an evaluation: an event that is observed twice counts once.
+        owners: Who gets the message.
         problem: A sentence; None where all is well.
     """
 
@@ -29,15 +29,15 @@ class Observation:
 
 @dataclass(frozen=True)
 class OpenProblem:
-    """A thing that failed the last time it was seen.
+    """A thing whose latest event is a failure.
 
     Attributes:
         key: As in `Observation`.
-        mark: The last event.
+        mark: The latest event.
         owners: As in `Observation`.
-        problem: The last sentence.
-        times: Events in a row.
-        told: Whether its owners were told.
+        problem: The latest sentence.
+        times: Failures in a row.
+        reported: Whether its owners got the message.
     """
 
     key: str
@@ -45,7 +45,7 @@ class OpenProblem:
     owners: tuple[str, ...]
     problem: str
     times: int = 1
-    told: bool = False
+    reported: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,68 +53,63 @@ class Alert:
     """A message that is due.
 
     Attributes:
-        key: Of the problem.
-        owners: Who is told.
+        key: Key of the problem.
+        owners: Who gets it.
         text: A sentence.
-        over: Whether the problem has gone.
+        resolved: Whether the problem is gone.
     """
 
     key: str
     owners: tuple[str, ...]
     text: str
-    over: bool
+    resolved: bool
 
 
-def account(
-    known: Mapping[str, OpenProblem], seen: Sequence[Observation], threshold: int
+def update_problems(
+    known: Mapping[str, OpenProblem], observations: Sequence[Observation], threshold: int
 ) -> tuple[dict[str, OpenProblem], list[Alert]]:
-    """Take in what a look has found.
+    """Update the open problems by what was observed.
 
     Args:
-        known: Open problems by key, from the last look.
-        seen: What was found now; a thing that was not looked at stays as it was.
-        threshold: Events in a row from which on a problem is told, at least 1.
+        known: Open problems by key, from the previous tick.
+        observations: What was observed since; a thing without an observation stays as it was.
+        threshold: Failures in a row after which a problem is reported, at least 1.
 
     Returns:
-        The open problems now, none of them marked as told by this call; and the messages that are due: for problems
-        that were not told yet, and for those that were told and are over.
+        The open problems, none of them marked as reported by this call; and the messages that are due: for problems
+        not reported yet, and for reported ones that are resolved.
     """
-    now = dict(known)
-    alerts = []
-    for each in seen:
-        before = now.pop(each.key, None)
-        if each.problem is None:
-            if before is not None and before.told:
-                alerts.append(Alert(each.key, before.owners, f"Over: {before.problem}", over=True))
+    problems, alerts = dict(known), []
+    for seen in observations:
+        previous = problems.pop(seen.key, None)
+        if seen.problem is None:
+            if previous is not None and previous.reported:
+                alerts.append(Alert(seen.key, previous.owners, f"Resolved: {previous.problem}", resolved=True))
             continue
-        if before is None:
-            after = OpenProblem(each.key, each.mark, each.owners, each.problem)
-        else:
-            times = before.times + (each.mark != before.mark)
-            after = replace(before, mark=each.mark, owners=each.owners, problem=each.problem, times=times)
-        now[each.key] = after
-        if not after.told and after.times >= threshold:
-            again = f" ({after.times} times in a row)" if after.times > 1 else ""
-            alerts.append(Alert(after.key, after.owners, f"{after.problem}{again}", over=False))
-    return now, alerts
+        current = OpenProblem(seen.key, seen.mark, seen.owners, seen.problem)
+        if previous is not None:
+            times = previous.times + (seen.mark != previous.mark)
+            current = replace(current, times=times, reported=previous.reported)
+        problems[seen.key] = current
+        if not current.reported and current.times >= threshold:
+            count = f" ({current.times} times in a row)" if current.times > 1 else ""
+            alerts.append(Alert(current.key, current.owners, f"{current.problem}{count}", resolved=False))
+    return problems, alerts
 
 
-def marked_told(problems: Mapping[str, OpenProblem], told: Sequence[Alert]) -> dict[str, OpenProblem]:
-    """Note that messages have gone out.
-
-    Args:
-        problems: The open problems.
-        told: The messages that did go out.
-    """
-    keys = {alert.key for alert in told if not alert.over}
-    return {key: replace(each, told=True) if key in keys else each for key, each in problems.items()}
+def mark_reported(problems: Mapping[str, OpenProblem], sent: Sequence[Alert]) -> dict[str, OpenProblem]:
+    """Return the problems with those marked as reported whose message was sent."""
+    keys = {alert.key for alert in sent if not alert.resolved}
+    return {key: replace(problem, reported=problem.reported or key in keys) for key, problem in problems.items()}
 
 
 def as_json(problems: Mapping[str, OpenProblem]) -> list[dict[str, Any]]:
-    """Turn open problems into what a cursor holds."""
-    return [asdict(each) for each in problems.values()]
+    """Return the open problems as a cursor holds them."""
+    return [asdict(problem) for problem in problems.values()]
 
 
 def from_json(values: Sequence[Mapping[str, Any]]) -> dict[str, OpenProblem]:
-    """Read what `as_json` wrote."""
-    return {each["key"]: OpenProblem(**{**each, "owners": tuple(each["owners"])}) for each in values}
+    """Read what `as_json` returned, here or in an earlier release."""
+    names = {field.name for field in fields(OpenProblem)}  # a field that is gone must not stop the sensor
+    known = ({name: value[name] for name in names if name in value} for value in values)
+    return {value["key"]: OpenProblem(**{**value, "owners": tuple(value["owners"])}) for value in known}

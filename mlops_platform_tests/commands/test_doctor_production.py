@@ -92,7 +92,7 @@ def test_what_cannot_be_reached_is_named_and_no_secret_is_printed(tmp_path: Path
         **SECRETS,
     )
     assert answer.returncode == 1
-    assert "Airbyte at http://127.0.0.1:1 is away" in answer.stdout
+    assert "Airbyte at http://127.0.0.1:1 is unavailable (ConnectionError)" in answer.stdout
     assert "accounts/7/ cannot be reached (ConnectionError)" in answer.stdout
     assert "The MLflow server http://127.0.0.1:1 does not answer (ConnectionError)" in answer.stdout
     assert "@127.0.0.1:1/dagster cannot be used" in answer.stdout

@@ -1,7 +1,7 @@
 """A stand-in for an Airbyte server: its public API over HTTP, syncs that really load, and faults on command.
 
-What it answers follows Airbyte's public API as dagster-airbyte 0.29 uses it: `/api/public/v1` of a self-managed
-server, and `/v1`, which is Airbyte Cloud's. It is no Airbyte: that real ones behave so is not shown here.
+It follows Airbyte's APIs as dagster-airbyte 0.29 uses them: the public API (`/api/public/v1` of a self-managed server,
+`/v1` of Airbyte Cloud) and the configuration API (`/api/v1`). It does not show that a real Airbyte behaves so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Answer = tuple[int, Mapping[str, Any]]
 
 @dataclass
 class Job:
-    """A job and the statuses that it will still go through, one a look; the last one stays."""
+    """A job and the statuses that it will still go through, one per poll; the last one stays."""
 
     number: int
     connection: str
@@ -59,26 +59,21 @@ class AirbyteDouble:
         load: Called with the name of a connection when its sync succeeds; writes the rows and returns how many.
 
     Attributes:
-        script: The statuses that jobs made from now on go through.
-        unavailable: For how many requests it answers `unavailable_status`, which is 503; `unavailable_for` says which
-            kind of request counts.
-        lost_starts: How many times it makes a job and answers 500.
-        late_jobs: For how many looks a job whose start was lost is not listed.
-        dead_starts: How many times it makes no job and answers 500.
-        slow_starts: Seconds that it takes to answer after it has made a job; one for each start.
-        headers: What each answer that is an error carries.
-        ahead: Seconds that its clock is ahead of ours.
-        refuses: A status with which every request for a job is answered, such as 401.
+        script: The statuses that jobs created from now on go through.
+        unavailable: How many requests get a 503; `unavailable_for` matches the requests that count.
+        lost_starts: How many times it creates a job and responds 500.
+        late_jobs: From how many listings a new job is missing.
+        dead_starts: How many times it creates no job and responds 500.
+        slow_starts: Seconds until it responds after it has created a job; one for each start.
+        refuses: A status with which it responds to every request that bears a token, such as 401.
     """
 
     def __init__(self, load: Callable[[str], int]) -> None:
         self.load = load
         self.script = ["pending", "running", "succeeded"]
-        self.unavailable, self.unavailable_for, self.unavailable_status = 0, re.compile(""), 503
+        self.unavailable, self.unavailable_for = 0, re.compile("")
         self.lost_starts = self.late_jobs = self.dead_starts = 0
         self.slow_starts: list[float] = []
-        self.headers: dict[str, str] = {}
-        self.ahead = 0.0
         self.refuses: int | None = None
         self.jobs: dict[int, Job] = {}
         self.requests: list[str] = []
@@ -93,32 +88,28 @@ class AirbyteDouble:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Listens, at the same port as before."""
+        """Listen, at the same port as before."""
         self._server = _Server(("127.0.0.1", self._port), _handler(self))
         self._port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def stop(self) -> None:
-        """Goes down: connections are refused; jobs and data stay."""
+        """Go down: connections are refused; jobs and data stay."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
 
     def count(self, pattern: str) -> int:
-        """How many requests there were, such as `POST .*/jobs$`."""
+        """Count the requests that match, such as `POST .*/jobs$`."""
         return sum(re.fullmatch(pattern, request) is not None for request in list(self.requests))
 
     def make_job(self, connection: str, kind: str = "sync") -> Job:
-        """A job that somebody else has started."""
+        """Create a job as if somebody else had started it."""
         with self._lock:
-            job = Job(100 + len(self.jobs), connection, list(self.script), kind, started=time.time() + self.ahead)
+            job = Job(100 + len(self.jobs), connection, list(self.script), kind)
             self.jobs[job.number] = job
             return job
-
-    def forget_tokens(self) -> None:
-        """As a server that was restarted with another key."""
-        self._tokens.clear()
 
     def answer(self, method: str, target: str, body: Mapping[str, Any], authorization: str | None) -> Answer:
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
@@ -126,8 +117,8 @@ class AirbyteDouble:
             self.requests.append(f"{method} {path}")
             if self.unavailable and self.unavailable_for.match(f"{method} {path}"):
                 self.unavailable -= 1
-                return self.unavailable_status, {"title": "not now"}
-            path = re.sub(r"^(/api/public)?/v1", "", path)
+                return 503, {"title": "not now"}
+            path = re.sub(r"^(/api(/public)?)?/v1", "", path)
             if path == "/applications/token":
                 if (body.get("client_id"), body.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
                     return 403, {"title": "forbidden", "detail": "unknown application"}
@@ -138,8 +129,8 @@ class AirbyteDouble:
                 return 401, {"title": "unauthorized"}
             if self.refuses is not None:
                 return self.refuses, {"title": "refused"}
-            if path == f"/workspaces/{WORKSPACE}":
-                return 200, {"workspaceId": WORKSPACE, "name": "a workspace"}
+            if path == "/connections/get" and body["connectionId"] in CONNECTIONS.values():
+                return 200, {"connectionId": body["connectionId"], "name": "a connection"}
             if path in {f"/connections/{connection}" for connection in CONNECTIONS.values()}:
                 return 200, {"connectionId": path.rsplit("/")[-1], "workspaceId": WORKSPACE, "status": "active"}
             if path == "/jobs" and method == "GET":
@@ -158,7 +149,7 @@ class AirbyteDouble:
         one = {name: values[0] for name, values in query.items()}
         listed = [job.body() for job in jobs if one.get("status", job.status) == job.status]
         listed = [body for body in listed if body["startTime"] >= one.get("createdAtStart", "")]
-        # the oldest first, unless it is told otherwise
+        # oldest first, unless the request orders otherwise
         listed.sort(key=lambda body: (body["startTime"], body["jobId"]), reverse=one.get("orderBy") == "createdAt|DESC")
         first, size = int(one.get("offset", 0)), int(one.get("limit", 20))
         more = f"{self.url}/v1/jobs?limit={size}&offset={first + size}" if len(listed) >= first + size else ""
@@ -170,7 +161,7 @@ class AirbyteDouble:
         if self.dead_starts:
             self.dead_starts -= 1
             return 500, {"title": "Internal Server Error"}
-        # the real one refuses a second sync too; here it would be made, so that a test sees it
+        # the real one refuses a second sync too; here it is created, so that a test sees it
         under_way = [job for job in self.jobs.values() if job.kind != "sync" and job.status not in OVER]
         if under_way:
             return 409, {"title": "try-again-later", "detail": "a reset is already running"}
@@ -206,9 +197,6 @@ def _handler(double: AirbyteDouble) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""
 
-        def date_time_string(self, timestamp: float | None = None) -> str:
-            return super().date_time_string((timestamp or time.time()) + double.ahead)
-
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
@@ -219,8 +207,6 @@ def _handler(double: AirbyteDouble) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
-            for name, value in double.headers.items() if status >= 400 else ():
-                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 
@@ -230,7 +216,7 @@ def _handler(double: AirbyteDouble) -> type[BaseHTTPRequestHandler]:
 
 
 def airbyte(double: AirbyteDouble, **changes: Any) -> Airbyte:
-    """The platform's Airbyte on a double, quick to look again."""
+    """The platform's Airbyte on a double, with short pauses."""
     known: dict[str, Any] = {
         "url": double.url,
         "cloud": False,
@@ -239,5 +225,6 @@ def airbyte(double: AirbyteDouble, **changes: Any) -> Airbyte:
         "client_secret": SecretStr(CLIENT_SECRET),
         "poll_interval": 0.02,
         "poll_timeout": 10.0,
+        "request_retry_delay": 0.02,
     }
     return Airbyte(**{**known, **changes})

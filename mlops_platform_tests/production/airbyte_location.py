@@ -1,4 +1,4 @@
-"""A code location of the Airbyte assets alone, for tests that run it in a process of its own."""
+"""A code location of the Airbyte assets alone, for tests that run it in a subprocess."""
 
 from __future__ import annotations
 

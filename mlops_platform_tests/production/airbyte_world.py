@@ -1,4 +1,4 @@
-"""The platform beside a double of Airbyte's server, for the tests of the loader, and what they read of a run."""
+"""The platform with a double of Airbyte's server, and readers of a run's events, for the tests of the loader."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class World:
         # how the destination writes: a table of its own, a time with its zone, Airbyte's columns
         self.target = "airbyte_{name}"
         self.rows = "true"  # a condition on the rows that the source has
-        self.afterwards = ""  # what else the sync of projects does
+        self.afterwards = ""  # SQL that the sync of projects also runs
 
     def load(self, name: str) -> int:
         table, path = self.target.format(name=name), SAMPLE_DIR / f"{name}.csv"

@@ -36,7 +36,7 @@ KINDS = {"projects": {"id": "INTEGER", "created_on": "TIMESTAMP"}, "tags": {"id"
 
 
 class Platform:
-    """A platform in production with a dataset and a home of its own."""
+    """A production platform with its own dataset and home."""
 
     def __init__(self, emulator: Emulator, loader: str, home: Path, **settings: str) -> None:
         self.home = home
@@ -150,8 +150,8 @@ def test_a_second_run_with_the_same_rows_changes_no_version(airbyte: Platform) -
     answer = airbyte.run()
     assert answer.returncode == 0, answer.stdout + answer.stderr
     after = airbyte.assets()
-    assert {name: each["data_version"] for name, each in after.items()} == {
-        name: each["data_version"] for name, each in before.items()
+    assert {name: asset["data_version"] for name, asset in after.items()} == {
+        name: asset["data_version"] for name, asset in before.items()
     }
 
 
@@ -164,7 +164,7 @@ def test_a_sync_that_fails_ends_the_command_and_leaves_the_tables(airbyte: Platf
         double.script = ["pending", "running", "succeeded"]
     printed = answer.stdout + answer.stderr
     assert answer.returncode == 1, printed
-    assert "The Airbyte sync" in printed
-    assert "failed" in printed
+    assert "did not sync connection" in printed
+    assert "Job failed" in printed
     assert "Traceback" not in printed
     assert {table: airbyte.rows(table) for table in TABLES} == before

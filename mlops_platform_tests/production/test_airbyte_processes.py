@@ -1,4 +1,4 @@
-"""Airbyte and processes: an interrupted run cancels its sync, and the graph loads while the server is away."""
+"""Airbyte and processes: an interrupted run cancels its sync, and the graph loads while the server is down."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_run_that_is_interrupted_cancels_its_sync(
     world: World, tmp_path: Path, kind: signal.Signals, moment: str
 ) -> None:
     world.double.script = ["running"]
-    if moment == "starting":  # the job is made, and the answer that would name it does not come
+    if moment == "starting":  # the job is created, and the response that would name it does not come
         world.double.slow_starts = [60.0]
     process = subprocess.Popen(
         [sys.executable, "-m", "dagster", "job", "execute", "-m", LOCATION, "-j", "load"],

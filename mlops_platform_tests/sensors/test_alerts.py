@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 from pydantic import SecretStr
 
 from mlops_platform.errors import PlatformError
@@ -16,7 +19,11 @@ from mlops_platform.sensors.alerts import build_alert_sensor
 STATE: dict[str, Any] = {}
 
 
-@dg.asset(owners=["team:data"], check_specs=[dg.AssetCheckSpec("fits", asset="raw")])
+@dg.asset(
+    owners=["team:data"],
+    check_specs=[dg.AssetCheckSpec("fits", asset="raw")],
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=1)),
+)
 def raw() -> Iterator[Any]:
     if STATE.get("raises"):
         raise ValueError
@@ -30,7 +37,7 @@ def retraining_decision() -> dg.MaterializeResult:
 
 
 class Recorder(Notifier):
-    """Keeps what it is given, in place of the network; sending itself is in test_notify."""
+    """Records messages in place of the network; test_notify tests the sending."""
 
     def send(self, owners: Any, title: str, text: str) -> None:
         assert title == "mlops_platform"
@@ -40,7 +47,7 @@ class Recorder(Notifier):
 
 
 class Watched:
-    """A graph whose sensor ticks when it is told to."""
+    """A graph whose sensor ticks on demand."""
 
     def __init__(self, instance: dg.DagsterInstance, threshold: int) -> None:
         self.instance = instance
@@ -53,7 +60,7 @@ class Watched:
         dg.materialize([asset], instance=self.instance, raise_on_error=False)
 
     def tick(self) -> list[tuple[tuple[str, ...], str]]:
-        """What a tick sends."""
+        """Return what a tick sends."""
         STATE["sent"] = []
         with dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, repository_def=self.defs.get_repository_def()
@@ -72,22 +79,22 @@ def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
         yield Watched(instance, getattr(request, "param", 1))
 
 
-def test_a_failed_check_that_fails_no_run_is_told_once_and_when_it_is_over(watched: Watched) -> None:
+def test_a_failed_check_that_fails_no_run_is_reported_once_and_when_it_is_resolved(watched: Watched) -> None:
     watched.run()
     assert watched.tick() == []
     watched.run(bad=True)
-    said = (("team:data",), "Check raw: fits failed (warn). 3 rows.")
-    assert watched.tick() == [said]
+    alert = (("team:data",), "Check raw: fits failed (warn). 3 rows.")
+    assert watched.tick() == [alert]
     assert watched.tick() == []
     watched.run(bad=True)
     assert watched.tick() == []
     watched.run()
-    assert watched.tick() == [(said[0], f"Over: {said[1]}")]
+    assert watched.tick() == [(alert[0], f"Resolved: {alert[1]}")]
     watched.run(bad=True)
-    assert watched.tick() == [said]
+    assert watched.tick() == [alert]
 
 
-def test_failed_runs_are_told_with_their_owners(watched: Watched) -> None:
+def test_failed_runs_are_reported_to_their_owners(watched: Watched) -> None:
     watched.run(raises=True)  # before the first tick: history, not news
     watched.tick()
     watched.run(raises=True)
@@ -97,8 +104,8 @@ def test_failed_runs_are_told_with_their_owners(watched: Watched) -> None:
     watched.run(raises=True)
     assert watched.tick() == []
     watched.run()
-    ((_, over),) = watched.tick()
-    assert over.startswith("Over: Run ")
+    ((_, text),) = watched.tick()
+    assert text.startswith("Resolved: Run ")
 
 
 @pytest.mark.parametrize("watched", [3], indirect=True)
@@ -121,13 +128,30 @@ def test_what_could_not_be_sent_is_sent_later(watched: Watched) -> None:
     assert watched.tick() == []
 
 
-def test_each_kind_of_decision_is_told_once(watched: Watched) -> None:
+def test_each_kind_of_decision_is_reported_once(watched: Watched) -> None:
     for decision, expected in (
         ("continue", []),
         ("improve", ["Decision improve: It drifts."]),
         ("improve", []),
-        ("inspect", ["Over: Decision improve: It drifts.", "Decision inspect: It drifts."]),
-        ("continue", ["Over: Decision inspect: It drifts."]),
+        ("inspect", ["Resolved: Decision improve: It drifts.", "Decision inspect: It drifts."]),
+        ("continue", ["Resolved: Decision inspect: It drifts."]),
     ):
         watched.run(retraining_decision, decision=decision)
         assert [text for _, text in watched.tick()] == expected
+
+
+def test_a_stale_asset_is_reported_once_and_when_it_is_resolved(watched: Watched) -> None:
+    def enter(state: FreshnessState) -> None:  # what Dagster's freshness daemon stores
+        change = FreshnessStateChange(
+            key=raw.key, new_state=state, previous_state=FreshnessState.UNKNOWN, state_change_timestamp=time.time()
+        )
+        watched.instance.report_runless_asset_event(change)
+
+    enter(FreshnessState.PASS)
+    assert watched.tick() == []
+    enter(FreshnessState.FAIL)
+    alert = (("team:data",), "Asset raw is stale: it was not materialized within its window.")
+    assert watched.tick() == [alert]
+    assert watched.tick() == []
+    enter(FreshnessState.PASS)
+    assert watched.tick() == [(alert[0], f"Resolved: {alert[1]}")]
