@@ -24,12 +24,12 @@ from mlops_platform.resources.bigquery_arrow import arrow_table, plain, write_pa
 from mlops_platform.resources.bigquery_jobs import Jobs
 from mlops_platform.resources.bigquery_loading import append_once, clear_rejects, replace_rows, upload
 from mlops_platform.resources.bigquery_sql import quoted
+from mlops_platform.resources.bigquery_validation import BigQuerySource
 from mlops_platform.resources.csv_loading import LoadResult
 from mlops_platform.resources.job_labels import job_labels
 from mlops_platform.resources.partitions import Partition, bigquery_partitions
 from mlops_platform.resources.table_loading import META, require_columns
 from mlops_platform.resources.table_version import literal, quote
-from mlops_platform.resources.validation_sources import BigQuerySource
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.resources.warehouse_base import Warehouse, written_whole
 

@@ -15,10 +15,10 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.duckdb_validation import DuckDBSource
 from mlops_platform.resources.parquet_reading import count_tags, parquet_sql, read_split
 from mlops_platform.resources.shuffling import write_shuffled
 from mlops_platform.resources.table_version import literal
-from mlops_platform.resources.validation_sources import DuckDBSource
 
 if TYPE_CHECKING:
     import duckdb

@@ -17,13 +17,13 @@ from pydantic import Field
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.csv_accounts import roll_back
 from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv
+from mlops_platform.resources.duckdb_validation import DuckDBSource
 from mlops_platform.resources.partitions import Partition, duckdb_partitions
 from mlops_platform.resources.table_growth import Growth, growth_of
 from mlops_platform.resources.table_loading import load_table, require_same_columns
 from mlops_platform.resources.table_records import APPEND_ABOVE_ROWS, distrust, forget, recall, settle
 from mlops_platform.resources.table_version import literal, quote, table_version
 from mlops_platform.resources.untouched import holding
-from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform.resources.warehouse_base import Warehouse, written_whole
 
 if TYPE_CHECKING:
