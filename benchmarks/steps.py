@@ -70,7 +70,7 @@ def extract_data(settings: Settings) -> None:
 def validate(settings: Settings) -> None:
     """Validate the snapshot, and that its two splits have the same tags."""
     from mlops_platform.ml import splits
-    from mlops_platform.resources.validation_sources import DuckDBSource
+    from mlops_platform.resources.duckdb_validation import DuckDBSource
 
     resources, version = build_resources(settings), _kept(settings, "dataset")
     with resources["datasets"].view(version, "labeled_projects", "main") as connection:

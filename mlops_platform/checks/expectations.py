@@ -1,4 +1,4 @@
-"""Expectation suites as asset checks: a factory that makes one check of each expectation."""
+"""Expectation suites as asset checks: one check for each expectation."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -15,26 +15,26 @@ from mlops_platform.resources.validation_sources import ValidationSource
 from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.settings import GX_ROOT_DIR
 
-_TOLD_ERRORS = 3
+_SHOWN_ERRORS = 3
 
 
 def suite_checks(
     suite: str, asset: str, *, snapshot: bool = False, root: Path = GX_ROOT_DIR
 ) -> dg.AssetChecksDefinition:
-    """Make the checks of a suite on an asset.
+    """Return the checks of a suite on an asset.
 
-    A check whose expectation is critical blocks what is downstream. What could not be evaluated fails the step, so
-    that it reads as an error and neither as bad data nor as a pass.
+    A check whose expectation is critical blocks what is downstream. An expectation that could not be evaluated fails
+    the step: it is an error, and not a verdict on the data.
 
     Args:
-        suite: Name of a committed suite, and of the table that it is about.
-        asset: The asset whose checks they are.
+        suite: Name of a committed suite, and of the table that it validates.
+        asset: The asset that has the checks.
         snapshot: The asset is a Parquet snapshot of that table, whose version is in the asset's value; otherwise
             it is the table in the warehouse.
         root: The folder that holds `expectations/`.
 
     Returns:
-        One definition with a check for each expectation; each can be run by itself.
+        One definition with a check for each expectation; a check can be run by itself.
 
     Raises:
         PlatformError: The suite cannot be read.
@@ -42,15 +42,15 @@ def suite_checks(
     rules = read_suite(suite, root)
     specs = [
         dg.AssetCheckSpec(
-            each.name,
+            rule.name,
             asset=asset,
-            description=each.description,
-            blocking=each.critical,
-            metadata={"expectation": each.type, "kwargs": dg.MetadataValue.json(dict(each.kwargs))},
+            description=rule.description,
+            blocking=rule.critical,
+            metadata={"expectation": rule.type, "kwargs": dg.MetadataValue.json(dict(rule.kwargs))},
         )
-        for each in rules
+        for rule in rules
     ]
-    rule_of = {each.name: each for each in rules}
+    rule_of = {rule.name: rule for rule in rules}
     name = f"{asset}_expectations"
 
     def run(
@@ -64,19 +64,19 @@ def suite_checks(
                 suite,
                 source,
                 suite,
-                expectations=[each for each in rules if each.name in chosen],
+                expectations=[rule for rule in rules if rule.name in chosen],
                 subject=asset,
             )
         for outcome in result.outcomes:
             if outcome.error is None:
                 yield _check_result(asset, outcome, result, rule_of[outcome.name])
-        errors = [f"{each.name}: {each.error}" for each in result.outcomes if each.error is not None]
+        errors = [f"{outcome.name}: {outcome.error}" for outcome in result.outcomes if outcome.error is not None]
         if errors:
-            more = f"; and {len(errors) - _TOLD_ERRORS} more" if len(errors) > _TOLD_ERRORS else ""
+            more = f"; and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
             raise dg.Failure(
                 f"{len(errors)} of {len(result.outcomes)} expectations on {asset} could not be evaluated "
-                f"({'; '.join(errors[:_TOLD_ERRORS])}{more}): restore the table's columns and their types, "
-                f"or mend the suite {suite}.",
+                f"({'; '.join(errors[:_SHOWN_ERRORS])}{more}): restore the table's columns and their types, "
+                f"or correct the suite {suite}.",
                 allow_retries=False,
             )
 
@@ -114,11 +114,11 @@ def _check_result(asset: str, outcome: Outcome, result: SuiteResult, rule: Expec
         for key, value in figures.items()
         if value is not None
     }
-    ids = dict.fromkeys(str(each[ID]) for each in outcome.examples if each.get(ID) is not None)
+    ids = dict.fromkeys(str(example[ID]) for example in outcome.examples if example.get(ID) is not None)
     if ids:
         metadata["offending_ids"] = ", ".join(ids)
     if outcome.examples:
-        metadata["examples"] = dg.MetadataValue.json([dict(each) for each in outcome.examples])
+        metadata["examples"] = dg.MetadataValue.json([dict(example) for example in outcome.examples])
     if result.page is not None and result.url is not None:
         metadata["data_docs"] = dg.MetadataValue.url(result.url)
         metadata["data_docs_file"] = dg.MetadataValue.path(result.page)
@@ -127,14 +127,14 @@ def _check_result(asset: str, outcome: Outcome, result: SuiteResult, rule: Expec
         check_name=outcome.name,
         passed=outcome.passed,
         severity=dg.AssetCheckSeverity.ERROR if rule.critical else dg.AssetCheckSeverity.WARN,
-        description=None if outcome.passed else _finding(outcome, rule),
+        description=None if outcome.passed else _explanation(outcome, rule),
         metadata=metadata,
     )
 
 
-def _finding(outcome: Outcome, rule: Expectation) -> str:
+def _explanation(outcome: Outcome, rule: Expectation) -> str:
     if outcome.offending_rows is None or outcome.offending_share is None:
-        asked = ", ".join(f"{name} {value}" for name, value in rule.kwargs.items() if name != "column")
-        return f"The table shows {outcome.observed}, where the rule asks for {asked}."
+        required = ", ".join(f"{name} {value}" for name, value in rule.kwargs.items() if name != "column")
+        return f"The table shows {outcome.observed}, where the rule asks for {required}."
     rows = f"{outcome.offending_rows:,} of {outcome.rows:,} rows"
     return f"{rows} ({outcome.offending_share:.2%}) do not meet it."

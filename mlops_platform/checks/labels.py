@@ -1,4 +1,4 @@
-"""The checks of the labels: how many of them look wrong, and on how many people disagree."""
+"""Checks of the labels: the share of suspects, and conflicts between people."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.resources.label_tables import CONFLICTS
 from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import sql
 
 _SHOWN = 20
 _CHARS = 80
 
 
 def build_label_check(max_share: float) -> dg.AssetChecksDefinition:
-    """Make the check on `label_issues`; it warns and holds nothing back.
+    """Return the check on `label_issues`, which warns and does not block.
 
     Args:
         max_share: Share of suspects among the judged labels above which it fails.
@@ -41,10 +42,10 @@ def build_label_check(max_share: float) -> dg.AssetChecksDefinition:
 
 
 def build_conflict_check() -> dg.AssetChecksDefinition:
-    """Make the check on `tags` that people agree on their labels; it warns and holds nothing back.
+    """Return the check on `tags` that people agree on their labels, which warns and does not block.
 
-    A tag that more than half of the people gave settles a conflict. Where none has, the last word counts, and the
-    check names the project.
+    A tag that more than half of the people gave resolves a conflict. Else the latest label counts, and the check
+    shows the project.
     """
 
     @dg.asset_check(
@@ -58,19 +59,22 @@ def build_conflict_check() -> dg.AssetChecksDefinition:
             rows: list[tuple[Any, ...]] = []
             if warehouse.has_table(CONFLICTS):
                 rows = warehouse.fetch_rows(
-                    f"SELECT id, tag, labeled_by, source, won FROM {CONFLICTS} WHERE unresolved "  # noqa: S608
-                    "ORDER BY id, labeled_by, source"
+                    sql(
+                        "SELECT id, tag, labeled_by, source, won FROM {conflicts} WHERE unresolved "
+                        "ORDER BY id, labeled_by, source",
+                        conflicts=CONFLICTS,
+                    )
                 )
-        found = len({key for key, *_ in rows})
-        metadata: dict[str, Any] = {"unresolved": found}
+        unresolved = len({key for key, *_ in rows})
+        metadata: dict[str, Any] = {"unresolved": unresolved}
         if rows:
             names = ["id", "tag", "labeled_by", "source", "counts"]
             metadata["labels"] = dg.MetadataValue.md(markdown_table(names, rows[:_SHOWN], _CHARS))
         return dg.AssetCheckResult(
-            passed=not found,
+            passed=not unresolved,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{found} projects have labels on which people disagree; the last word counts."
-            if found
+            description=f"{unresolved} projects have labels on which people disagree; the latest label counts."
+            if unresolved
             else "People agree on their labels.",
             metadata=metadata,
         )

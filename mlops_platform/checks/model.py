@@ -1,4 +1,4 @@
-"""Checks of the dataset's cut and of the model's figures."""
+"""Checks of the dataset's split and of the model's metrics."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ FORGETTING_ALPHA = 0.05
 
 
 def build_model_checks(min_f1: float) -> list[dg.AssetChecksDefinition]:
-    """Make the checks on `validated_dataset` and `model_evaluation`.
+    """Return the checks on `validated_dataset` and `model_evaluation`.
 
     Args:
         min_f1: Weighted F1 on the test split below which nothing goes downstream.
@@ -74,7 +74,7 @@ def _meets_quality_bar(evaluation: dict[str, Any], min_f1: float) -> dg.AssetChe
 
 
 def _is_calibrated(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """Warn where the probabilities can't be taken at their word."""
+    """Warn where the probabilities are not calibrated."""
     error = evaluation["overall"]["ece"]
     return dg.AssetCheckResult(
         check_name="is_calibrated",
@@ -86,7 +86,7 @@ def _is_calibrated(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
 
 
 def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """Warn where the average hides a group that is served badly."""
+    """Warn where the average hides a group with poor predictions."""
     floor = evaluation["overall"]["f1_weighted"] - WEAK_SLICE_GAP
     weak = {
         name: figures["f1_weighted"]
@@ -103,19 +103,19 @@ def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
 
 
 def _no_forgetting(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """Warn where what the champion knew of a time or a tag is gone, though the whole may be as good."""
+    """Warn where a period or a tag is worse than under the champion, whatever the average."""
     from mlops_platform.ml.periods import SliceComparison, forgotten
 
-    # older values have none
-    slices = [SliceComparison(**each) for each in (*evaluation.get("periods", ()), *evaluation.get("tags", ()))]
+    # values of earlier releases have none
+    slices = [SliceComparison(**item) for item in (*evaluation.get("periods", ()), *evaluation.get("tags", ()))]
     lost = forgotten(slices, FORGETTING_ALPHA)
-    told = ", ".join(f"{each.name} ({each.lost} rows lost, {each.won} won)" for each in lost)
+    listed = ", ".join(f"{item.name} ({item.lost} rows lost, {item.won} won)" for item in lost)
     return dg.AssetCheckResult(
         check_name="no_forgetting",
         passed=not lost,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"Against the champion, version {evaluation['version']} has lost {told}." if lost else None,
-        metadata={"compared_slices": sum(each.p_value is not None for each in slices)},
+        description=f"Against the champion, version {evaluation['version']} has lost {listed}." if lost else None,
+        metadata={"compared_slices": sum(item.p_value is not None for item in slices)},
     )
 
 
@@ -124,7 +124,7 @@ def _no_forgetting(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     description=f"Test and train hold the classes in the same proportions (chi-squared, p > {STRATIFICATION_ALPHA}).",
 )
 def splits_are_stratified(validated_dataset: dict[str, Any], datasets: dg.ResourceParam[Any]) -> dg.AssetCheckResult:
-    """Warn where the hash of the ids happens to cut a class unevenly."""
+    """Warn where the hash of the ids happens to split a class unevenly."""
     from mlops_platform.ml import splits
 
     version = validated_dataset["version"]
@@ -133,7 +133,7 @@ def splits_are_stratified(validated_dataset: dict[str, Any], datasets: dg.Resour
     return dg.AssetCheckResult(
         passed=result.p_value > STRATIFICATION_ALPHA,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"A split this uneven has a chance of {result.p_value:.3f}.",
+        description=f"A split this uneven has a probability of {result.p_value:.3f}.",
         metadata={
             "p_value": result.p_value,
             "classes": dg.MetadataValue.json(result.to_dict()["classes"]),

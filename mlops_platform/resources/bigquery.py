@@ -20,11 +20,11 @@ from mlops_platform.resources import bigquery_loading, bigquery_sql
 from mlops_platform.resources.bigquery_credentials import BigQueryKey
 from mlops_platform.resources.bigquery_jobs import Jobs
 from mlops_platform.resources.bigquery_sql import DUCKDB_TYPES, to_bigquery
+from mlops_platform.resources.bigquery_validation import BigQuerySource
 from mlops_platform.resources.csv_loading import LoadResult
 from mlops_platform.resources.job_labels import job_labels
 from mlops_platform.resources.partitions import Partition
 from mlops_platform.resources.table_loading import META, require_columns
-from mlops_platform.resources.validation_sources import BigQuerySource
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.sql import literal, sql

@@ -13,8 +13,8 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.duckdb_validation import DuckDBSource
 from mlops_platform.resources.parquet_reading import count_tags, read_split
-from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform.sql import literal, sql
 
 if TYPE_CHECKING:

@@ -1,7 +1,9 @@
-"""A SQLAlchemy engine over an open DuckDB connection, as Great Expectations needs it.
+"""A SQLAlchemy dialect over an open DuckDB connection, as Great Expectations needs it.
 
-Great Expectations gives a connection back to the pool before it fetches the rows, and compares the type names that
-reflection returns with those of the database. The two classes here are what duckdb-sqlalchemy lacks for that.
+duckdb-sqlalchemy alone fails in two ways. Great Expectations returns a connection to the pool before it fetches the
+rows, and the rollback of that return discards them. And it compares the type names of SQLAlchemy's reflection with
+those in a suite, where text columns are reflected as the generic `String` and not as DuckDB's `VARCHAR`. Both are
+methods that SQLAlchemy documents for dialects, and `registry.register` is its public way to add one.
 """
 
 from __future__ import annotations
@@ -19,29 +21,25 @@ from sqlalchemy.dialects import registry
 if TYPE_CHECKING:
     import duckdb
 
+__all__ = ["URL", "PlatformDialect", "engine_options"]
+
 URL = "duckdb+platform:///:memory:"
 
-# Beside Great Expectations the module outlives the interpreter's own clean-up, and DuckDB's bindings then print
-# 40 lines about leaked objects at the end of every run.
+# With both duckdb-sqlalchemy and Great Expectations imported, DuckDB's bindings print 40 lines about leaked objects
+# when the interpreter exits, unless the module is released before.
 atexit.register(sys.modules.pop, "duckdb", None)
 
 
-class BufferedConnection(ConnectionWrapper):
-    """Keeps the unread rows of a result when the pool takes the connection back."""
-
-    def rollback(self) -> None:
-        """Roll back, after fetching what is still to be read; without it those rows are lost."""
-        self._buffer_pending_result()
-        super().rollback()
-
-
 class PlatformDialect(Dialect):
-    """Reflects text columns under DuckDB's own name for them."""
+    """DuckDB for reading: results survive the return of their connection, text columns are `VARCHAR`."""
 
     supports_statement_cache = False
 
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        """Do nothing: each statement commits itself, and a rollback would discard rows that are not fetched yet."""
+
     def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **options: Any) -> Any:
-        """Return the columns; the generic `String` would not be found in a list of type names."""
+        """Return the columns of a table."""
         columns = super().get_columns(connection, table_name, schema, **options)
         for column in columns:
             if type(column["type"]) is sa.String:
@@ -49,28 +47,28 @@ class PlatformDialect(Dialect):
         return columns
 
 
+registry.register("duckdb.platform", __name__, PlatformDialect.__name__)
+
+
 @contextmanager
 def engine_options(connection: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:
-    """Lend an open connection to the engines that are made inside the block.
+    """Lend an open connection to the engines that are created inside the block.
 
     Args:
-        connection: Stays the caller's: an engine works on a cursor of it. All cursors are closed at the end, so
-            that what Great Expectations keeps for the life of the process keeps no connection.
+        connection: Stays open. An engine works on a cursor of it, which is closed at the end: Great Expectations
+            keeps its last engine for the life of the process.
 
     Yields:
-        What `create_engine(URL, ...)` needs. An engine may outlive the block and can do nothing then.
+        The options of `create_engine(URL, ...)`.
     """
-    registry.register("duckdb.platform", __name__, "PlatformDialect")
-    lent = [connection]
-    opened: list[BufferedConnection] = []
+    cursors: list[ConnectionWrapper] = []
 
-    def connect() -> BufferedConnection:
-        opened.append(BufferedConnection(lent[0].cursor()))
-        return opened[-1]
+    def connect() -> ConnectionWrapper:
+        cursors.append(ConnectionWrapper(connection.cursor()))
+        return cursors[-1]
 
     try:
-        yield {"poolclass": sa.StaticPool, "creator": connect}
+        yield {"poolclass": sa.StaticPool, "creator": connect, "isolation_level": "AUTOCOMMIT"}
     finally:
-        lent.clear()
-        while opened:
-            opened.pop().close()
+        for cursor in cursors:
+            cursor.close()

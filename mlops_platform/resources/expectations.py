@@ -1,14 +1,14 @@
-"""The resource that runs expectation suites: where they are run, what is missing, and where their pages go.
+"""The resource that runs expectation suites: one at a time, with an outcome for each rule and a page of the Data Docs.
 
-What a failed expectation means to the graph is said in ``checks``. Great Expectations itself is called in
+What a failed expectation means to the asset graph belongs in ``checks``. Great Expectations itself is called in
 ``validation`` and ``data_docs``, which are imported when the first suite runs.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -16,13 +16,16 @@ from mlops_platform.errors import PlatformError
 from mlops_platform.resources.suites import ID, Expectation, Outcome, read_suite
 from mlops_platform.resources.validation_sources import ValidationSource
 
+if TYPE_CHECKING:
+    from mlops_platform.resources.data_docs import Validation
+
 # Great Expectations keeps its project in module state: one validation at a time in a process
 _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What became of a suite, and where its page of the Data Docs is (None if it could not be written)."""
+    """The outcomes of a suite, and its page of the Data Docs as a file and a URL; None if it could not be written."""
 
     outcomes: Sequence[Outcome]
     page: Path | None
@@ -59,46 +62,39 @@ class ExpectationsEngine(dg.ConfigurableResource):
             subject: What the Data Docs file it under, such as the asset; by default the table.
 
         Returns:
-            One outcome an expectation, in the order of the suite.
+            One outcome for each expectation, in the order of the suite.
 
         Raises:
-            PlatformError: The table is not there, or the validation as a whole broke off.
+            PlatformError: The table does not exist, or the validation as a whole failed.
         """
         rules = read_suite(suite) if expectations is None else expectations
         present, full_name = source.columns(table), f"{source.schema}.{table}"
         if not present:
             raise PlatformError(f"Table {full_name} does not exist: materialize {table} first.")
-        absent = {each.name: sorted(set(each.columns) - present) for each in rules}
+        missing = {rule.name: sorted(set(rule.columns) - present) for rule in rules}
         outcomes = {
             name: Outcome(name, passed=False, error=f"table {full_name} has no column {', '.join(columns)}")
-            for name, columns in absent.items()
+            for name, columns in missing.items()
             if columns
         }
         with _ONE_AT_A_TIME:
+            from mlops_platform.resources.data_docs import Validation
             from mlops_platform.resources.validation import evaluate
 
-            runnable = [each for each in rules if each.name not in outcomes]
-            result, evaluated = evaluate(suite, runnable, source, table, with_ids=ID in present)
-            outcomes.update(evaluated)
-            page = self._write_docs(subject or table, full_name, suite, rules, outcomes, result)
+            runnable = [rule for rule in rules if rule.name not in outcomes]
+            results, evaluated = evaluate(suite, runnable, source, table, with_ids=ID in present)
+            outcomes |= evaluated
+            page = self._write_docs(Validation(subject or table, full_name, suite, rules, outcomes), results)
         url = None if page is None else f"{self.docs_url}/{page.relative_to(self.docs_dir).as_posix()}"
-        return SuiteResult([outcomes[each.name] for each in rules], page, url)
+        return SuiteResult([outcomes[rule.name] for rule in rules], page, url)
 
-    def _write_docs(
-        self,
-        heading: str,
-        table: str,
-        suite: str,
-        rules: Sequence[Expectation],
-        outcomes: Mapping[str, Outcome],
-        result: Any,
-    ) -> Path | None:
-        from mlops_platform.resources.data_docs import Validation, write_page
+    def _write_docs(self, validation: "Validation", results: Sequence[Any]) -> Path | None:
+        from mlops_platform.resources.data_docs import write_page
 
         try:
-            return write_page(Path(self.docs_dir), Validation(heading, table, suite, rules, outcomes), result)
+            return write_page(Path(self.docs_dir), validation, results)
         except Exception as error:  # the verdict stands without its page, whatever kept it from being written
             dg.get_dagster_logger().warning(
-                f"The Data Docs of {heading} could not be written to {self.docs_dir}: {error!r}"
+                f"The Data Docs of {validation.heading} could not be written to {self.docs_dir}: {error!r}"
             )
             return None

@@ -1,8 +1,9 @@
-"""Expectation suites as committed, and what becomes of their rules: plain values, without Great Expectations."""
+"""Expectation suites as committed, and the outcomes of their rules: plain values, without Great Expectations."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import GX_ROOT_DIR
 
-# the column that names an offending row
+# the column that identifies an offending row
 ID = "id"
 
 
@@ -23,7 +24,7 @@ class Expectation:
         name: Derived from type and columns; names the asset check.
         type: Great Expectations' name of the rule.
         kwargs: What the rule is about.
-        critical: Whether a violation holds back what is downstream.
+        critical: Whether a violation blocks what is downstream.
         description: The rule in words.
     """
 
@@ -36,22 +37,22 @@ class Expectation:
     @property
     def columns(self) -> list[str]:
         """The columns that the rule is about."""
-        found = [self.kwargs[key] for key in ("column", "column_A", "column_B") if key in self.kwargs]
-        return [*found, *self.kwargs.get("column_list", []), *self.kwargs.get("column_set", [])]
+        single = [self.kwargs[key] for key in ("column", "column_A", "column_B") if key in self.kwargs]
+        return [*single, *self.kwargs.get("column_list", []), *self.kwargs.get("column_set", [])]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one expectation.
+    """The outcome of one expectation.
 
     Attributes:
         name: The expectation's.
         passed: Whether the table meets it; False too where it could not be evaluated.
         error: Why it could not be evaluated, in words; None where it was.
-        rows: Rows that were looked at; None where the rule is not about rows.
+        rows: Rows that were evaluated; None where the rule is not about rows.
         offending_rows: How many of them break the rule; None where the rule is not about rows.
-        observed: What the rule found instead, where it is not about rows: a count, a type.
-        examples: Some offending rows: their id and the columns of the rule; long texts are cut.
+        observed: What the rule observed, where it is not about rows: a count, a type.
+        examples: Some offending rows: their id and the columns of the rule, with long texts cut.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Outcome:
 
     @property
     def offending_share(self) -> float | None:
-        """The part of the rows that breaks the rule, from 0 to 1; None where the rule is not about rows."""
+        """The share of the rows that breaks the rule, from 0 to 1; None where the rule is not about rows."""
         if self.rows is None or self.offending_rows is None:
             return None
         return self.offending_rows / self.rows if self.rows else 0.0
@@ -78,10 +79,10 @@ def read_suite(name: str, root: Path = GX_ROOT_DIR) -> list[Expectation]:
         root: The folder that holds `expectations/`.
 
     Returns:
-        Its expectations, each with a name of its own.
+        Its expectations; their names are unique.
 
     Raises:
-        PlatformError: The file is missing or no suite.
+        PlatformError: The file is missing, or is not a suite.
     """
     path = root / "expectations" / f"{name}.json"
     try:
@@ -99,11 +100,11 @@ def read_suite(name: str, root: Path = GX_ROOT_DIR) -> list[Expectation]:
     except OSError as error:
         raise PlatformError(f"Suite {path} cannot be read ({error.strerror}): restore it.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PlatformError(f"{path} is no expectation suite ({error!r}): mend it.") from None
-    names = [each.name for each in expectations]
-    twice = sorted({each for each in names if names.count(each) > 1})
-    if twice:
-        raise PlatformError(f"Suite {path} holds the rule {', '.join(twice)} twice: remove one.")
+        raise PlatformError(f"{path} is not an expectation suite ({error!r}): correct it.") from None
+    counts = Counter(expectation.name for expectation in expectations)
+    duplicates = [name for name, count in counts.items() if count > 1]
+    if duplicates:
+        raise PlatformError(f"Suite {path} has the rule {', '.join(duplicates)} twice: remove one.")
     return expectations
 
 

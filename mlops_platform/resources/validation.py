@@ -1,6 +1,10 @@
-"""One validation by Great Expectations, in SQL, where the table is; the only module that knows how it is run.
+"""One validation by Great Expectations, in SQL, where the table is; the only module that runs the library.
 
-Importing this imports Great Expectations, which takes seconds: import it where a validation is about to happen.
+Counting comes first: each rule that no row may break is evaluated for its verdict alone. Only the rules that fail are
+evaluated again for their figures and a few offending rows, since the library searches for these with further queries
+over the whole table, whether there are any or not.
+
+Importing this module imports Great Expectations, which takes seconds: import it just before a validation.
 """
 
 from __future__ import annotations
@@ -19,11 +23,12 @@ from great_expectations.expectations.registry import get_expectation_impl
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.suites import ID, Expectation, Outcome
-from mlops_platform.resources.validation_engine import add_database
 from mlops_platform.resources.validation_sources import ValidationSource
 
+__all__ = ["EXAMPLES", "evaluate"]
+
 EXAMPLES = 5
-_LONGEST_TEXT = 200
+_MAX_CHARS = 200
 
 
 def evaluate(
@@ -33,22 +38,21 @@ def evaluate(
     table: str,
     *,
     with_ids: bool,
-) -> tuple[Any, dict[str, Outcome]]:
+) -> tuple[list[Any], dict[str, Outcome]]:
     """Evaluate rules on a table or view.
 
     Args:
-        suite: Name of the suite, for the record.
-        rules: What to evaluate; their columns must be there.
+        suite: Name of the suite, for messages.
+        rules: What to evaluate; the table has their columns.
         source: Where the table is.
         table: The table or view.
-        with_ids: The table has the column `id`, which names the offending rows.
+        with_ids: The table has the column `id`, which identifies the offending rows.
 
     Returns:
-        Great Expectations' suite validation result, None where no rule could be handed to it; and an outcome by
-        the name of each rule.
+        Great Expectations' result of each rule that it accepted, and the outcome of every rule by its name.
 
     Raises:
-        PlatformError: The validation as a whole broke off.
+        PlatformError: The validation as a whole failed.
     """
     expectations = []
     outcomes = {}
@@ -56,28 +60,23 @@ def evaluate(
         try:
             expectations.append(_expectation(rule))
         except pydantic.ValidationError as error:
-            wrong = "; ".join(f"{each['loc'][0]}: {each['msg']}" for each in error.errors())
+            problems = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
             outcomes[rule.name] = Outcome(
-                rule.name, passed=False, error=f"{rule.type} does not take these arguments ({_sentence(wrong)})"
+                rule.name, passed=False, error=f"{rule.type} does not take these arguments ({_sentence(problems)})"
             )
-        except Exception as error:  # whatever one rule's class throws, the others are still evaluated
+        except Exception as error:  # whatever one rule's class raises, the others are still evaluated
             outcomes[rule.name] = Outcome(rule.name, passed=False, error=_sentence(error))
-    if not expectations:
-        return None, outcomes
     try:
-        asked = gx.ExpectationSuite(name=suite, expectations=expectations)
-        result = _validate(asked, source, table, with_ids=with_ids)
+        results = _validate(suite, expectations, source, table, with_ids=with_ids) if expectations else []
     except PlatformError:
         raise
     except Exception as error:
         raise PlatformError(
-            f"Great Expectations could not check {source.schema}.{table} ({_sentence(error)}): mend the table or the "
-            f"suite {suite}."
+            f"Great Expectations could not check {source.schema}.{table} ({_sentence(error)}): repair the table or "
+            f"the suite {suite}."
         ) from error
-    for each in result.results:
-        outcome = _outcome(each, source, table)
-        outcomes[outcome.name] = outcome
-    return result, outcomes
+    outcomes |= {_name(result): _outcome(result, source, table) for result in results}
+    return results, outcomes
 
 
 def _expectation(rule: Expectation) -> Any:
@@ -89,12 +88,19 @@ def _expectation(rule: Expectation) -> Any:
     )
 
 
-def _validate(suite: Any, source: ValidationSource, table: str, *, with_ids: bool) -> Any:
-    # its warnings come back in the result; its progress bars are off, yet their watching thread would outlive the
-    # run and make DuckDB complain at exit
+def _name(result: Any) -> str:
+    return str(result.expectation_config.meta["check"])
+
+
+def _validate(
+    suite: str, expectations: Sequence[Any], source: ValidationSource, table: str, *, with_ids: bool
+) -> list[Any]:
+    """Return the results of the expectations, in their order."""
+    # its warnings are in the result; its progress bars are off, yet their monitor thread would outlive the run and
+    # make DuckDB complain at exit
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     tqdm.tqdm.monitor_interval = 0
-    # made anew each time: a context in a folder would rewrite its configuration there
+    # a new context each time: one in a folder would rewrite its configuration there
     context = gx.get_context(
         mode="ephemeral",
         project_config=DataContextConfig(
@@ -103,56 +109,94 @@ def _validate(suite: Any, source: ValidationSource, table: str, *, with_ids: boo
             progress_bars={"globally": False},
         ),
     )
+    details = {
+        "result_format": "SUMMARY",
+        "partial_unexpected_count": EXAMPLES,
+        **({"unexpected_index_column_names": [ID]} if with_ids else {}),
+    }
     with source.engine_arguments() as engine:
-        database = add_database(context, engine)
+        database = context.data_sources.add_sql(
+            "warehouse", connection_string=engine.url, create_temp_table=False, kwargs=dict(engine.options)
+        )
         asset = database.add_table_asset(table, table_name=table, schema_name=source.schema)
         batch = asset.add_batch_definition_whole_table("whole").get_batch()
-        return batch.validate(
-            suite,
-            result_format={
-                "result_format": "SUMMARY",
-                "partial_unexpected_count": EXAMPLES,
-                **({"unexpected_index_column_names": [ID]} if with_ids else {}),
-            },
-        )
+
+        def validate(chosen: Sequence[Any], result_format: Any) -> dict[str, Any]:
+            if not chosen:
+                return {}
+            results = batch.validate(
+                gx.ExpectationSuite(name=suite, expectations=list(chosen)), result_format=result_format
+            ).results
+            return {_name(result): result for result in results}
+
+        verdicts = validate([each for each in expectations if _allows_no_row(each)], "BOOLEAN_ONLY")
+        settled = {
+            name: result
+            for name, result in verdicts.items()
+            if result.success or _exception(result.exception_info) is not None
+        }
+        detailed = validate([each for each in expectations if each.meta["check"] not in settled], details)
+    passed = [result for result in settled.values() if result.success]
+    if passed:
+        rows = source.row_count(table)
+        for result in passed:
+            result.result = {"element_count": rows, "unexpected_count": 0, "unexpected_percent": 0.0}
+    results = settled | detailed
+    return [results[each.meta["check"]] for each in expectations]
+
+
+def _allows_no_row(expectation: Any) -> bool:
+    """Return whether the rule is about the values of all rows, and a single row can break it."""
+    return (
+        getattr(expectation, "map_metric", None) is not None
+        and not _is_about_type(expectation.expectation_type)
+        and expectation.mostly == 1
+        and expectation.row_condition is None
+    )
+
+
+def _is_about_type(expectation_type: str) -> bool:
+    """Return whether a rule is about the type of a column, which Great Expectations reads from the schema."""
+    return "_type" in expectation_type
 
 
 def _outcome(result: Any, source: ValidationSource, table: str) -> Outcome:
-    name = result.expectation_config.meta["check"]
-    error = _exception(result.exception_info or {})
+    name = _name(result)
+    error = _exception(result.exception_info)
     if error is not None:
         return Outcome(name, passed=False, error=error)
-    found = result.result or {}
-    observed = found.get("observed_value")
-    if isinstance(observed, str) and "_type" in result.expectation_config.type:
+    figures = result.result or {}
+    observed = figures.get("observed_value")
+    if isinstance(observed, str) and _is_about_type(result.expectation_config.type):
         observed = source.type_names.get(observed, observed)
-    examples = found.get("partial_unexpected_index_list")
+    examples = figures.get("partial_unexpected_index_list")
     if not examples:
         column = result.expectation_config.kwargs.get("column", "value")
-        values = found.get("partial_unexpected_list") or []
-        wanted = [value if isinstance(value, Mapping) else {column: value} for value in values]
-        examples = _rows_with(wanted, source, table) if wanted else []
+        values = figures.get("partial_unexpected_list") or []
+        combinations = [value if isinstance(value, Mapping) else {column: value} for value in values]
+        examples = _rows_with(combinations, source, table) if combinations else []
     return Outcome(
         name,
         passed=bool(result.success),
-        rows=found.get("element_count"),
-        offending_rows=found.get("unexpected_count"),
+        rows=figures.get("element_count"),
+        offending_rows=figures.get("unexpected_count"),
         observed=_plain(observed),
         examples=_plain(examples[:EXAMPLES]),
     )
 
 
-def _rows_with(wanted: Sequence[Mapping[str, Any]], source: ValidationSource, table: str) -> list[dict[str, Any]]:
-    """Look up the rows that hold these values: a rule about several columns comes back without ids."""
-    columns = [ID, *(column for column in wanted[0] if column != ID)]
-    rows = source.rows_with(table, columns, wanted, EXAMPLES)
-    if rows is None:  # no ids, or values that cannot be asked for: those tell enough
-        return [dict(value) for value in wanted]
+def _rows_with(combinations: Sequence[Mapping[str, Any]], source: ValidationSource, table: str) -> list[dict[str, Any]]:
+    """Look up the rows that hold these values: the library returns no ids for a rule about several columns."""
+    columns = [ID, *(column for column in combinations[0] if column != ID)]
+    rows = source.rows_with(table, columns, combinations, EXAMPLES)
+    if rows is None:  # the values by themselves say enough
+        return [dict(combination) for combination in combinations]
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _exception(info: Mapping[str, Any]) -> str | None:
-    """Great Expectations reports an engine's error as a failed expectation: tell it from bad data."""
+def _exception(info: Mapping[str, Any] | None) -> str | None:
+    """Return the database's or the library's error, which Great Expectations reports as a failed expectation."""
+    info = info or {}
     problems = [info] if "raised_exception" in info else [each for each in info.values() if isinstance(each, Mapping)]
     for problem in problems:
         if problem.get("raised_exception"):
@@ -161,13 +205,13 @@ def _exception(info: Mapping[str, Any]) -> str | None:
 
 
 def _sentence(problem: object) -> str:
-    """Reduce a message to its first line, without the class of the database's error and the request it answers."""
+    """Return the first line of a message, without the class of the database's error and the HTTP request."""
     lines = str(problem or "").strip().splitlines() or ["no message"]
     return _cut(re.sub(r"^\((_?duckdb|google)\.[\w.]+\) (\d{3} (GET|POST) \S+: )?", "", lines[0]))
 
 
 def _plain(value: Any) -> Any:
-    """Turn a value into what JSON holds, with long texts cut."""
+    """Return a value as JSON holds it, with long texts cut."""
     return _shortened(json.loads(json.dumps(value, default=str)))
 
 
@@ -175,11 +219,11 @@ def _shortened(value: Any) -> Any:
     if isinstance(value, str):
         return _cut(value)
     if isinstance(value, list):
-        return [_shortened(each) for each in value]
+        return [_shortened(item) for item in value]
     if isinstance(value, dict):
-        return {key: _shortened(each) for key, each in value.items()}
+        return {key: _shortened(item) for key, item in value.items()}
     return value
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+    return text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 1]}…"

@@ -17,10 +17,10 @@ from pydantic import Field
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.csv_loading import LoadResult, create_rejects, load_csv, transaction
+from mlops_platform.resources.duckdb_validation import DuckDBSource
 from mlops_platform.resources.partitions import Partition, duckdb_partitions
 from mlops_platform.resources.table_loading import load_table, require_same_columns
 from mlops_platform.resources.table_version import table_version
-from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.sql import SQL, identifier, literal, sql
 

@@ -15,9 +15,9 @@ import duckdb
 import pytest
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.duckdb_validation import DuckDBSource
 from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
 from mlops_platform.resources.suites import read_suite
-from mlops_platform.resources.validation_sources import DuckDBSource
 from mlops_platform_tests.checks.corruptions import ROWS, TABLES
 
 

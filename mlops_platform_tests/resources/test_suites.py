@@ -21,7 +21,7 @@ def _rule(kind: str, **kwargs: Any) -> dict[str, Any]:
     return {"type": kind, "kwargs": kwargs}
 
 
-def test_a_rule_has_a_name_of_its_own_and_is_critical_by_default(tmp_path: Path) -> None:
+def test_a_rule_has_a_unique_name_and_is_critical_by_default(tmp_path: Path) -> None:
     rules = [
         _rule("expect_table_row_count_to_be_between", min_value=1),
         _rule("expect_compound_columns_to_be_unique", column_list=["a", "b"]),
@@ -30,29 +30,29 @@ def test_a_rule_has_a_name_of_its_own_and_is_critical_by_default(tmp_path: Path)
     ]
     _write(tmp_path, json.dumps({"expectations": rules}))
     suite = read_suite("s", tmp_path)
-    assert [each.name for each in suite] == [
+    assert [rule.name for rule in suite] == [
         "table_row_count_to_be_between",
         "a_b_to_be_unique",
         "a_to_not_be_null",
         "a_mean_to_be_between",
     ]
-    assert [each.critical for each in suite] == [True, True, False, True]
-    assert [each.columns for each in suite] == [[], ["a", "b"], ["a"], ["a"]]
+    assert [rule.critical for rule in suite] == [True, True, False, True]
+    assert [rule.columns for rule in suite] == [[], ["a", "b"], ["a"], ["a"]]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"expectations": [{"type": "x"}]}', '{"expectations": 1}'])
-def test_a_file_that_is_no_suite_is_named(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_not_a_suite_is_an_error_with_its_path(tmp_path: Path, content: str) -> None:
     _write(tmp_path, content)
-    with pytest.raises(PlatformError, match=r"s\.json is no expectation suite .*: mend it\.$"):
+    with pytest.raises(PlatformError, match=r"s\.json is not an expectation suite .*: correct it\.$"):
         read_suite("s", tmp_path)
 
 
-def test_a_missing_suite_and_a_rule_that_is_there_twice_are_named(tmp_path: Path) -> None:
+def test_a_missing_suite_and_a_duplicate_rule_are_errors(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match=r"s\.json cannot be read .*: restore it\.$"):
         read_suite("s", tmp_path)
     rule = _rule("expect_column_values_to_not_be_null", column="a")
     _write(tmp_path, json.dumps({"expectations": [rule, rule]}))
-    with pytest.raises(PlatformError, match="holds the rule a_to_not_be_null twice"):
+    with pytest.raises(PlatformError, match="has the rule a_to_not_be_null twice"):
         read_suite("s", tmp_path)
 
 
