@@ -7,18 +7,14 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.freshness import FreshnessState
 
+from mlops_platform.dagster_internals import FreshnessState
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.notify import Notifier
 from mlops_platform.sensors.open_problems import Observation, account, as_json, from_json, marked_told
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-    from dagster._core.storage.dagster_run import RunRecord
 
 INTERVAL_SECONDS = 60
 DECISION = dg.AssetKey("retraining_decision")
@@ -76,7 +72,7 @@ def build_alert_sensor(notifier: Notifier, threshold: int) -> dg.SensorDefinitio
     return alerts
 
 
-def _finished(instance: dg.DagsterInstance, since: float) -> Sequence["RunRecord"]:
+def _finished(instance: dg.DagsterInstance, since: float) -> Sequence[dg.RunRecord]:
     """Runs that have ended lately, oldest first."""
     filters = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE],
@@ -85,7 +81,7 @@ def _finished(instance: dg.DagsterInstance, since: float) -> Sequence["RunRecord
     return instance.get_run_records(filters, limit=_RUNS_A_LOOK, order_by="update_timestamp", ascending=True)
 
 
-def _of_run(graph: "BaseAssetGraph[Any]", run: dg.DagsterRun) -> Observation:
+def _of_run(graph: Any, run: dg.DagsterRun) -> Observation:
     failed = run.status is dg.DagsterRunStatus.FAILURE
     keys = run.asset_selection or graph.get_all_asset_keys()
     owners = sorted({owner for key in keys if graph.has(key) for owner in graph.get(key).owners})
@@ -96,7 +92,7 @@ def _of_run(graph: "BaseAssetGraph[Any]", run: dg.DagsterRun) -> Observation:
     return Observation(f"run:{name}", run.run_id, tuple(owners), problem)
 
 
-def _of_checks(instance: dg.DagsterInstance, graph: "BaseAssetGraph[Any]") -> Iterator[Observation]:
+def _of_checks(instance: dg.DagsterInstance, graph: Any) -> Iterator[Observation]:
     """Every check's last result; one whose run is still at it, or that never ran, says nothing."""
     keys = list(graph.asset_check_keys)
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
@@ -111,7 +107,7 @@ def _of_checks(instance: dg.DagsterInstance, graph: "BaseAssetGraph[Any]") -> It
         yield Observation(f"check:{name}", record.run_id, owners, problem)
 
 
-def _of_freshness(instance: dg.DagsterInstance, graph: "BaseAssetGraph[Any]") -> Iterator[Observation]:
+def _of_freshness(instance: dg.DagsterInstance, graph: Any) -> Iterator[Observation]:
     keys = [key for key in graph.materializable_asset_keys if graph.get(key).freshness_policy is not None]
     for key, record in instance.get_freshness_state_records(keys).items():
         stale = record.freshness_state is FreshnessState.FAIL
@@ -121,7 +117,7 @@ def _of_freshness(instance: dg.DagsterInstance, graph: "BaseAssetGraph[Any]") ->
         yield Observation(f"stale:{name}", mark, tuple(graph.get(key).owners), problem)
 
 
-def _of_decision(instance: dg.DagsterInstance, graph: "BaseAssetGraph[Any]") -> Iterator[Observation]:
+def _of_decision(instance: dg.DagsterInstance, graph: Any) -> Iterator[Observation]:
     """The last decision about the champion, as a problem of its kind; the other kinds are over."""
     event = instance.get_latest_materialization_event(DECISION)
     if event is None or event.asset_materialization is None or not graph.has(DECISION):
