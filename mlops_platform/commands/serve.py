@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from contextlib import ExitStack
 from pathlib import Path
 
+from mlops_platform.commands.ui import require_free
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
@@ -31,7 +31,7 @@ def serve(settings: Settings) -> None:
         raise PlatformError(
             f"The service would be open to all who reach {host}: set MLOPS_SERVE_TOKEN, or serve on 127.0.0.1."
         )
-    _require_free(host, port)
+    require_free("MLOPS_SERVE_PORT", port, host)
     # the workers read their settings from the environment
     os.environ["MLOPS_SERVE_WORKERS"] = str(settings.serve_workers)
     with ExitStack() as at_the_end:
@@ -76,16 +76,3 @@ def _metrics_folder(home: Path, port: int) -> Path:
             continue
         return place
     raise PlatformError(f"{places[-1]} cannot be created: free some space, or check the permissions of MLOPS_HOME.")
-
-
-def _require_free(host: str, port: int) -> None:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise PlatformError(
-            f"Port {port} on {host} is not available ({error.strerror}): stop what listens there, or set "
-            "MLOPS_SERVE_HOST or MLOPS_SERVE_PORT."
-        ) from None

@@ -112,21 +112,24 @@ def _stop(children: list[subprocess.Popen[bytes]]) -> None:
             child.wait()
 
 
-def require_free(setting: str, port: int) -> None:
-    """Check that a port of 127.0.0.1 is free.
+def require_free(setting: str, port: int, host: str = HOST) -> None:
+    """Check that a port is free.
 
     Args:
         setting: The setting of the port.
         port: The port.
+        host: The address to listen on.
 
     Raises:
-        PlatformError: It is taken.
+        PlatformError: It is taken, or the address is not available.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            raise PlatformError(
-                f"Port {port} on {HOST} is taken: stop what listens there, or set {setting} to another port."
-            ) from None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise PlatformError(
+            f"Port {port} on {host} is not available ({error.strerror}): stop what listens there, or set {setting} to "
+            "another port."
+        ) from None
