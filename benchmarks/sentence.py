@@ -138,12 +138,9 @@ def _saved_mb(model: Pipeline) -> float:
     """Size of a model's file in the registry, in MB."""
     import skops.io
 
-    from mlops_platform.resources.deflated import deflate
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.skops"
         skops.io.dump(model, file)
-        deflate(file)
         return file.stat().st_size / 1e6
 
 

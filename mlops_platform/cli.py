@@ -1,9 +1,13 @@
-"""The `mlops` command: parses, and calls one verb of ``commands``; how it ends is in ``commands.ending``."""
+"""The `mlops` command: parses the command line, calls one verb of ``commands``, and reports errors in a sentence.
+
+Exit codes: 0 for success, 1 for a failure, 2 for a command line or setting that is invalid, 130 after Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
 from datetime import datetime
@@ -11,10 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
-from mlops_platform.commands.ending import end_with
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
+
+INTERRUPTED = 130  # the exit code of typer after Ctrl-C
 
 app = typer.Typer(
     name="mlops",
@@ -39,22 +45,21 @@ def run(
     job: Annotated[str, typer.Argument(help="dataops, mlops, end_to_end or monitoring.")] = "end_to_end",
     config: Annotated[Path | None, typer.Option(help="YAML file with run config.")] = None,
     day: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day (UTC) of monitoring; by default yesterday.")
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day (UTC) of monitoring; yesterday by default.")
     ] = None,
 ) -> None:
     """Run a job of the graph here and now, with progress and a summary."""
     from mlops_platform.commands.run import run_job
     from mlops_platform.commands.run_config import read_config
 
-    chosen = day.date() if day is not None else None
-    run_job(Settings(), job, read_config(config), day=chosen, debug="--debug" in sys.argv[1:])
+    run_job(Settings(), job, read_config(config), day=day.date() if day else None, debug=_debug())
 
 
 @app.command()
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show each asset's last materialization, data version and checks, and the champion."""
+    """Show each asset's latest materialization, data version and checks, and the champion."""
     from mlops_platform.commands.status import collect, print_status
 
     state = collect(Settings())
@@ -68,7 +73,7 @@ def status(
 def predict(
     text: Annotated[str | None, typer.Argument(help="A project's title and description.")] = None,
     source: Annotated[Path | None, typer.Option("--input", help="CSV with id, title, description.")] = None,
-    target: Annotated[Path | None, typer.Option("--output", help="CSV that gets id, tag, probability.")] = None,
+    target: Annotated[Path | None, typer.Option("--output", help="CSV to write: id, tag, probability.")] = None,
 ) -> None:
     """Predict the tag of one text, or of every row of a CSV file."""
     from mlops_platform.commands.predict import load_champion, predict_file, predict_texts
@@ -79,7 +84,7 @@ def predict(
         if source.is_dir() or not source.exists():
             raise PlatformError(f"{source} is not a file: give --input the path of a CSV.")
         rows = predict_file(load_champion(Settings()), source, target)
-        # a device may be this very output: `--output /dev/stdout` prints the CSV and nothing else
+        # `--output /dev/stdout` prints the CSV and nothing else
         print(f"{rows} predictions in {target}", file=sys.stdout if target.is_file() else sys.stderr)
         return
     if not (text or "").strip():
@@ -90,11 +95,11 @@ def predict(
 
 @app.command()
 def doctor(
-    smoke: Annotated[bool, typer.Option("--smoke", help="Also make, load, query and drop a scratch table.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Also create, load, query and drop a scratch table.")] = False,
 ) -> None:
-    """Say what is configured, reachable and missing."""
+    """Report what is configured, reachable and missing."""
     from mlops_platform.commands.doctor import examine
-    from mlops_platform.commands.doctor_production import smoke as try_warehouse
+    from mlops_platform.commands.doctor_production import try_warehouse
 
     marks = {"ok": "✓", "note": "·", "missing": "✗"}
     settings = Settings()
@@ -124,25 +129,25 @@ def serve_command(
     """Serve the champion's predictions over HTTP."""
     from mlops_platform.commands.serve import serve
 
-    given: dict[str, Any] = {"serve_host": host, "serve_port": port, "serve_workers": workers}
-    serve(Settings(**{name: value for name, value in given.items() if value is not None}))
+    options: dict[str, Any] = {"serve_host": host, "serve_port": port, "serve_workers": workers}
+    serve(Settings(**{name: value for name, value in options.items() if value is not None}))
 
 
 @app.command("promote")
 def promote_command(
     version: Annotated[str, typer.Argument(help="Version of the registered model.")],
-    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
-    force: Annotated[str, typer.Option(metavar="REASON", help="Promote what the gates refuse, and say why.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, for the history.")] = "",
+    force: Annotated[str, typer.Option(metavar="REASON", help="Promote against the gates, with the reason.")] = "",
 ) -> None:
-    """Make a version the champion, if the gates let it pass."""
+    """Make a version the champion if it passes the gates."""
     from mlops_platform.commands.deployments import promote
 
     print(promote(Settings(), version, reason=reason, force=force))
 
 
 @app.command("rollback")
-def rollback_command(reason: Annotated[str, typer.Option(help="Why, for the history.")] = "") -> None:
-    """Return to the champion before the present one."""
+def rollback_command(reason: Annotated[str, typer.Option(help="Reason, for the history.")] = "") -> None:
+    """Return to the previous champion."""
     from mlops_platform.commands.deployments import rollback
 
     print(rollback(Settings(), reason=reason))
@@ -151,9 +156,9 @@ def rollback_command(reason: Annotated[str, typer.Option(help="Why, for the hist
 @app.command("decide")
 def decide_command(
     answer: Annotated[str | None, typer.Argument(help="continue, improve or rollback.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, for the history.")] = "",
 ) -> None:
-    """Answer the inspection that holds automatic promotion; without an answer, show it and the last decisions."""
+    """Answer the open inspection, which holds automatic promotion; without an answer, show it and recent decisions."""
     from mlops_platform.commands.decide import decide, show
 
     if answer is None:
@@ -164,19 +169,17 @@ def decide_command(
 
 @app.command("history")
 def history_command(
-    of: Annotated[
-        str | None, typer.Argument(help="A version, or the beginning of a data version or Dagster run.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    of: Annotated[str | None, typer.Argument(help="A version, or the prefix of a data version or Dagster run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the versions of the model with their data and runs, and each move of the champion."""
     from mlops_platform.commands.deployments import collect_history, print_history
 
-    found = collect_history(Settings(), of)
+    history = collect_history(Settings(), of)
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(history, indent=2, ensure_ascii=False))
     else:
-        print_history(found)
+        print_history(history)
 
 
 @app.command("replay")
@@ -184,30 +187,39 @@ def replay_command(
     scenario: Annotated[str, typer.Option(help="quiet, faults, or a YAML file.")] = "faults",
     projects: Annotated[str | None, typer.Option(help="Projects CSV (by default MLOPS_PROJECTS_URI).")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags CSV (by default MLOPS_TAGS_URI).")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first history.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first history.")] = 0,
     repeats: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Histories, each with a seed of its own.")
+        int | None, typer.Option(min=1, max=1000, help="Number of histories, each with its own seed.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    output: Annotated[Path | None, typer.Option(help="File that gets the result.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Annotated[Path | None, typer.Option(help="File to write the result to.")] = None,
 ) -> None:
-    """Play a labelled history through the loop in simulated time, beside what should have happened."""
+    """Play a labeled history through the loop in simulated time, and compare it with what should have happened."""
     from mlops_platform.commands.replay import replay
 
-    told = {"projects": projects, "tags": tags, "seed": seed, "repeats": repeats}
-    if not replay(Settings(), scenario, **told, as_json=as_json, output=output):  # type: ignore[arg-type]
+    met = replay(
+        Settings(),
+        scenario,
+        projects=projects,
+        tags=tags,
+        seed=seed,
+        repeats=repeats,
+        as_json=as_json,
+        output=output,
+    )
+    if not met:
         raise typer.Exit(1)
 
 
 @app.command("label")
 def label_command(
     port: Annotated[int | None, typer.Option(help="Port of the page (MLOPS_LABEL_PORT).")] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the page's address.")] = False,
-    person: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who labels; by default you.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address of the page.")] = False,
+    person: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who labels; you by default.")] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write the queue as a CSV to fill in.")] = None,
-    source: Annotated[Path | None, typer.Option("--import", help="Take the labels of a CSV with id and tag.")] = None,
+    source: Annotated[Path | None, typer.Option("--import", help="Import labels from a CSV with id and tag.")] = None,
 ) -> None:
-    """Label the projects that are worth it most, in the browser or by CSV."""
+    """Label the projects that the model would learn most from, in the browser or by CSV."""
     from mlops_platform.commands import label
 
     if export is not None and source is not None:
@@ -222,8 +234,51 @@ def label_command(
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    end_with(app)
+    """Run the command; the entry point of the console script."""
+    try:
+        app()
+    except SystemExit as exit_:
+        if exit_.code == INTERRUPTED:
+            _report("interrupted; what was there before is kept, and the next run heals the rest.")
+        _flush()
+        raise
+    except Exception as error:
+        if _debug():
+            raise
+        _flush()
+        sys.exit(_report_error(error))
+
+
+def _debug() -> bool:
+    return "--debug" in sys.argv[1:]
+
+
+def _report(message: str) -> None:
+    print(f"mlops: {message}", file=sys.stderr)
+
+
+def _report_error(error: Exception) -> int:
+    """Print an error in one sentence, and return the exit code."""
+    if isinstance(error, ValidationError):
+        for problem in error.errors():
+            name = "MLOPS_" + "_".join(str(part) for part in problem["loc"]).upper()
+            _report(f"{name}={problem['input']!r} does not fit: {problem['msg']}.")
+        return 2
+    if isinstance(error, PlatformError):
+        _report(str(error))
+        return 1
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    _report(f"{type(error).__name__}: {first_line} (more with `mlops --debug ...`)")
+    return 1
+
+
+def _flush() -> None:
+    """Write what is left to print; the reader of a pipe (`mlops status | head -1`) may have closed it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The packages that a choice needs beside the laptop's: which of them are not installed, and the sentence for it."""
+"""The packages of the extras `production` and `sentence`: which of them are not installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlops_platform.settings import Settings
 
 REMEDY = "pip install '.[production]'"
 SENTENCE_REMEDY = "pip install '.[sentence]'"
-# package to the module that it brings
+# package to one of its modules
 _PRODUCTION = {
     "dagster-airbyte": "dagster_airbyte",
     "dagster-gcp": "dagster_gcp",
@@ -17,7 +17,7 @@ _PRODUCTION = {
     "dbt-bigquery": "dbt.adapters.bigquery",
     "sqlalchemy-bigquery": "sqlalchemy_bigquery",
 }
-# the weights are a package too, but may come from elsewhere
+# the weights may come from a package, a folder or the hub
 _SENTENCE = {
     "huggingface-hub": "huggingface_hub",
     "onnx": "onnx",
@@ -28,41 +28,37 @@ _SENTENCE = {
 
 
 def missing_packages() -> list[str]:
-    """The packages of production that are not installed; imports none of them."""
-    return [package for package, module in _PRODUCTION.items() if not _is_there(module)]
+    """Return the packages of production that are not installed, without an import."""
+    return [package for package, module in _PRODUCTION.items() if not _is_installed(module)]
 
 
 def missing_sentence_packages() -> list[str]:
-    """The packages that training with sentence vectors needs and that are not installed; imports none of them."""
-    return [package for package, module in _SENTENCE.items() if not _is_there(module)]
+    """Return the packages of sentence vectors that are not installed, without an import."""
+    return [package for package, module in _SENTENCE.items() if not _is_installed(module)]
 
 
 def require_packages(settings: Settings, *, trains: bool = True) -> None:
-    """See that what was chosen has its packages; the defaults on a laptop need none of them.
+    """Check that the packages of the settings are installed; the defaults need none of them.
 
     Args:
-        settings: Whether it is production, and which features the model has.
-        trains: Whether a model may be trained: one that was trained needs fewer packages, and says so itself.
+        settings: The environment and the features.
+        trains: Whether a model may be trained; serving one needs fewer packages.
 
     Raises:
-        PlatformError: One is missing.
+        PlatformError: A package is missing.
     """
-    for chosen, choice, missing, remedy in (
-        (settings.env == "production", "MLOPS_ENV=production", missing_packages, REMEDY),
-        (
-            trains and settings.features == "sentence",
-            "MLOPS_FEATURES=sentence",
-            missing_sentence_packages,
-            SENTENCE_REMEDY,
-        ),
-    ):
-        if chosen and (packages := missing()):
-            raise PlatformError(
-                f"{choice} needs packages that are not installed ({', '.join(packages)}): run {remedy}."
-            )
+    if settings.env == "production":
+        _require("MLOPS_ENV=production", missing_packages(), REMEDY)
+    if trains and settings.features == "sentence":
+        _require("MLOPS_FEATURES=sentence", missing_sentence_packages(), SENTENCE_REMEDY)
 
 
-def _is_there(module: str) -> bool:
+def _require(choice: str, missing: list[str], remedy: str) -> None:
+    if missing:
+        raise PlatformError(f"{choice} needs packages that are not installed ({', '.join(missing)}): run {remedy}.")
+
+
+def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # a parent of it is missing

@@ -1,7 +1,7 @@
-"""The job that deletes old runs; Dagster by itself prunes ticks, and keeps runs, events and logs for ever.
+"""The job that deletes old runs; Dagster itself prunes ticks only, and keeps runs, events and logs forever.
 
-A run takes its asset events along when it is deleted, so the runs that tell the present state of the graph stay,
-however old: conditions, freshness, the sensors and `mlops status` answer the same before and after.
+A run that is deleted takes its asset events along. The runs that hold the current state of the graph therefore stay,
+however old they are: conditions, freshness, sensors and `mlops status` give the same results before and after.
 """
 
 from collections import Counter
@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 CRON = "30 3 * * *"
 PAGE = 100
-# the one before the latest: the conditions compare its data version with the latest one's
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+# automation conditions compare the data versions of the latest two
 MATERIALIZATIONS = 2
 ASSET = "latest of an asset"
 CHECK = "latest of a check"
-ORIGIN = "tried again by a kept run"
+ORIGIN = "retried by a kept run"
 
 
 def build_retention_job(days: int, checks: Sequence[dg.AssetCheckKey]) -> dg.JobDefinition:
-    """Make the job `retention`.
+    """Build the job `retention`.
 
     Args:
-        days: How long a finished run stays.
+        days: Days that a finished run stays.
         checks: The checks of the graph.
     """
 
@@ -36,7 +36,7 @@ def build_retention_job(days: int, checks: Sequence[dg.AssetCheckKey]) -> dg.Job
         context.log.info(", ".join(f"{what}: {number:,}" for what, number in counts.items()))
         context.add_output_metadata(dict(counts))
 
-    # one step that works in Dagster's storage needs no process of its own, whatever runs the graph
+    # the only step works in Dagster's storage: it needs no other process, whatever the executor of the graph
     @dg.job(executor_def=dg.in_process_executor, description="Deletes old runs, but none that an asset needs.")
     def retention() -> None:
         prune_runs()
@@ -45,7 +45,7 @@ def build_retention_job(days: int, checks: Sequence[dg.AssetCheckKey]) -> dg.Job
 
 
 def build_retention_schedule() -> dg.ScheduleDefinition:
-    """Make the daily schedule of `retention`."""
+    """Build the daily schedule of `retention`."""
     return dg.ScheduleDefinition(
         name="retention_daily",
         job_name="retention",
@@ -57,21 +57,21 @@ def build_retention_schedule() -> dg.ScheduleDefinition:
 
 
 def prune(instance: dg.DagsterInstance, before: datetime, checks: Sequence[dg.AssetCheckKey]) -> dict[str, int]:
-    """Delete the finished runs that have not changed since a time; what a killed call left, the next one deletes.
+    """Delete the finished runs that have not changed since a time; the next call finishes what a killed one left.
 
     Args:
-        instance: Where they are.
+        instance: Stores the runs.
         before: The time.
         checks: The checks whose latest results stay.
 
     Returns:
-        How many runs were deleted, and how many were kept for which reason.
+        The number of runs that were deleted, and of those that were kept by reason.
     """
     needed = _needed(instance, checks)
     kept: Counter[str] = Counter()
     deleted, last_kept = 0, None
-    old = dg.RunsFilter(statuses=FINISHED_STATUSES, updated_before=before)
-    # the cursor is a run that stays: one that is gone marks no place
+    old = dg.RunsFilter(statuses=FINISHED, updated_before=before)
+    # the cursor has to be a run that stays: one that was deleted has no position
     while page := instance.get_run_ids(old, cursor=last_kept, limit=PAGE):
         for run_id in page:
             if run_id in needed:
@@ -80,7 +80,7 @@ def prune(instance: dg.DagsterInstance, before: datetime, checks: Sequence[dg.As
             else:
                 _delete(instance, run_id)
                 deleted += 1
-    unfinished = [status for status in dg.DagsterRunStatus if status not in FINISHED_STATUSES]
+    unfinished = [status for status in dg.DagsterRunStatus if status not in FINISHED]
     return {
         "deleted": deleted,
         **{f"kept: {reason}": kept[reason] for reason in (ASSET, CHECK, ORIGIN)},
@@ -90,7 +90,7 @@ def prune(instance: dg.DagsterInstance, before: datetime, checks: Sequence[dg.As
 
 
 def _needed(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> dict[str, str]:
-    """The runs that tell the present state, and why."""
+    """Return the runs that hold the current state, with the reason."""
     needed: dict[str, str] = {}
     for key in instance.get_asset_keys():
         for run_id in _runs_of(instance, key):
@@ -98,7 +98,7 @@ def _needed(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) ->
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
     for record in latest.values():
         needed.setdefault(record.run_id, CHECK)
-    # Dagster cannot show a run whose first try is gone
+    # Dagster cannot show a retry whose original run is gone
     for run_id in list(needed):
         run = instance.get_run_by_id(run_id) if run_id else None
         for origin in (run.root_run_id, run.parent_run_id) if run is not None else ():
@@ -108,25 +108,25 @@ def _needed(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) ->
 
 
 def _runs_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[str]:
-    found: list[Any] = list(instance.fetch_materializations(key, limit=MATERIALIZATIONS).records)
-    found += instance.fetch_observations(key, limit=1).records
-    yield from (record.run_id for record in found)
+    records: list[Any] = list(instance.fetch_materializations(key, limit=MATERIALIZATIONS).records)
+    records += instance.fetch_observations(key, limit=1).records
+    yield from (record.run_id for record in records)
     yield from _runs_of_partitions(instance, key)
-    # what the last try came to, if it made nothing
+    # the latest attempt, even if it materialized nothing
     planned = instance.event_log_storage.get_latest_planned_materialization_info(key)
     if planned is not None:
         yield planned.run_id
 
 
 def _runs_of_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[str]:
-    """The runs that made the partitions of an asset last; without them Dagster would call the partitions missing."""
+    """Return the latest run of each partition of an asset; without it, the partition would count as missing."""
     latest = instance.event_log_storage.get_latest_storage_id_by_partition(
         key, dg.DagsterEventType.ASSET_MATERIALIZATION
     )
     events = list(latest.values())
     for start in range(0, len(events), PAGE):
-        asked = dg.AssetRecordsFilter(asset_key=key, storage_ids=events[start : start + PAGE])
-        yield from (record.run_id for record in instance.fetch_materializations(asked, limit=PAGE).records)
+        page = dg.AssetRecordsFilter(asset_key=key, storage_ids=events[start : start + PAGE])
+        yield from (record.run_id for record in instance.fetch_materializations(page, limit=PAGE).records)
 
 
 def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
@@ -137,23 +137,19 @@ def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def _free_files(instance: dg.DagsterInstance) -> int:
-    """Remove the event files of runs that are gone: Dagster empties such a SQLite file, and leaves it there."""
-    # SQLAlchemy and Alembic come with it: .36 s of each load at the top
-    from dagster._core.storage.event_log import SqliteEventLogStorage
+    """Delete the event files of runs that are gone: Dagster's SQLite storage empties such a file and leaves it.
 
-    storage = instance.event_log_storage
-    if not isinstance(storage, SqliteEventLogStorage):
-        return 0
+    The folder is that of Dagster's default storage; with Postgres there is none.
+    """
+    files = {path.stem: path for path in Path(instance.root_directory, "history", "runs").glob("*-*.db")}
+    run_ids = sorted(files)
     freed = 0
-    files = list(storage.get_all_run_ids())
-    for start in range(0, len(files), PAGE):
-        run_ids = files[start : start + PAGE]
-        # asked after the files were listed: a run is stored before its first event
-        there = set(instance.get_run_ids(dg.RunsFilter(run_ids=run_ids)))
-        for run_id in run_ids:
-            if run_id not in there:
-                path = Path(storage.path_for_shard(run_id))
-                for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-                    each.unlink(missing_ok=True)
-                freed += 1
+    for start in range(0, len(run_ids), PAGE):
+        page = run_ids[start : start + PAGE]
+        # queried after the files were listed: a run is stored before its first event
+        existing = set(instance.get_run_ids(dg.RunsFilter(run_ids=page)))
+        for run_id in set(page) - existing:
+            for suffix in ("", "-wal", "-shm"):
+                files[run_id].with_name(f"{run_id}.db{suffix}").unlink(missing_ok=True)
+            freed += 1
     return freed

@@ -228,10 +228,12 @@ class Settings(BaseSettings):
     @field_validator("retrain_cron", "daily_cron", "monitoring_cron")
     @classmethod
     def _cron(cls, cron: str) -> str:
-        from dagster._utils.schedules import is_valid_cron_string
+        import dagster as dg
 
-        if not is_valid_cron_string(cron):
-            raise ValueError("it is no cron expression of five fields, such as `0 6 * * *`")
+        try:
+            dg.TimeWindowPartitionsDefinition(start="2020-01-01", fmt="%Y-%m-%d", cron_schedule=cron)
+        except dg.DagsterInvalidDefinitionError:
+            raise ValueError("it is not a cron expression of five fields, such as `0 6 * * *`") from None
         return cron
 
     @property

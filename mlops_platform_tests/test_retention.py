@@ -88,7 +88,7 @@ def test_the_first_try_of_a_kept_run_stays(instance: dg.DagsterInstance) -> None
     tags = {"dagster/root_run_id": first, "dagster/parent_run_id": first}
     run = instance.create_run_for_job(job, root_run_id=first, parent_run_id=first, tags=tags)
     again = execute_run(InMemoryJob(job), run, instance).run_id
-    assert retention.prune(instance, retained.NOW, [])["kept: tried again by a kept run"] == 1
+    assert retention.prune(instance, retained.NOW, [])["kept: retried by a kept run"] == 1
     group = instance.get_run_group(again)
     assert group is not None
     assert {run.run_id for run in group[1]} == {first, again}

@@ -20,7 +20,7 @@ from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
 from mlops_platform.assets.training import build_training_asset
 from mlops_platform.assets.tuning import build_tuning_asset
-from mlops_platform.commands.run import sentence_of
+from mlops_platform.commands.run_progress import failure_sentence
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.assembly import build_resources
 from mlops_platform.resources.datasets import DatasetStore
@@ -54,7 +54,7 @@ class Run:
         stated = event.step_failure_data.user_failure_data
         assert stated is not None, event.step_failure_data.error
         assert stated.description
-        return sentence_of(event).removeprefix(f"{event.step_key}: ")
+        return failure_sentence(event).removeprefix(f"{event.step_key}: ")
 
     def _materialization(self, name: str) -> Any:
         (event,) = self.result.asset_materializations_for_node(name)

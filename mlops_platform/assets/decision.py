@@ -1,6 +1,6 @@
-"""What follows from a day's report: `retraining_decision`, and the table that keeps every decision.
+"""The decision that follows from a day's drift report: `retraining_decision`, and the table of all decisions.
 
-Only decides and records: what a decision leads to is done by the sensor `decisions`.
+This module decides and records; the sensor `decisions` acts.
 """
 
 import datetime as dt
@@ -25,12 +25,13 @@ from mlops_platform.resources.inspections import inspections, open_inspection
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import sql
 
 if TYPE_CHECKING:
     from mlops_platform.ml.policy import Evaluation, History, LabelDoubt, PastAction, RetrainingDecision, Thresholds
 
 DECISION = "retraining_decision"
-DECISION_TAG = "mlops/decision"  # on the runs that a decision started: its day
+DECISION_TAG = "mlops/decision"  # on the runs that a decision started: the day
 _COLUMNS = {
     "day": "DATE",
     "decision": "VARCHAR",
@@ -46,7 +47,7 @@ _SHOWN = 14
 
 
 def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg.AssetsDefinition:
-    """Make the `retraining_decision` asset.
+    """Build the `retraining_decision` asset.
 
     Args:
         first_day: First daily partition.
@@ -60,9 +61,9 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
         kinds={"table"},
         deps=[REPORT, "champion_model"],
         description=(
-            "Continue, improve, inspect or rollback: one decision a day by a fixed list of rules over the drift "
-            "report, the labels, the champion's age and what was done before, with its reason and the figures it rests "
-            "on. The table of this name keeps every decision; the sensor `decisions` acts on the latest ones."
+            "Continue, improve, inspect or rollback: one decision a day, by a fixed list of rules over the drift "
+            "report, the labels, the champion's age and past actions, with its reason and its evidence. The table of "
+            "this name keeps every decision; the sensor `decisions` acts on the latest ones."
         ),
     )
     def retraining_decision(
@@ -80,61 +81,65 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
         with sentences(ValueError), warehouse.connect():
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
-                raise ModelError("There is no champion to decide about: materialize champion_model first.")
+                raise ModelError("There is no champion yet: materialize champion_model first.")
             # the same for every day of a backfill
             labels = new_labels(
                 datasets, champion.tags.get("data_version", ""), validated_dataset["version"], label_issues
             )
-            # in their order: a day's decision knows those of the days before
+            # in order: a day's decision depends on those of earlier days
             for key in sorted(context.partition_keys):
                 day = dt.date.fromisoformat(key)
                 report, figures = _report(warehouse, day, champion.version)
-                decided = policy.decide(
+                decision = policy.decide(
                     report,
                     _evaluation(tracking, champion, figures, *labels),
                     max(0, (day - champion.created_at.date()).days),
                     _history(context.instance, warehouse, tracking, champion, day, limits),
                     limits,
                 )
-                _keep(warehouse, day, champion.version, decided, context.run_id)
-                context.log.info(f"{key}: {decided.decision}. {decided.reason}")
-                context.add_asset_metadata(_metadata(warehouse, day, champion.version, decided), partition_key=key)
-                identities.append([decided.decision, decided.evidence])
+                _record(warehouse, day, champion.version, decision, context.run_id)
+                context.log.info(f"{key}: {decision.decision}. {decision.reason}")
+                context.add_asset_metadata(_metadata(warehouse, day, champion.version, decision), partition_key=key)
+                identities.append([decision.decision, decision.evidence])
         identity = json.dumps(identities, sort_keys=True, default=str)
         return dg.MaterializeResult(data_version=dg.DataVersion(hashlib.sha256(identity.encode()).hexdigest()[:16]))
 
     return retraining_decision
 
 
-def _metadata(warehouse: Warehouse, day: dt.date, version: str, decided: "RetrainingDecision") -> dict[str, Any]:
+def _metadata(warehouse: Warehouse, day: dt.date, version: str, decision: "RetrainingDecision") -> dict[str, Any]:
     recent = warehouse.fetch_rows(
-        f"SELECT day, decision, reason, model_version FROM {DECISION} WHERE day <= ? "  # noqa: S608
-        f"ORDER BY day DESC, decided_at DESC LIMIT {_SHOWN}",
+        sql(
+            "SELECT day, decision, reason, model_version FROM {table} WHERE day <= ? "
+            "ORDER BY day DESC, decided_at DESC LIMIT {rows}",
+            table=DECISION,
+            rows=_SHOWN,
+        ),
         [day],
     )
     return {
-        "decision": decided.decision,
-        "reason": decided.reason,
-        "rule": decided.evidence["rule"],
-        "problems": dg.MetadataValue.json(decided.evidence["problems"]),
+        "decision": decision.decision,
+        "reason": decision.reason,
+        "rule": decision.evidence["rule"],
+        "problems": dg.MetadataValue.json(decision.evidence["problems"]),
         "model_version": version,
-        "evidence": dg.MetadataValue.json(decided.evidence),
+        "evidence": dg.MetadataValue.json(decision.evidence),
         "recent": dg.MetadataValue.md(markdown_table(["day", "decision", "reason", "version"], recent, 160)),
     }
 
 
 def _report(warehouse: Warehouse, day: dt.date, version: str) -> tuple[list[Any], dict[str, dict[str, Any]]]:
-    """Read a day's report: its tests, and its figures by name."""
+    """Return a day's report: its tests, and its figures by name."""
     from mlops_platform.ml.drift import DriftTest
 
     if not warehouse.has_table(REPORT):
         raise WarehouseError(f"The warehouse has no table {REPORT}: materialize {REPORT} first.")
-    rows = warehouse.fetch_arrow(f"SELECT * FROM {REPORT} WHERE day = ?", [day]).to_pylist()  # noqa: S608
+    rows = warehouse.fetch_arrow(sql("SELECT * FROM {table} WHERE day = ?", table=REPORT), [day]).to_pylist()
     if not rows:
         raise WarehouseError(f"There is no report of {day}: materialize {REPORT} for that day first.")
     if (of := rows[0]["model_version"]) != version:
         raise WarehouseError(
-            f"The report of {day} is about version {of}, and the champion is version {version} now: materialize "
+            f"The report of {day} is about version {of}, and the champion is now version {version}: materialize "
             f"{REPORT} for that day again."
         )
     figures = {row["name"]: row for row in rows if row["name"] in (ONLINE, AGAINST_PREVIOUS)}
@@ -185,13 +190,13 @@ def _history(
     from mlops_platform.ml.policy import History
 
     moves = deployments.history(tracking)
-    before = deployments.served_before(moves, champion.version)
+    previous = deployments.served_before(moves, champion.version)
     since = [move.at for move in moves if move.version == champion.version]
     days_ago = (day - dt.datetime.fromisoformat(since[-1]).date()).days if since else None
     return History(
         champion.version,
-        before[0] if before else None,
-        # a promotion after this day cannot have done what the day shows
+        previous[0] if previous else None,
+        # a promotion after this day cannot be the cause of what the day shows
         days_ago if days_ago is not None and days_ago >= 0 else None,
         _actions(instance, warehouse, tracking, day, limits.max_age_days),
         open_inspection(tracking) is not None,
@@ -201,20 +206,23 @@ def _history(
 def _actions(
     instance: dg.DagsterInstance, warehouse: Warehouse, tracking: MlflowTracking, day: dt.date, days: int
 ) -> "list[PastAction]":
-    """The decisions of the days before that were acted upon, but for retrainings that failed."""
+    """Return the decisions of earlier days that were acted upon, without retrainings that failed."""
     from mlops_platform.ml.policy import PastAction
 
     if not warehouse.has_table(DECISION):
         return []
     rows = warehouse.fetch_rows(
-        f"SELECT DISTINCT day, decision, problems, rule FROM {DECISION} "  # noqa: S608
-        "WHERE day >= ? AND day < ? AND decision <> 'continue' ORDER BY day",
+        sql(
+            "SELECT DISTINCT day, decision, problems, rule FROM {table} "
+            "WHERE day >= ? AND day < ? AND decision <> 'continue' ORDER BY day",
+            table=DECISION,
+        ),
         [day - dt.timedelta(days=days), day],
     )
     answered = {
-        each.day: (day - dt.date.fromisoformat(each.answered_at[:10])).days
-        for each in inspections(tracking)
-        if each.answered_at
+        inspection.day: (day - dt.date.fromisoformat(inspection.answered_at[:10])).days
+        for inspection in inspections(tracking)
+        if inspection.answered_at
     }
     return [
         PastAction((day - then).days, action, tuple(json.loads(problems)), rule, answered.get(then.isoformat()))
@@ -224,41 +232,44 @@ def _actions(
 
 
 def _failed(instance: dg.DagsterInstance, day: dt.date) -> bool:
-    """Whether the last run that a day's decision has started came to nothing."""
+    """Return whether the latest run that a day's decision started has failed or was canceled."""
     runs = instance.get_runs(dg.RunsFilter(tags={DECISION_TAG: day.isoformat()}), limit=1)
     return bool(runs) and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
-def _keep(warehouse: Warehouse, day: dt.date, version: str, decided: "RetrainingDecision", run_id: str) -> None:
-    """Add the decision to the table; one of the same day that came out otherwise stays beside it."""
+def _record(warehouse: Warehouse, day: dt.date, version: str, decision: "RetrainingDecision", run_id: str) -> None:
+    """Add the decision to the table; a different decision of the same day stays there, too."""
     row = {
         "day": day,
-        "decision": decided.decision,
-        "reason": decided.reason,
-        "rule": decided.evidence["rule"],
-        "problems": json.dumps(decided.evidence["problems"]),
+        "decision": decision.decision,
+        "reason": decision.reason,
+        "rule": decision.evidence["rule"],
+        "problems": json.dumps(decision.evidence["problems"]),
         "model_version": version,
-        "evidence": json.dumps(decided.evidence, default=str),
+        "evidence": json.dumps(decision.evidence, default=str),
         "decided_at": dt.datetime.now(dt.UTC).replace(tzinfo=None),
         "dagster_run_id": run_id,
     }
     with tempfile.TemporaryDirectory(prefix="mlops-decision-") as folder:
         file = Path(folder) / f"{DECISION}.parquet"
         write_rows(file, _COLUMNS, [row])
-        same = {"day": day, "decision": decided.decision, "model_version": version}
-        warehouse.replace_rows(DECISION, file, same)
+        warehouse.replace_rows(DECISION, file, {"day": day, "decision": decision.decision, "model_version": version})
 
 
 def last_decisions(warehouse: Warehouse, count: int) -> Sequence[tuple[Any, ...]]:
-    """Read the latest decisions: day, decision, reason, model version, when it was made; newest first.
+    """Return the latest decisions, newest first: day, decision, reason, model version, time.
 
     Args:
-        warehouse: Has the table, or not yet.
-        count: How many at most.
+        warehouse: The warehouse, which may not have the table yet.
+        count: Their maximum number.
     """
     if not warehouse.has_table(DECISION):
         return []
     return warehouse.fetch_rows(
-        f"SELECT day, decision, reason, model_version, decided_at FROM {DECISION} "  # noqa: S608
-        f"ORDER BY day DESC, decided_at DESC LIMIT {int(count)}"
+        sql(
+            "SELECT day, decision, reason, model_version, decided_at FROM {table} "
+            "ORDER BY day DESC, decided_at DESC LIMIT {rows}",
+            table=DECISION,
+            rows=count,
+        )
     )

@@ -1,4 +1,4 @@
-"""Promotion: the alias `champion` moves when the gates pass, and the reason is kept."""
+"""Promotion: the alias `champion` moves to a version that passes the gates, with the reason."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from mlops_platform.resources.tracking import CHAMPION, MODEL_NAME, MlflowTracki
 
 
 def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
-    """Make the `champion_model` asset.
+    """Build the `champion_model` asset.
 
     Args:
         min_f1: Weighted F1 on the test split below which nothing is promoted.
@@ -23,7 +23,7 @@ def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
         kinds={"mlflow"},
         description=(
             f"The version of `{MODEL_NAME}` that the alias `champion` points to. It moves only if the candidate "
-            "clears the quality bar and does not lose significantly against the present champion."
+            "clears the quality bar and does not lose significantly against the current champion."
         ),
     )
     def champion_model(
@@ -45,13 +45,15 @@ def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
                 comparison=comparison,
             )
             if decision.action == "promote":
-                left = deployments.withdrawn(deployments.history(tracking)).get(candidate.version)
-                asked = inspections.open_inspection(tracking)
-                if asked is not None and champion is not None:
-                    decision = gates.Decision("keep", gates.while_held(candidate.version, asked.day, asked.reason))
-                elif left is not None:
-                    # else the next run would undo what a person, or monitoring, has just done
-                    decision = gates.Decision("keep", gates.after_rollback(candidate.version, left.at, left.reason))
+                rollback = deployments.withdrawn(deployments.history(tracking)).get(candidate.version)
+                inspection = inspections.open_inspection(tracking)
+                if inspection is not None and champion is not None:
+                    reason = gates.while_held(candidate.version, inspection.day, inspection.reason)
+                    decision = gates.Decision("keep", reason)
+                elif rollback is not None:
+                    # without this, the next run would undo the rollback
+                    reason = gates.after_rollback(candidate.version, rollback.at, rollback.reason)
+                    decision = gates.Decision("keep", reason)
             context.log.info(decision.reason)
             if decision.action == "promote":
                 deployments.promote(

@@ -1,6 +1,5 @@
 """The model: fitted on the training split with the tuned parameters, logged and registered once."""
 
-import ctypes
 import hashlib
 import json
 from collections.abc import Iterator
@@ -266,7 +265,6 @@ class _Streamed:
         composer = StreamComposer(self._rows, self._datasets.counts(self._dataset, "train"), self._recipe, self._seed)
         made = streaming.fit_stream(composer.batches, composer.counts, weights=composer.weights)
         first = next(iter(self._rows()))
-        _give_back()
         example = models.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
         features = "words and character n-grams" if made.characters else "words"
         return _Made(
@@ -288,13 +286,6 @@ class _Streamed:
 
         for batch in self._datasets.batches(self._dataset, "train", _LEARNT):
             yield Batch(*(batch.column(name).to_pylist() for name in _LEARNT))
-
-
-def _give_back() -> None:
-    """Give what was freed back to the system, where the C library has a way: MLflow takes as much again."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _composition(composed: "Composed") -> dict[str, Any]:

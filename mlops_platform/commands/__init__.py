@@ -1,1 +1,1 @@
-"""What the `mlops` command does, one verb a module; ``cli`` only parses and prints errors."""
+"""The `mlops` command, one verb a module; ``cli`` only parses and prints errors."""

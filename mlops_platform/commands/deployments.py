@@ -1,4 +1,4 @@
-"""`mlops promote`, `mlops rollback`, `mlops history`: who moves the champion by hand, and what was moved when."""
+"""`mlops promote`, `mlops rollback`, `mlops history`: move the champion by hand, and show its moves."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def promote(settings: Settings, version: str, *, reason: str, force: str) -> str
     """Make a version the champion.
 
     Args:
-        settings: Where the registry is, and the bar.
+        settings: The registry, and the threshold of the gates.
         version: The version.
-        reason: Why; by default that the gates let it pass.
-        force: Why although the gates refuse it; empty to obey them.
+        reason: Reason, for the history; by default that of the gates.
+        force: Reason to promote against the gates; empty to obey them.
 
     Returns:
         What was done, in a sentence.
 
     Raises:
-        ModelError: There is no such version, it can't be loaded, it is the champion, or the gates refuse it.
+        ModelError: There is no such version, it cannot be loaded, it is the champion, or the gates refuse it.
     """
     from mlops_platform.resources import deployments
 
     tracking = registry(settings)
-    tracking.load(tracking.version(version).version)  # what can't be loaded can't serve
+    tracking.load(tracking.version(version).version)  # it has to be loadable
     passed, why = _gates(settings, tracking, version)
     if not passed and not force:
         raise ModelError(f"Version {version} is not promoted: {why}. `--force REASON` promotes it all the same.")
@@ -43,33 +43,33 @@ def promote(settings: Settings, version: str, *, reason: str, force: str) -> str
         reason=(force if not passed else reason) or f"Promoted by hand: {why}.",
         forced=not passed,
     )
-    return told(move)
+    return describe(move)
 
 
 def rollback(settings: Settings, *, reason: str) -> str:
-    """Return to the champion before the present one.
+    """Return to the previous champion.
 
     Args:
-        settings: Where the registry is.
-        reason: Why.
+        settings: The registry.
+        reason: Reason, for the history.
 
     Returns:
         What was done, in a sentence.
 
     Raises:
-        ModelError: There is none to return to.
+        ModelError: There is no previous champion.
     """
     from mlops_platform.resources import deployments
 
-    return told(deployments.rollback(registry(settings), by=who(), reason=reason or "Rolled back by hand."))
+    return describe(deployments.rollback(registry(settings), by=who(), reason=reason or "Rolled back by hand."))
 
 
 def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
-    """Gather the versions and the moves.
+    """Return the versions of the model and the moves of the champion.
 
     Args:
-        settings: Where the registry is.
-        of: A version, or the beginning of a data version or of a Dagster run; by default everything.
+        settings: The registry.
+        of: A version, or the prefix of a data version or of a Dagster run; by default everything.
 
     Raises:
         ModelError: Nothing was trained yet.
@@ -85,64 +85,63 @@ def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
     champion = tracking.by_alias(CHAMPION)
     versions = [
         {
-            "version": each.version,
-            "mlflow_run_id": each.run_id,
-            "dagster_run_id": each.tags.get("dagster_run_id", ""),
-            "data_version": each.tags.get("data_version", ""),
+            "version": version.version,
+            "mlflow_run_id": version.run_id,
+            "dagster_run_id": version.tags.get("dagster_run_id", ""),
+            "data_version": version.tags.get("data_version", ""),
         }
-        for each in tracking.versions()
+        for version in tracking.versions()
     ]
     moves = [asdict(move) for move in deployments.history(tracking)]
     if not versions:
         raise _no_model(settings)
     if of:
         versions = [
-            each
-            for each in versions
-            if each["version"] == of or each["data_version"].startswith(of) or each["dagster_run_id"].startswith(of)
+            version
+            for version in versions
+            if version["version"] == of
+            or version["data_version"].startswith(of)
+            or version["dagster_run_id"].startswith(of)
         ]
-        named = {each["version"] for each in versions}
+        selected = {version["version"] for version in versions}
         moves = [
             move
             for move in moves
-            if {move["version"], move["previous"]} & named or (move["dagster_run_id"] or "").startswith(of)
+            if {move["version"], move["previous"]} & selected or (move["dagster_run_id"] or "").startswith(of)
         ]
     return {"champion": champion.version if champion else None, "versions": versions, "moves": moves}
 
 
-def print_history(found: dict[str, Any]) -> None:
-    """Print what `collect_history` gathered, for people.
+def print_history(history: dict[str, Any]) -> None:
+    """Print a history.
 
     Args:
-        found: The gathered history.
+        history: From `collect_history`.
     """
-    for each in found["versions"]:
-        mark = " (champion)" if each["version"] == found["champion"] else ""
-        print(f"version {each['version']}{mark}")
-        for label, key in (
-            ("data", "data_version"),
-            ("Dagster run", "dagster_run_id"),
-            ("MLflow run", "mlflow_run_id"),
-        ):
-            print(f"    {label:<12} {each[key]}")
-    if found["versions"]:
+    for version in history["versions"]:
+        mark = " (champion)" if version["version"] == history["champion"] else ""
+        print(f"version {version['version']}{mark}")
+        print(f"    data         {version['data_version']}")
+        print(f"    Dagster run  {version['dagster_run_id']}")
+        print(f"    MLflow run   {version['mlflow_run_id']}")
+    if history["versions"]:
         print()
-    for move in found["moves"]:
+    for move in history["moves"]:
         before = f" from {move['previous']}" if move["previous"] else ""
-        who = move["by"] + (f" (run {move['dagster_run_id']})" if move["dagster_run_id"] else "")
+        person = move["by"] + (f" (run {move['dagster_run_id']})" if move["dagster_run_id"] else "")
         forced = ", forced" if move["forced"] else ""
         at = move["at"][:19].replace("T", " ")
-        print(f"{at}  {move['action']} to {move['version']}{before}, by {who}{forced}")
+        print(f"{at}  {move['action']} to {move['version']}{before}, by {person}{forced}")
         print(f"    {move['reason']}")
-    if not found["moves"]:
-        print("The champion was not moved yet." if found["versions"] else "Nothing fits.")
+    if not history["moves"]:
+        print("The champion was not moved yet." if history["versions"] else "Nothing matches.")
 
 
 def registry(settings: Settings) -> MlflowTracking:
-    """The model registry.
+    """Return the model registry.
 
     Args:
-        settings: Where it is.
+        settings: Its location.
 
     Raises:
         ModelError: Nothing was trained yet.
@@ -160,18 +159,18 @@ def _no_model(settings: Settings) -> ModelError:
 
 
 def _gates(settings: Settings, tracking: MlflowTracking, version: str) -> tuple[bool, str]:
-    """Judge a version by the figures that `model_evaluation` wrote to its run."""
+    """Apply the quality gate to the metrics that `model_evaluation` logged to the version's run."""
     from mlops_platform.ml import gates
 
-    figures = tracking.metrics(tracking.version(version).run_id)
-    if "test_f1_weighted" not in figures:
+    metrics = tracking.metrics(tracking.version(version).run_id)
+    if "test_f1_weighted" not in metrics:
         return False, "it was never evaluated"
-    majority = figures.get("test_f1_weighted_of_majority", 0.0)
-    return gates.quality(figures["test_f1_weighted"], majority, settings.min_f1)
+    majority = metrics.get("test_f1_weighted_of_majority", 0.0)
+    return gates.quality(metrics["test_f1_weighted"], majority, settings.min_f1)
 
 
-def told(move: Deployment) -> str:
-    """Say what a move did.
+def describe(move: Deployment) -> str:
+    """Return what a move did, in a sentence.
 
     Args:
         move: The move.
@@ -181,12 +180,12 @@ def told(move: Deployment) -> str:
 
 
 def who() -> str:
-    """The name of the person at the keyboard.
+    """Return the name of the system's user.
 
     Raises:
-        PlatformError: The system does not know.
+        PlatformError: The system does not know it.
     """
     try:
         return getpass.getuser()
     except OSError as error:
-        raise PlatformError("Who you are is not known: set the environment variable USER.") from error
+        raise PlatformError("Your user name is unknown: set the environment variable USER.") from error

@@ -1,15 +1,14 @@
-"""`mlops doctor`: what is configured, what is reachable, what is missing, each with its remedy."""
+"""`mlops doctor`: what is configured, reachable and missing, each with its remedy."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
+from mlops_platform.commands.doctor_finding import Finding
 from mlops_platform.errors import PlatformError
 from mlops_platform.packages import REMEDY, SENTENCE_REMEDY, missing_packages, missing_sentence_packages
 from mlops_platform.settings import DBT_PROJECT_DIR, GX_ROOT_DIR, Settings
@@ -26,23 +25,8 @@ PACKAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        name: What it is.
-        state: `ok`, `note` (not there yet, and that is fine) or `missing`.
-        detail: What was found and, where it is missing, the setting or command that mends it.
-    """
-
-    name: str
-    state: Literal["ok", "note", "missing"]
-    detail: str
-
-
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything the platform needs; changes nothing but an empty MLOPS_HOME.
+    """Check everything that the platform needs; nothing is changed, but MLOPS_HOME is created when missing.
 
     Args:
         settings: What is configured.
@@ -50,22 +34,21 @@ def examine(settings: Settings) -> list[Finding]:
     Returns:
         The findings, in the order of the graph.
     """
-    looks: list[Callable[[Settings], Finding]] = [_python, _packages, _home]
+    checks: list[Callable[[Settings], Finding]] = [_python, _packages, _home]
     if settings.source_loader == "csv":
-        looks.append(lambda s: _source("projects", s.projects_uri, "MLOPS_PROJECTS_URI"))
-        looks.append(lambda s: _source("tags", s.tags_uri, "MLOPS_TAGS_URI"))
+        checks.append(lambda s: _source("projects", s.projects_uri, "MLOPS_PROJECTS_URI"))
+        checks.append(lambda s: _source("tags", s.tags_uri, "MLOPS_TAGS_URI"))
     if settings.env == "local":
-        looks.append(_warehouse)
-    looks.append(lambda _: _folder("dbt project", DBT_PROJECT_DIR / "dbt_project.yml"))
-    looks.append(lambda _: _folder("expectation suites", GX_ROOT_DIR / "expectations" / "projects.json"))
+        checks.append(_warehouse)
+    checks.append(lambda _: _folder("dbt project", DBT_PROJECT_DIR / "dbt_project.yml"))
+    checks.append(lambda _: _folder("expectation suites", GX_ROOT_DIR / "expectations" / "projects.json"))
     if settings.features == "sentence":
-        looks.append(_encoder)
+        checks.append(_encoder)
     if settings.env == "local":
-        return [look(settings) for look in (*looks, _registry, _champion)]
-    from mlops_platform.commands.doctor_production import answers
-    from mlops_platform.commands.doctor_production import looks as services
+        return [check(settings) for check in (*checks, _registry, _champion)]
+    from mlops_platform.commands.doctor_production import check_services, services
 
-    return [*(look(settings) for look in looks), *answers(services(settings))]
+    return [*(check(settings) for check in checks), *check_services(services(settings))]
 
 
 def _python(_: Settings) -> Finding:
@@ -73,11 +56,11 @@ def _python(_: Settings) -> Finding:
 
 
 def _packages(settings: Settings) -> Finding:
-    found, missing = [], []
+    installed, missing = [], []
     production = settings.env == "production"
     for name in PACKAGES:
         try:
-            found.append(f"{name} {version(name)}")
+            installed.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
     if production:
@@ -85,14 +68,14 @@ def _packages(settings: Settings) -> Finding:
     if missing:
         remedy = REMEDY if production else "make run"
         return Finding("packages", "missing", f"{', '.join(missing)}: run `{remedy}` to set up again")
-    return Finding("packages", "ok", ", ".join(found))
+    return Finding("packages", "ok", ", ".join(installed))
 
 
 def _home(settings: Settings) -> Finding:
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return Finding("MLOPS_HOME", "missing", f"{settings.home} cannot be made ({error.strerror}): set MLOPS_HOME")
+        return Finding("MLOPS_HOME", "missing", f"{settings.home} cannot be created ({error.strerror}): set MLOPS_HOME")
     if not os.access(settings.home, os.W_OK):
         return Finding("MLOPS_HOME", "missing", f"{settings.home} cannot be written: set MLOPS_HOME")
     return Finding("MLOPS_HOME", "ok", str(settings.home))
@@ -115,7 +98,7 @@ def _warehouse(settings: Settings) -> Finding:
     from mlops_platform.commands.summary import table_rows
 
     if not settings.warehouse_path.exists():
-        return Finding("warehouse", "note", f"{settings.warehouse_path} is not there yet: `mlops run` makes it")
+        return Finding("warehouse", "note", f"{settings.warehouse_path} is not there yet: `mlops run` creates it")
     try:
         rows = table_rows(settings.model_copy(update={"lock_timeout": 2.0}))
     except PlatformError as error:
@@ -126,7 +109,7 @@ def _warehouse(settings: Settings) -> Finding:
 def _folder(name: str, path: Path) -> Finding:
     if path.exists():
         return Finding(name, "ok", str(path.parent))
-    return Finding(name, "missing", f"{path} is not there: run from a whole checkout")
+    return Finding(name, "missing", f"{path} is not there: run from a complete checkout")
 
 
 def _encoder(settings: Settings) -> Finding:
@@ -135,12 +118,12 @@ def _encoder(settings: Settings) -> Finding:
     from mlops_platform.resources.weights import HUB_NAME, weights_at_hand
 
     try:
-        found = weights_at_hand(settings.sentence_model)
+        weights = weights_at_hand(settings.sentence_model)
     except PlatformError as error:
         return Finding("sentence vectors", "missing", str(error))
-    if found is None:
-        return Finding("sentence vectors", "note", f"the first training takes the weights of {HUB_NAME} from the hub")
-    return Finding("sentence vectors", "ok", f"weights of {found.source}")
+    if weights is None:
+        return Finding("sentence vectors", "note", f"the first training downloads the weights of {HUB_NAME}")
+    return Finding("sentence vectors", "ok", f"weights of {weights.source}")
 
 
 def _registry(settings: Settings) -> Finding:
@@ -148,11 +131,11 @@ def _registry(settings: Settings) -> Finding:
 
     tracking = build_resources(settings)["tracking"]
     try:
-        tracking.require_server()
+        tracking.store.require_server()
     except PlatformError as error:
         return Finding("MLflow", "missing", str(error))
     if not tracking.exists():
-        return Finding("MLflow", "note", f"{settings.mlflow_dir} is not there yet: `mlops run` makes it")
+        return Finding("MLflow", "note", f"{settings.mlflow_dir} is not there yet: `mlops run` creates it")
     return Finding("MLflow", "ok", settings.tracking_uri)
 
 
@@ -161,10 +144,10 @@ def _champion(settings: Settings) -> Finding:
     from mlops_platform.commands.summary import champion
 
     try:
-        found = champion(settings)
-        if found is None:
+        current = champion(settings)
+        if current is None:
             return Finding("champion", "note", "none yet: `mlops run` promotes the first")
         load_champion(settings)
     except PlatformError as error:
         return Finding("champion", "missing", str(error))
-    return Finding("champion", "ok", f"version {found['version']} loads")
+    return Finding("champion", "ok", f"version {current['version']} loads")

@@ -1,6 +1,6 @@
-"""What `mlops doctor` looks at in production: each service, whether it answers, and the setting that names it.
+"""What `mlops doctor` checks in production: whether each service answers, with the settings that configure it.
 
-Every look has the same few seconds, and all are taken at once: one service that hangs does not hide the others.
+The checks run in parallel within a few seconds: a service that hangs does not hide the others.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from mlops_platform.commands.doctor import Finding
+from mlops_platform.commands.doctor_finding import Finding
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings, without_password
+from mlops_platform.sql import sql
 
 if TYPE_CHECKING:
     from mlops_platform.resources.warehouse_base import Warehouse
@@ -26,36 +27,36 @@ SCRATCH = "mlops_doctor_scratch"
 
 
 @dataclass(frozen=True)
-class Look:
-    """One service that is looked at.
+class Service:
+    """A service that production uses.
 
     Attributes:
-        name: What it is.
-        settings: The settings that say where it is and how to get in.
-        ask: Returns what was found; raises where there is nothing.
+        name: Its name.
+        settings: The settings of its address and credentials.
+        check: Returns what it answers; raises when it cannot be used.
     """
 
     name: str
     settings: str
-    ask: Callable[[], str]
+    check: Callable[[], str]
 
 
-def looks(settings: Settings) -> list[Look]:
-    """The services that these settings ask for.
+def services(settings: Settings) -> list[Service]:
+    """Return the services that these settings use.
 
     Args:
         settings: What is configured.
     """
-    found = [
-        Look(
+    used = [
+        Service(
             "BigQuery",
             "MLOPS_BIGQUERY_PROJECT, MLOPS_BIGQUERY_CREDENTIALS or MLOPS_BIGQUERY_KEYFILE, MLOPS_SCHEMA_NAME",
             lambda: _bigquery(settings),
         )
     ]
     if settings.source_loader == "airbyte":
-        found.append(
-            Look(
+        used.append(
+            Service(
                 "Airbyte",
                 "MLOPS_AIRBYTE_URL, MLOPS_AIRBYTE_WORKSPACE_ID, MLOPS_AIRBYTE_CLIENT_ID, "
                 "MLOPS_AIRBYTE_CLIENT_SECRET, MLOPS_AIRBYTE_PROJECTS_CONNECTION, MLOPS_AIRBYTE_TAGS_CONNECTION",
@@ -64,69 +65,73 @@ def looks(settings: Settings) -> list[Look]:
         )
     if settings.dbt_runner == "cloud":
         names = "MLOPS_DBT_CLOUD_URL, MLOPS_DBT_CLOUD_ACCOUNT_ID, MLOPS_DBT_CLOUD_TOKEN"
-        found.append(Look("dbt Cloud", names, lambda: _dbt_cloud(settings)))
-    found.append(Look("Postgres", "MLOPS_POSTGRES_URL", lambda: _postgres(settings)))
-    found.append(Look("MLflow server", "MLOPS_MLFLOW_URI", lambda: _mlflow(settings)))
-    return found
+        used.append(Service("dbt Cloud", names, lambda: _dbt_cloud(settings)))
+    used.append(Service("Postgres", "MLOPS_POSTGRES_URL", lambda: _postgres(settings)))
+    used.append(Service("MLflow server", "MLOPS_MLFLOW_URI", lambda: _mlflow(settings)))
+    return used
 
 
-def answers(asked: Sequence[Look], limit: float = LIMIT_SECONDS) -> list[Finding]:
-    """Take all looks at once.
+def check_services(checked: Sequence[Service], limit: float = LIMIT_SECONDS) -> list[Finding]:
+    """Check services in parallel.
 
     Args:
-        asked: What to look at.
+        checked: The services.
         limit: Seconds for all of them.
 
     Returns:
-        One finding a look, in their order.
+        One finding per service, in their order.
     """
-    given: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
 
-    def take(look: Look) -> None:
+    def check(service: Service) -> None:
+        state: Literal["ok", "missing"] = "missing"
         try:
-            given[look.name] = Finding(look.name, "ok", look.ask())
+            detail, state = service.check(), "ok"
         except _NotSetError as error:
-            given[look.name] = Finding(look.name, "missing", str(error))
+            detail = str(error)
         except ModuleNotFoundError as error:
-            given[look.name] = Finding(look.name, "missing", f"not looked at: {error.name} is not installed")
-        except Exception as error:  # whatever a client library throws: the service is not usable
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            given[look.name] = Finding(look.name, "missing", f"{said} ({look.settings})")
+            detail = f"not checked: {error.name} is not installed"
+        except Exception as error:  # whatever a client library raises: the service is not usable
+            message = (str(error).strip() or type(error).__name__).splitlines()[0]
+            detail = f"{message} ({service.settings})"
+        findings[service.name] = Finding(service.name, state, detail)
 
-    # daemons: a look that hangs must not hold the command
-    threads = [threading.Thread(target=take, args=[look], daemon=True) for look in asked]
+    # daemon threads: a check that hangs must not hold the command
+    threads = [threading.Thread(target=check, args=[service], daemon=True) for service in checked]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + limit
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0.0))
     return [
-        given.get(look.name, Finding(look.name, "missing", f"no answer within {limit:g} s ({look.settings})"))
-        for look in asked
+        findings.get(
+            service.name, Finding(service.name, "missing", f"no answer within {limit:g} s ({service.settings})")
+        )
+        for service in checked
     ]
 
 
 class _NotSetError(PlatformError):
-    """A setting is empty; its name is in the message."""
+    """A setting is empty; the message names it."""
 
 
-def _needed(**values: object) -> None:
+def _require(**values: object) -> None:
     missing = [f"MLOPS_{name.upper()}" for name, value in values.items() if not value]
     if missing:
         raise _NotSetError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set")
 
 
 def _bigquery(settings: Settings) -> str:
-    _needed(bigquery_project=settings.bigquery_project)
+    _require(bigquery_project=settings.bigquery_project)
     from mlops_platform.resources.assembly import build_resources
 
     warehouse = build_resources(settings)["warehouse"]
-    there = [name for name in ("projects", "tags") if warehouse.has_table(name)]
-    return f"{settings.bigquery_project}.{settings.schema_name}, with {' and '.join(there) or 'no raw table yet'}"
+    tables = [name for name in ("projects", "tags") if warehouse.has_table(name)]
+    return f"{settings.bigquery_project}.{settings.schema_name}, with {' and '.join(tables) or 'no raw table yet'}"
 
 
 def _airbyte(settings: Settings) -> str:
-    _needed(
+    _require(
         airbyte_url=settings.airbyte_cloud or settings.airbyte_url,
         airbyte_workspace_id=settings.airbyte_workspace_id,
         airbyte_client_id=settings.airbyte_client_id,
@@ -143,7 +148,7 @@ def _airbyte(settings: Settings) -> str:
 
 def _dbt_cloud(settings: Settings) -> str:
     token = settings.dbt_cloud_token.get_secret_value()
-    _needed(dbt_cloud_account_id=settings.dbt_cloud_account_id, dbt_cloud_token=token)
+    _require(dbt_cloud_account_id=settings.dbt_cloud_account_id, dbt_cloud_token=token)
     import requests
 
     url = f"{settings.dbt_cloud_url}/api/v2/accounts/{settings.dbt_cloud_account_id}/"
@@ -159,7 +164,7 @@ def _dbt_cloud(settings: Settings) -> str:
 
 
 def _postgres(settings: Settings) -> str:
-    _needed(postgres_url=settings.postgres_url)
+    _require(postgres_url=settings.postgres_url)
     from mlops_platform.resources.postgres import require_postgres, shown
 
     require_postgres(settings.optuna_storage, seconds=REQUEST_SECONDS)
@@ -167,18 +172,18 @@ def _postgres(settings: Settings) -> str:
 
 
 def _mlflow(settings: Settings) -> str:
-    _needed(mlflow_uri=settings.mlflow_uri)
+    _require(mlflow_uri=settings.mlflow_uri)
     from mlops_platform.resources.assembly import build_resources
 
-    build_resources(settings)["tracking"].require_server()
+    build_resources(settings)["tracking"].store.require_server()
     return settings.mlflow_url
 
 
-def smoke(settings: Settings) -> Finding:
-    """Create, load, query and drop a scratch table in the warehouse, on DuckDB as on BigQuery.
+def try_warehouse(settings: Settings) -> Finding:
+    """Create, load, query and drop a scratch table in the warehouse.
 
     Args:
-        settings: Which warehouse, and how to get in.
+        settings: The warehouse and its credentials.
     """
     import tempfile
 
@@ -186,34 +191,34 @@ def smoke(settings: Settings) -> Finding:
 
     try:
         warehouse = build_resources(settings)["warehouse"]
-        with tempfile.TemporaryDirectory() as folder, _scratch(warehouse):
+        with tempfile.TemporaryDirectory() as folder, _scratch_table(warehouse):
             path = Path(folder) / "smoke.csv"
             path.write_text("id,created_on\n1,2026-01-01\n2,2026-01-02\n", encoding="utf-8")
             loaded = warehouse.load_csv(SCRATCH, path, {"id": "BIGINT", "created_on": "TIMESTAMP"}, path.name)
-            read = warehouse.row_count(SCRATCH)
+            rows = warehouse.row_count(SCRATCH)
             version = warehouse.content_version(SCRATCH)
     except PlatformError as error:
         return Finding("smoke", "missing", str(error))
-    if (loaded.rows, read, version) != (2, 2, loaded.version):
-        return Finding("smoke", "missing", f"two rows were loaded into {SCRATCH}, and {read} other ones came back")
-    return Finding("smoke", "ok", f"table {SCRATCH} was made, loaded, queried and dropped")
+    if (loaded.rows, rows, version) != (2, 2, loaded.version):
+        return Finding("smoke", "missing", f"two rows were loaded into {SCRATCH}, and {rows} other ones came back")
+    return Finding("smoke", "ok", f"table {SCRATCH} was created, loaded, queried and dropped")
 
 
 @contextmanager
-def _scratch(warehouse: Warehouse) -> Iterator[None]:
-    """Removes the scratch table and its entries in `rejects` at the end; an error of the body comes first."""
+def _scratch_table(warehouse: Warehouse) -> Iterator[None]:
+    """Drop the scratch table and its rejects at the end."""
     try:
         yield
     except PlatformError:
-        # what keeps the table from being loaded may keep it from being dropped too: the first error is the cause
+        # whatever prevented the load may prevent the drop, too: report the first error
         with suppress(PlatformError):
-            _remove_scratch(warehouse)
+            _drop_scratch_table(warehouse)
         raise
-    _remove_scratch(warehouse)
+    _drop_scratch_table(warehouse)
 
 
-def _remove_scratch(warehouse: Warehouse) -> None:
+def _drop_scratch_table(warehouse: Warehouse) -> None:
     try:
-        warehouse.execute(f"DROP TABLE IF EXISTS {SCRATCH}")
+        warehouse.execute(sql("DROP TABLE IF EXISTS {table}", table=SCRATCH))
     finally:
         warehouse.clear_rejects(SCRATCH)

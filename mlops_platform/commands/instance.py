@@ -1,13 +1,11 @@
-"""The Dagster instance that the commands use, and what a killed process left in it."""
+"""The Dagster instance that the commands use: its home, its lock, and what a killed process left in it."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import PlatformError
@@ -24,15 +22,15 @@ POSTGRES_VARIABLE = "MLOPS_POSTGRES_URL"  # as PRODUCTION_FILE names it
 
 
 def prepare_home(settings: Settings) -> None:
-    """Make DAGSTER_HOME with the project's dagster.yaml, unless the user has set another.
+    """Create DAGSTER_HOME with the project's dagster.yaml, unless the user has set another one.
 
-    Where Postgres is set, it is the production file, which takes the address from the environment.
+    With Postgres it is the production file, which takes the address from the environment.
 
     Args:
-        settings: Where it is, and what it is stored in.
+        settings: The home, and the storage of Dagster.
 
     Raises:
-        PlatformError: The folder can't be written.
+        PlatformError: The folder cannot be written.
     """
     if settings.postgres_url is not None:
         # for dagster.yaml, and with its driver; the setting may have come from an .env file
@@ -55,69 +53,36 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """Open the instance.
 
     Args:
-        settings: Where it is.
+        settings: The home, and the storage of Dagster.
 
     Yields:
         The instance.
 
     Raises:
-        PlatformError: Packages of production are missing, or Postgres can't be reached.
+        PlatformError: Packages of production are missing, or Postgres cannot be reached.
     """
     require_packages(settings)
     prepare_home(settings)
     import dagster as dg
 
-    with ExitStack() as opened:
-        if settings.postgres_url is not None:
-            # or Dagster's own retries take longer, and end in a traceback
-            from mlops_platform.resources.postgres import require_postgres
+    if settings.postgres_url is not None:
+        # Dagster's own retries take longer, and end in a traceback
+        from mlops_platform.resources.postgres import require_postgres
 
-            require_postgres(settings.optuna_storage)
-        yield opened.enter_context(dg.DagsterInstance.get())
-
-
-@contextmanager
-def held_open(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Keep a connection to each SQLite file that a run writes to, for as long as the block takes.
-
-    Dagster opens one for each event and closes it. The last to close a file writes its log back, waits for the disk
-    and removes the log: ten trivial steps took 5.5 s so, and 3.9 s while another one was open.
-
-    Args:
-        instance: The instance; where it is not on SQLite, nothing is done.
-        run_id: The run.
-    """
-    from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
-
-    storage = instance.event_log_storage
-    if not isinstance(storage, SqliteEventLogStorage):
-        yield
-        return
-    with ExitStack() as opened:
-        held: set[Path] = set()
-
-        def hold(*_: object) -> None:
-            for shard in (INDEX_SHARD_NAME, run_id):
-                path = Path(storage.path_for_shard(shard))
-                if path not in held and path.exists():
-                    held.add(path)
-                    connection = opened.enter_context(closing(sqlite3.connect(path, check_same_thread=False)))
-                    connection.execute("select count(*) from sqlite_master").fetchall()  # it is open once it has read
-
-        hold()
-        instance.add_event_listener(run_id, hold)
-        yield
+        require_postgres(settings.optuna_storage)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
 
 
 @contextmanager
 def exclusive(settings: Settings) -> Iterator[None]:
-    """Be the only `mlops run` on this MLOPS_HOME.
+    """Hold the lock that lets one `mlops run` at a time work in a home.
 
     Args:
-        settings: What is to be had alone.
+        settings: The home.
 
     Raises:
-        PlatformError: Another one runs.
+        PlatformError: Another run holds it, or the home cannot be created.
     """
     from filelock import FileLock, Timeout
 
@@ -125,39 +90,36 @@ def exclusive(settings: Settings) -> Iterator[None]:
         settings.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PlatformError(
-            f"{settings.home} cannot be made ({error.strerror}): set MLOPS_HOME to a folder of yours."
+            f"{settings.home} cannot be created ({error.strerror}): set MLOPS_HOME to a folder of yours."
         ) from error
-    lock = FileLock(settings.home / ".run.lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(settings.home / ".run.lock").acquire(timeout=0)
     except Timeout:
         raise PlatformError(
             f"Another `mlops run` is at work in {settings.home}: wait for it, or set MLOPS_HOME to another folder."
         ) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> int:
-    """Fail the runs whose `mlops run` was killed; must be called while holding `exclusive`.
+    """Mark the runs whose `mlops run` was killed as failed; call it while holding `exclusive`.
 
-    A run that stays STARTED for ever would hold back the automation conditions of its assets.
+    A run that stays STARTED forever would hold back the automation conditions of its assets.
 
     Args:
         instance: The instance.
 
     Returns:
-        How many there were.
+        The number of such runs.
     """
     import dagster as dg
 
     running = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-    left = instance.get_runs(dg.RunsFilter(statuses=running, tags={RUN_TAG: "run"}))
-    for run in left:
+    killed = instance.get_runs(dg.RunsFilter(statuses=running, tags={RUN_TAG: "run"}))
+    for run in killed:
         instance.report_run_failed(run, "The process that executed this run was killed.")
         if instance.event_log_storage.supports_global_concurrency_limits:
-            # its slots of a pool; the daemon would free them too, but none may be running
+            # the daemon would free its pool slots too, but it may not be running
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-    return len(left)
+    return len(killed)

@@ -1,4 +1,4 @@
-"""`mlops label`: the labeling page until Ctrl-C, and the queue and its labels as CSV files."""
+"""`mlops label`: serve the labeling page, export the queue as CSV, import labels from CSV."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mlops_platform.commands.deployments import who
 from mlops_platform.commands.ui import HOST, require_free
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
+from mlops_platform.sql import SQL, sql
 
 if TYPE_CHECKING:
     from mlops_platform.resources.warehouse_base import Warehouse
@@ -22,12 +23,12 @@ _IDS_AT_ONCE = 10_000
 
 
 def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
-    """Serve the page until interrupted; the warehouse is read at the start, and not held.
+    """Serve the page until interrupted; the warehouse is read at the start and closed.
 
     Args:
-        settings: Where the queue is, and the port.
-        person: Who labels; by default the user of the system.
-        browser: Whether to open it.
+        settings: The warehouse and the port.
+        person: Who labels; by default the system's user.
+        browser: Whether to open the page in a browser.
 
     Raises:
         PlatformError: There is no queue, the log of labels is damaged, or the port is taken.
@@ -38,19 +39,19 @@ def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
     name = label_log.require_person(person or who())
     require_free("MLOPS_LABEL_PORT", settings.label_port)
     queue = read_queue(_warehouse(settings))
-    label_log.read(settings.labels_path, queue.tags)  # a damaged log is told before the first label
+    label_log.read(settings.labels_path, queue.tags)  # report a damaged log before the first label
 
     import uvicorn
 
     from mlops_platform.labeling.app import build_app
 
     token = secrets.token_urlsafe(24)
-    # behind #: it is not sent, and in no log; the page sends it in a header
+    # a fragment (#) is neither sent nor logged; the page sends the token in a header
     address = f"http://{HOST}:{settings.label_port}/#{token}"
     print(f"Labeling as {name}: {address}")
     print("Ctrl-C stops it; each label is saved at once.", flush=True)
     if browser:
-        # a moment later, when somebody listens
+        # a moment later, when the server listens
         opening = threading.Timer(1.0, webbrowser.open, [address])
         opening.daemon = True
         opening.start()
@@ -69,14 +70,14 @@ def export_queue(settings: Settings, target: Path) -> str:
     """Write the queue as a CSV file to fill in.
 
     Args:
-        settings: Where the queue is.
+        settings: The warehouse.
         target: The file.
 
     Returns:
         What was done, in a sentence.
 
     Raises:
-        PlatformError: There is no queue, or the file can't be written.
+        PlatformError: There is no queue, or the file cannot be written.
     """
     from mlops_platform.labeling.queue import read_queue
     from mlops_platform.labeling.sheets import write_queue
@@ -90,18 +91,18 @@ def export_queue(settings: Settings, target: Path) -> str:
 
 
 def import_labels(settings: Settings, source: Path, person: str | None) -> str:
-    """Take the labels of a CSV file, all or none; what is there already is not taken again.
+    """Import the labels of a CSV file, all or none; known labels are skipped.
 
     Args:
-        settings: Where the log of labels is.
+        settings: The warehouse and the log of labels.
         source: The file, with the columns id and tag.
-        person: Who gave the labels that name nobody; by default the user of the system.
+        person: Who gave the labels without a name; by default the system's user.
 
     Returns:
         What was done, in a sentence.
 
     Raises:
-        PlatformError: The file is no such CSV, or a line of it can't be taken.
+        PlatformError: The file is not such a CSV, or one of its lines is invalid.
     """
     from mlops_platform.labeling import sheets
     from mlops_platform.labeling.queue import read_classes
@@ -122,21 +123,21 @@ def import_labels(settings: Settings, source: Path, person: str | None) -> str:
     for (key, _), tag in label_log.standing(label_log.read(settings.labels_path, tags).labels).items():
         disputed.setdefault(key, set()).add(tag)
     conflicts = sum(len(disputed.get(key, ())) > 1 for key in {label.id for label in sound})
-    told = f"{len(added)} labels imported, {len(read) - len(added)} were there already."
+    message = f"{len(added)} labels imported, {len(read) - len(added)} were there already."
     if conflicts:
-        told += f" On {conflicts} of these projects people disagree."
-    return told + (" Next: `mlops run`." if added else "")
+        message += f" People disagree on {conflicts} of these projects."
+    return message + (" Next: `mlops run`." if added else "")
 
 
 def _projects(warehouse: Warehouse, ids: Iterable[int]) -> set[int]:
-    """Which of these projects there are."""
-    asked, found = sorted(ids), set()
-    for start in range(0, len(asked), _IDS_AT_ONCE):
-        some = ", ".join(str(each) for each in asked[start : start + _IDS_AT_ONCE] if each < 2**63)
-        if some:
-            rows = warehouse.fetch_rows(f"SELECT DISTINCT id FROM projects WHERE id IN ({some})")  # noqa: S608 - numbers
-            found |= {int(key) for (key,) in rows}
-    return found
+    """Return those of the ids that are in the table `projects`."""
+    wanted, known = sorted(ids), set()
+    for start in range(0, len(wanted), _IDS_AT_ONCE):
+        batch = SQL(", ".join(str(int(key)) for key in wanted[start : start + _IDS_AT_ONCE] if key < 2**63))
+        if batch:
+            rows = warehouse.fetch_rows(sql("SELECT DISTINCT id FROM projects WHERE id IN ({batch})", batch=batch))
+            known |= {int(key) for (key,) in rows}
+    return known
 
 
 def _warehouse(settings: Settings) -> Warehouse:

@@ -1,14 +1,15 @@
-"""`mlops predict`: the champion's tag for a text, or for every row of a CSV file."""
+"""`mlops predict`: predict the tag of a text, or of every row of a CSV file, with the champion."""
 
 from __future__ import annotations
 
 import csv
-import os
+import errno
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import ModelError, PlatformError, SourceError
 from mlops_platform.settings import Settings
 
@@ -24,20 +25,20 @@ def load_champion(settings: Settings) -> Pipeline:
     """Load the model that the alias `champion` points to.
 
     Args:
-        settings: Where the registry is.
+        settings: The registry.
 
     Raises:
-        ModelError: There is no champion, or it can't be loaded.
+        ModelError: There is no champion, or it cannot be loaded.
     """
     from mlops_platform.resources.assembly import build_resources
     from mlops_platform.resources.tracking import CHAMPION
 
     tracking = build_resources(settings)["tracking"]
-    found = tracking.by_alias(CHAMPION) if tracking.exists() else None
-    if found is None:
+    champion = tracking.by_alias(CHAMPION) if tracking.exists() else None
+    if champion is None:
         where = "on the MLflow server" if settings.mlflow_uri else f"in {settings.home}"
         raise ModelError(f"There is no champion model {where} yet: run `mlops run` first.")
-    return tracking.load(found.version)
+    return tracking.load(champion.version)
 
 
 def predict_texts(model: Pipeline, texts: list[tuple[str, str]]) -> list[tuple[str, float]]:
@@ -53,39 +54,35 @@ def predict_texts(model: Pipeline, texts: list[tuple[str, str]]) -> list[tuple[s
     from mlops_platform.ml.prediction import predict
 
     titles, descriptions = zip(*texts, strict=True) if texts else ((), ())
-    return [(each.tag, each.probability) for each in predict(model, titles, descriptions)]
+    return [(prediction.tag, prediction.probability) for prediction in predict(model, titles, descriptions)]
 
 
 def predict_file(model: Pipeline, source: Path, target: Path) -> int:
-    """Predict every row of a CSV file, in batches; an output file appears whole or not at all.
+    """Predict every row of a CSV file in batches, and replace the output file atomically.
 
     Args:
         model: A fitted pipeline.
         source: CSV with the columns id, title, description, in any order.
         target: CSV with the columns id, tag, probability; one row for each input row, in its order. A symbolic link
-            is followed; a device or a pipe (`/dev/stdout`) is written to as it is.
+            is followed; a device or a pipe (`/dev/stdout`) is written to directly.
 
     Returns:
-        Rows written.
+        The number of rows.
 
     Raises:
         SourceError: The input is missing or damaged.
-        PlatformError: The output can't be written.
+        PlatformError: The output cannot be written.
     """
     try:
         if target.exists() and not target.is_file():
-            # renaming a file over it, as below, would replace the device itself: /dev/null once became a regular file
+            # replacing it would replace the device itself: /dev/null once became a regular file
             with target.open("w", encoding="utf-8", newline="") as file:
                 return _write_predictions(model, source, file)
         target = target.resolve()
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                rows = _write_predictions(model, source, file)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return rows
+        if not target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "its folder does not exist")
+        with atomic_write(target) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            return _write_predictions(model, source, file)
     except OSError as error:
         raise PlatformError(f"{target} cannot be written: {error.strerror}.") from error
 
@@ -104,13 +101,10 @@ def _write_predictions(model: Pipeline, source: Path, file: TextIO) -> int:
 
 
 def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
-    """Read id, title and description of each row.
+    """Yield id, title and description of each row, as text.
 
     Args:
         source: A CSV file in UTF-8 with these columns.
-
-    Yields:
-        The three fields as text.
 
     Raises:
         SourceError: The file is missing, is not such a CSV, or a row has too few or too many fields.
@@ -133,12 +127,12 @@ def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
                 if len(row) != len(header):
                     raise SourceError(
                         f"{source}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}; "
-                        "mend the row or quote its commas."
+                        "correct the row or quote its commas."
                     )
                 yield row[places[0]], row[places[1]], row[places[2]]
     except UnicodeDecodeError:
         raise SourceError(f"{source} is not UTF-8 text: save it as UTF-8.") from None
     except csv.Error as error:
-        raise SourceError(f"{source}, line {reader.line_num}: {error}; mend the quotes of this row.") from None
+        raise SourceError(f"{source}, line {reader.line_num}: {error}; correct the quotes of this row.") from None
     except OSError as error:
         raise SourceError(f"{source} cannot be read: {error.strerror}.") from None

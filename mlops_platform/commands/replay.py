@@ -1,4 +1,4 @@
-"""`mlops replay`: a labelled history, played through the loop in simulated time."""
+"""`mlops replay`: play a labeled history through the loop in simulated time."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def replay(
     as_json: bool = False,
     output: Path | None = None,
 ) -> bool:
-    """Play a scenario and print what came of it.
+    """Play a scenario and print the result.
 
     Args:
-        settings: Where the history is by default.
+        settings: The default history.
         scenario: Name of a shipped scenario, or the path of one.
-        projects: Path or URL of another projects CSV; then `tags` has to be given, too.
-        tags: Of its tags CSV.
-        seed: Of the first history; further ones take the next numbers.
-        repeats: Histories to play, each with its own seed; by default what the scenario says.
-        as_json: Print JSON in place of tables.
-        output: File that gets what would be printed.
+        projects: Path or URL of another projects CSV, along with `tags`.
+        tags: Path or URL of another tags CSV, along with `projects`.
+        seed: Seed of the first history; the next histories use the next numbers.
+        repeats: Number of histories; by default that of the scenario.
+        as_json: Print JSON instead of tables.
+        output: File to write the result to instead of printing it.
 
     Returns:
         Whether all expectations were met.
@@ -57,20 +57,20 @@ def replay(
     summary = summarize(played, plan)
     text = StringIO()
     if as_json:
-        told: dict[str, Any] = {
+        result: dict[str, Any] = {
             "scenario": plan.model_dump(),
             "rows": len(history.rows),
             "unlabelled": history.unlabelled,
             "rejected": history.rejected,
-            "played": [each.to_dict() for each in played],
+            "played": [history_played.to_dict() for history_played in played],
             "summary": {**vars(summary), "false_alarm_share": summary.share},
         }
-        text.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        text.write(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     else:
-        left_out = f"; {history.unlabelled} rows without a tag are left out" if history.unlabelled else ""
+        left_out = f"; {history.unlabelled} rows without a tag are ignored" if history.unlabelled else ""
         unread = f"; {history.rejected} lines could not be read" if history.rejected else ""
-        text.write(f"{Path(scenario).name}: {len(history.rows)} labelled rows{left_out}{unread}.\n\n")
-        # of many histories those that went wrong are worth reading, and the first
+        text.write(f"{Path(scenario).name}: {len(history.rows)} labeled rows{left_out}{unread}.\n\n")
+        # of many histories, print the first and those that went wrong
         shown = [one for one in played if one.seed == seed or (plan.faults and not one.met)]
         with redirect_stdout(text):
             print_played(shown, Console(file=text, width=120, no_color=output is not None))

@@ -1,47 +1,46 @@
-"""`mlops run` with an executor that takes the steps to other processes."""
+"""The execution of a job whose steps run in other processes, which rebuild the graph from the environment."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dagster import DagsterEvent, DagsterInstance
+import dagster as dg
+
+from mlops_platform.dagster_internals import execute_run_iterator
 
 
-def execute_apart(
-    instance: DagsterInstance,
+def execute_in_processes(
+    instance: dg.DagsterInstance,
     job: str,
     run_id: str,
     config: Mapping[str, Any],
     tags: Mapping[str, str],
-    on_event: Callable[[DagsterEvent], None],
+    on_event: Callable[[dg.DagsterEvent], None],
 ) -> bool:
-    """Execute a job of the code location, whose processes build the graph from the environment as this one did.
+    """Execute a job of the code location with the executor that the settings name.
 
     Args:
-        instance: Where the run is stored.
+        instance: Stores the run.
         job: Name of the job.
         run_id: Id of the run.
         config: Run config.
         tags: Tags of the run.
-        on_event: Told each event; the instance tells its listeners only what happens in this process.
+        on_event: Receives each event; a listener of the instance would see those of this process only.
 
     Returns:
         Whether the run succeeded.
     """
-    from dagster._core.definitions.reconstruct import ReconstructableRepository
-    from dagster._core.execution.api import execute_run_iterator
-
-    found = ReconstructableRepository.for_module("mlops_platform.definitions", "defs").get_reconstructable_job(job)
-    run = instance.create_run_for_job(
-        found.get_definition(),
-        run_id=run_id,
-        run_config=config,
-        tags=tags,
-        job_code_origin=found.get_python_origin(),
-    )
-    for event in execute_run_iterator(found, run, instance):
+    rebuilt = dg.build_reconstructable_job(__name__, load_job.__name__, (job,))
+    run = instance.create_run_for_job(load_job(job), run_id=run_id, run_config=config, tags=tags)
+    for event in execute_run_iterator(rebuilt, run, instance):
         on_event(event)
-    ended = instance.get_run_by_id(run_id)
-    return ended is not None and ended.is_success
+    finished = instance.get_run_by_id(run_id)
+    return finished is not None and finished.is_success
+
+
+def load_job(name: str) -> dg.JobDefinition:
+    """Return a job of the code location; the processes of the steps call this, too."""
+    from mlops_platform.definitions import defs
+
+    return defs.resolve_job_def(name)

@@ -1,4 +1,4 @@
-"""The run config that `mlops run --config` takes."""
+"""The file of `mlops run --config`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         path: A YAML file; None for no config.
 
     Raises:
-        PlatformError: The file cannot be read, or holds no run config.
+        PlatformError: The file cannot be read, or is not a run config.
     """
     if path is None:
         return {}
@@ -28,5 +28,5 @@ def read_config(path: Path | None) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PlatformError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(config, dict):
-        raise PlatformError(f"{path} holds no run config: it should begin with `ops:`.")
+        raise PlatformError(f"{path} is not a run config: it should begin with `ops:`.")
     return config

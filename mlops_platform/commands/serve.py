@@ -1,13 +1,13 @@
-"""`mlops serve`: the champion over HTTP, until Ctrl-C."""
+"""`mlops serve`: serve the champion over HTTP, until Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 from contextlib import ExitStack
 from pathlib import Path
 
+from mlops_platform.commands.ui import require_free
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
@@ -24,19 +24,19 @@ def serve(settings: Settings) -> None:
         settings: Address, workers, limits.
 
     Raises:
-        PlatformError: The address can't be had, or it is open to others and there is no token.
+        PlatformError: The address is not available, or others can reach it and there is no token.
     """
     host, port = settings.serve_host, settings.serve_port
     if host not in _LOOPBACK and settings.serve_token is None:
         raise PlatformError(
             f"The service would be open to all who reach {host}: set MLOPS_SERVE_TOKEN, or serve on 127.0.0.1."
         )
-    _require_free(host, port)
-    # the workers make their settings from the environment
+    require_free("MLOPS_SERVE_PORT", port, host)
+    # the workers read their settings from the environment
     os.environ["MLOPS_SERVE_WORKERS"] = str(settings.serve_workers)
     with ExitStack() as at_the_end:
         if settings.serve_workers > 1:
-            shared = _shared_figures(settings.home, port)
+            shared = _metrics_folder(settings.home, port)
             at_the_end.callback(shutil.rmtree, shared, ignore_errors=True)
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
         _run(settings)
@@ -63,29 +63,16 @@ def _run(settings: Settings) -> None:
     )
 
 
-def _shared_figures(home: Path, port: int) -> Path:
-    """Make the folder in which the workers add up their figures, empty."""
-    # They map these files into memory. On a disk that is full, touching a new page kills the process (SIGBUS), and
-    # so it does to each that takes its place: memory can't be full in that way.
+def _metrics_folder(home: Path, port: int) -> Path:
+    """Create the empty folder in which the workers share their metrics."""
+    # The workers map its files into memory. On a full disk, touching a new page kills the process (SIGBUS), and each
+    # process that replaces it; in shared memory it does not.
     places = [_MEMORY / f"mlops-metrics-{os.getuid()}-{port}", home / "serving" / f"metrics-{port}"]
     for place in places if _MEMORY.is_dir() else places[1:]:
-        shutil.rmtree(place, ignore_errors=True)  # figures of processes that are gone
+        shutil.rmtree(place, ignore_errors=True)  # metrics of an earlier service
         try:
             place.mkdir(mode=0o700, parents=True)
-        except OSError:  # somebody else's
+        except OSError:  # it belongs to another user
             continue
         return place
-    raise PlatformError(f"{places[-1]} cannot be made: free some space, or check the permissions of MLOPS_HOME.")
-
-
-def _require_free(host: str, port: int) -> None:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise PlatformError(
-            f"Port {port} on {host} cannot be had ({error.strerror}): stop what listens there, or set "
-            "MLOPS_SERVE_HOST or MLOPS_SERVE_PORT."
-        ) from None
+    raise PlatformError(f"{places[-1]} cannot be created: free some space, or check the permissions of MLOPS_HOME.")

@@ -1,7 +1,8 @@
-"""`mlops status`: what is materialized, what its checks said, and which model is the champion."""
+"""`mlops status`: the latest materializations, check results, champion and decision."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,19 +13,18 @@ from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
-    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 
 def collect(settings: Settings) -> dict[str, Any]:
-    """Gather the state of the graph; reads the instance and the registry, never the warehouse.
+    """Return the state of the graph from the instance and the registry, without the warehouse.
 
     Args:
-        settings: Where everything is.
+        settings: The instance and the registry.
 
     Returns:
         `assets`: name to `materialized_at` (ISO 8601, UTC), `run_id`, `data_version`, `checks` (name to
         passed, failed, not evaluated, running or not run); `champion`: its version and metrics, or None; `decision`:
-        the day, decision and reason of the last one, or None; `inspection`: the one that waits for an answer, or None.
+        day, decision and reason of the latest one, or None; `inspection`: the open one, or None.
     """
     with open_instance(settings) as instance:
         from mlops_platform.graph import build_definitions
@@ -35,7 +35,10 @@ def collect(settings: Settings) -> dict[str, Any]:
         check_keys = sorted(graph.asset_check_keys, key=lambda key: key.name)
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
         for key in check_keys:
-            assets[key.asset_key.to_user_string()]["checks"][key.name] = _outcome(instance, latest.get(key))
+            record = latest.get(key)
+            assets[key.asset_key.to_user_string()]["checks"][key.name] = (
+                _result(instance, record.status.value, record.run_id) if record else "not run"
+            )
         decision = _decision(instance)
     return {
         "assets": assets,
@@ -54,8 +57,8 @@ def _decision(instance: dg.DagsterInstance) -> dict[str, Any] | None:
     event = record.asset_materialization if record is not None else None
     if event is None:
         return None
-    told = {name: event.metadata[name].value for name in ("decision", "reason") if name in event.metadata}
-    return {"day": event.partition, **told}
+    values = {name: event.metadata[name].value for name in ("decision", "reason") if name in event.metadata}
+    return {"day": event.partition, **values}
 
 
 def _inspection(settings: Settings) -> dict[str, Any] | None:
@@ -63,8 +66,8 @@ def _inspection(settings: Settings) -> dict[str, Any] | None:
     from mlops_platform.resources.inspections import open_inspection
 
     tracking = build_resources(settings)["tracking"]
-    found = open_inspection(tracking) if tracking.exists() else None
-    return asdict(found) if found is not None else None
+    inspection = open_inspection(tracking) if tracking.exists() else None
+    return asdict(inspection) if inspection is not None else None
 
 
 def _asset(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
@@ -80,22 +83,19 @@ def _asset(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
     }
 
 
-def _outcome(instance: dg.DagsterInstance, record: AssetCheckExecutionRecord | None) -> str:
-    """Say what a check came to; one whose run ended without a result was not evaluated, which is no pass."""
-    if record is None:
-        return "not run"
-    status = record.status.value
+def _result(instance: dg.DagsterInstance, status: str, run_id: str) -> str:
+    """Return the result of a check; one whose run ended without a result was not evaluated, and did not pass."""
     if status in ("SUCCEEDED", "FAILED"):
         return "passed" if status == "SUCCEEDED" else "failed"
-    run = instance.get_run_by_id(record.run_id)
+    run = instance.get_run_by_id(run_id)
     return "running" if run is not None and not run.is_finished else "not evaluated"
 
 
 def print_status(state: dict[str, Any]) -> None:
-    """Print what `collect` gathered, for people.
+    """Print the state of the graph.
 
     Args:
-        state: The gathered state.
+        state: From `collect`.
     """
     from rich.console import Console
     from rich.table import Table
@@ -105,30 +105,29 @@ def print_status(state: dict[str, Any]) -> None:
     for column in ("asset", "materialized (UTC)", "data version", "checks"):
         table.add_column(column, no_wrap=column != "checks")
     for name, asset in state["assets"].items():
-        outcomes = list(asset["checks"].values())
-        counted = [f"{outcomes.count(word)} {word}" for word in dict.fromkeys(sorted(outcomes, reverse=True))]
+        counts = Counter(sorted(asset["checks"].values(), reverse=True))
         when = asset["materialized_at"]
         table.add_row(
             name,
             when[:19].replace("T", " ") if when else "never",
             (asset["data_version"] or "-")[:16],
-            ", ".join(counted),
+            ", ".join(f"{count} {result}" for result, count in counts.items()),
         )
     console.print(table)
     for name, asset in state["assets"].items():
-        for check, outcome in asset["checks"].items():
-            if outcome in ("failed", "not evaluated"):
-                console.print(f"  ✗ {name}: {check} ({outcome})", highlight=False)
-    found = state["champion"]
-    if found is None:
+        for check, result in asset["checks"].items():
+            if result in ("failed", "not evaluated"):
+                console.print(f"  ✗ {name}: {check} ({result})", highlight=False)
+    current = state["champion"]
+    if current is None:
         console.print("champion: none yet; run `mlops run`", highlight=False)
         return
-    console.print(f"champion: version {found['version']}, {figures(found['metrics'])}", highlight=False)
-    if found["reason"]:
-        console.print(f"  {found['reason']}", highlight=False, soft_wrap=True)
+    console.print(f"champion: version {current['version']}, {figures(current['metrics'])}", highlight=False)
+    if current["reason"]:
+        console.print(f"  {current['reason']}", highlight=False, soft_wrap=True)
     if state["decision"] is not None:
-        last = state["decision"]
-        console.print(f"decision of {last['day']}: {last['decision']}", highlight=False)
-        console.print(f"  {last['reason']}", highlight=False, soft_wrap=True)
+        latest = state["decision"]
+        console.print(f"decision of {latest['day']}: {latest['decision']}", highlight=False)
+        console.print(f"  {latest['reason']}", highlight=False, soft_wrap=True)
     if state["inspection"] is not None:
-        console.print("Promotion is on hold: `mlops decide` shows why, and takes an answer.", highlight=False)
+        console.print("Promotion is on hold: `mlops decide` shows why, and answers.", highlight=False)

@@ -1,4 +1,4 @@
-"""What `mlops run` says at its end: rows, rejects, checks, champion, durations, and what to type next."""
+"""What `mlops run` prints at its end: rows, rejects, checks, champion, durations, and what to do next."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.commands.run import counted
+from mlops_platform.commands.run_progress import counted
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlops_platform.commands.run import Progress
+    from mlops_platform.commands.run_progress import Progress
 
 TABLES = ("projects", "tags", "labeled_projects", "unlabeled_projects")
 REJECTS = "rejects"
@@ -21,7 +21,7 @@ SHOWN_METRICS = ("test_f1_weighted", "test_accuracy", "test_ece", "cv_f1_weighte
 
 
 def ui_command() -> str:
-    """The command that opens the UI, from any folder."""
+    """Return the command that opens the UI from any folder."""
     return f"make -C {shlex.quote(str(PROJECT_ROOT))} ui"
 
 
@@ -32,10 +32,10 @@ def table_rows(settings: Settings) -> dict[str, int | None]:
         settings: Where the warehouse is.
 
     Returns:
-        Table to rows; None where the table is not there. The rejects come last.
+        Rows by table, None for a table that does not exist. The rejects come last.
 
     Raises:
-        PlatformError: The warehouse can't be opened.
+        PlatformError: The warehouse cannot be opened.
     """
     from mlops_platform.resources.assembly import build_resources
 
@@ -47,7 +47,7 @@ def table_rows(settings: Settings) -> dict[str, int | None]:
 
 
 def champion(settings: Settings) -> dict[str, Any] | None:
-    """The champion's version, where it comes from, and its figures.
+    """Return the champion's version, origin and metrics.
 
     Args:
         settings: Where the registry is.
@@ -59,16 +59,16 @@ def champion(settings: Settings) -> dict[str, Any] | None:
     from mlops_platform.resources.tracking import CHAMPION
 
     tracking = build_resources(settings)["tracking"]
-    found = tracking.by_alias(CHAMPION) if tracking.exists() else None
-    if found is None:
+    version = tracking.by_alias(CHAMPION) if tracking.exists() else None
+    if version is None:
         return None
     return {
-        "version": found.version,
-        "run_id": found.run_id,
-        "data_version": found.tags.get("data_version"),
-        "dagster_run_id": found.tags.get("dagster_run_id"),
-        "reason": found.tags.get("promoted_because"),
-        "metrics": tracking.metrics(found.run_id),
+        "version": version.version,
+        "run_id": version.run_id,
+        "data_version": version.tags.get("data_version"),
+        "dagster_run_id": version.tags.get("dagster_run_id"),
+        "reason": version.tags.get("promoted_because"),
+        "metrics": tracking.metrics(version.run_id),
     }
 
 
@@ -76,10 +76,10 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     """Print what a run has done.
 
     Args:
-        console: Where to.
-        settings: What the run ran on.
-        progress: What happened.
-        success: Whether the run succeeded.
+        console: The terminal.
+        settings: The settings of the run.
+        progress: What its events reported.
+        success: Whether it succeeded.
     """
     console.print()
     try:
@@ -89,14 +89,13 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     else:
         rejected = rows.pop(REJECTS)
         for table, count in rows.items():
-            said = "-" if count is None else counted(count, "row")
-            console.print(f"  {table:<20} {said}", highlight=False)
+            console.print(f"  {table:<20} {'-' if count is None else counted(count, 'row')}", highlight=False)
         console.print(f"  {'rejected rows':<20} {rejected or 0:,}", highlight=False)
     console.print(f"  {'checks':<20} {progress.passed} passed, {len(progress.failed)} failed", highlight=False)
     for failed in progress.failed:
         console.print(f"    ✗ {failed}", highlight=False, markup=False)
-    for name, said in progress.told.items():
-        console.print(f"  {name:<20} {said}", highlight=False, markup=False, soft_wrap=True)
+    for name, note in progress.notes.items():
+        console.print(f"  {name:<20} {note}", highlight=False, markup=False, soft_wrap=True)
     try:
         _print_champion(console, champion(settings))
     except PlatformError as error:
@@ -106,12 +105,12 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     if success:
         console.print("[green]Done.[/]", end=" ")
     else:
-        console.print("[red]Failed.[/] What lies downstream keeps its last good state; run again once this is mended.")
+        console.print("[red]Failed.[/] What is downstream keeps its last good state; run again after fixing the cause.")
     console.print(f"See it in the UI:  {ui_command()}", highlight=False)
 
 
 def _print_seconds(console: Console, progress: Progress) -> None:
-    """A line for the assets and one for their checks; dbt's two tables are one step."""
+    """Print a line for the assets and one for their checks; dbt builds its two tables in one step."""
     steps = {"transform": "labeled and unlabeled_projects"}
     assets = {name: seconds for name, seconds in progress.seconds.items() if name not in progress.check_steps}
     took = ", ".join(f"{steps.get(name, name)} {seconds:.1f}" for name, seconds in assets.items())
@@ -121,17 +120,15 @@ def _print_seconds(console: Console, progress: Progress) -> None:
 
 
 def figures(metrics: Mapping[str, float]) -> str:
-    """The few figures of a model that a line has room for.
+    """Return the main metrics of a model in one line.
 
     Args:
-        metrics: All figures of its run.
+        metrics: All metrics of its run.
     """
     shown = ((name, name.removeprefix("test_")) for name in SHOWN_METRICS if name in metrics)
     return ", ".join(f"{label} {metrics[name]:.3f}" for name, label in shown)
 
 
-def _print_champion(console: Console, found: dict[str, Any] | None) -> None:
-    if found is None:
-        console.print(f"  {'champion':<20} none yet", highlight=False)
-        return
-    console.print(f"  {'champion':<20} version {found['version']}: {figures(found['metrics'])}", highlight=False)
+def _print_champion(console: Console, current: dict[str, Any] | None) -> None:
+    line = f"version {current['version']}: {figures(current['metrics'])}" if current else "none yet"
+    console.print(f"  {'champion':<20} {line}", highlight=False)

@@ -1,4 +1,4 @@
-"""`mlops ui`: Dagster, the MLflow UI and the Data Docs on 127.0.0.1, until Ctrl-C."""
+"""`mlops ui`: serve Dagster, the MLflow UI and the Data Docs on 127.0.0.1, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # eight more processes, for evaluation jobs that nothing here asks for
+    # it would start eight more processes, for evaluation jobs that nothing here uses
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PYTHONWARNINGS": "ignore",
 }
 
 
 def serve(settings: Settings) -> int:
-    """Start the servers and wait; the end of Dagster ends the others.
+    """Start the servers and wait for Dagster, whose end stops the others.
 
     Args:
         settings: Ports and folders.
@@ -42,7 +42,7 @@ def serve(settings: Settings) -> int:
     for setting, port in ports.items():
         require_free(setting, port)
     prepare_home(settings)
-    # `kill` has to end the children too; and a shell starts what it puts in the background with interrupts ignored
+    # `kill` has to stop the children, too; and a shell starts background jobs with interrupts ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     settings.data_docs_dir.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def _docs(settings: Settings) -> list[str]:
 def _start(command: list[str], *, quiet: bool = False) -> subprocess.Popen[bytes]:
     module, *arguments = command
     sink = subprocess.DEVNULL if quiet else None
-    # own process groups: Ctrl-C reaches us alone, and we stop each with all its children
+    # with their own process groups, Ctrl-C reaches this process only, which stops each server and its children
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", module, *arguments],
         stdout=sink,
@@ -112,21 +112,24 @@ def _stop(children: list[subprocess.Popen[bytes]]) -> None:
             child.wait()
 
 
-def require_free(setting: str, port: int) -> None:
-    """Refuse a port of 127.0.0.1 that is taken.
+def require_free(setting: str, port: int, host: str = HOST) -> None:
+    """Check that a port is free.
 
     Args:
-        setting: What sets the port.
+        setting: The setting of the port.
         port: The port.
+        host: The address to listen on.
 
     Raises:
-        PlatformError: It can't be had.
+        PlatformError: It is taken, or the address is not available.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            raise PlatformError(
-                f"Port {port} on {HOST} is taken: stop what listens there, or set {setting} to another port."
-            ) from None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise PlatformError(
+            f"Port {port} on {host} is not available ({error.strerror}): stop what listens there, or set {setting} to "
+            "another port."
+        ) from None

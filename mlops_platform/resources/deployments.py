@@ -1,7 +1,7 @@
-"""Which version was the champion when, moved by whom and why: the alias and its history, kept in the model registry.
+"""The alias `champion` and its history: who moved it when and why, stored in the model registry.
 
 A move is two writes, the record first: an alias that has moved always has its reason. A record whose move did not
-happen (the process was killed in between) is told from the others by the alias, and the next move goes on from there.
+happen, because the process was killed in between, does not match the alias, and the next move starts from the alias.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlops_platform.errors import ModelError
 from mlops_platform.resources.tracking import CHAMPION, MODEL_NAME, MlflowTracking
 
 _PREFIX = "deployment."
-_LONGEST_REASON = 1000  # characters; the registry takes tags of some thousand
+_LONGEST_REASON = 1000  # characters; the registry accepts tags of a few thousand
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Deployment:
     """One move of the alias `champion`.
 
     Attributes:
-        at: When (UTC, ISO 8601).
+        at: Time (UTC, ISO 8601).
         action: What moved it.
         version: The version it was moved to.
-        previous: The version it pointed to before; None for the first.
-        by: Who did it: a person, or `dagster`.
+        previous: The version it pointed to before; None for the first move.
+        by: A person, or `dagster`.
         reason: One sentence.
         forced: Whether the gates had refused the version.
         dagster_run_id: The run that moved it; None for a person.
-        trained_by: The Dagster run that trained the version; None where its tags don't say.
-        data_version: What the version was trained on; likewise.
+        trained_by: The Dagster run that trained the version; None if its tags do not name it.
+        data_version: The data it was trained on; likewise.
     """
 
     at: str
@@ -50,7 +50,7 @@ class Deployment:
 
 
 def history(tracking: MlflowTracking) -> list[Deployment]:
-    """Read the moves, oldest first.
+    """Return the moves, oldest first.
 
     Args:
         tracking: The registry.
@@ -60,41 +60,41 @@ def history(tracking: MlflowTracking) -> list[Deployment]:
 
 
 def served_before(moves: Sequence[Deployment], champion: str) -> list[str]:
-    """Tell which versions a rollback can return to, the nearest first.
+    """Return the versions that a rollback can return to, the nearest first.
 
-    A promotion puts a version on top of those before it, a rollback takes it off: who rolls back twice goes back two
-    versions, and never to the one that was just left.
+    The champions are a stack: a promotion pushes a version, a rollback pops it. Two rollbacks go back two versions,
+    and never to the one that was just left.
 
     Args:
         moves: The history, oldest first.
-        champion: The present champion.
+        champion: The current champion.
     """
     served: list[str] = []
     for move in moves:
         if move.previous is not None and served[-1:] != [move.previous]:
-            served.append(move.previous)  # moved by somebody who left no record
+            served.append(move.previous)  # the alias was moved without a record
         if move.action == "promote":
             served.append(move.version)
         else:
             while served and served[-1] != move.version:
                 served.pop()
     while served and served[-1] != champion:
-        served.pop()  # the last record's move did not happen, or somebody moved the alias without a record
+        served.pop()  # the last record's move did not happen, or the alias was moved without a record
     return [version for version in dict.fromkeys(reversed(served)) if version != champion]
 
 
 def withdrawn(moves: Sequence[Deployment]) -> dict[str, Deployment]:
-    """Tell which versions were rolled back from, and by which move; who promotes one again takes it off.
+    """Return the versions that were rolled back from, each with the move; promoting one again removes it.
 
     Args:
         moves: The history, oldest first.
     """
-    found: dict[str, Deployment] = {}
+    left: dict[str, Deployment] = {}
     for move in moves:
         if move.action == "rollback" and move.previous is not None:
-            found[move.previous] = move
-        found.pop(move.version, None)
-    return found
+            left[move.previous] = move
+        left.pop(move.version, None)
+    return left
 
 
 def promote(
@@ -111,10 +111,10 @@ def promote(
     Args:
         tracking: The registry.
         version: The version.
-        by: Who does it.
-        reason: Why, in a sentence.
+        by: A person, or `dagster`.
+        reason: One sentence.
         forced: Whether the gates refuse it.
-        dagster_run_id: The run that does it.
+        dagster_run_id: The run that promotes it.
 
     Raises:
         ModelError: There is no such version, or it is the champion already.
@@ -123,16 +123,16 @@ def promote(
 
 
 def rollback(tracking: MlflowTracking, *, by: str, reason: str, dagster_run_id: str | None = None) -> Deployment:
-    """Return to the champion before the present one; one whose files are gone is passed over.
+    """Return to the previous champion; one whose files are gone is skipped.
 
     Args:
         tracking: The registry.
-        by: Who does it.
-        reason: Why, in a sentence.
-        dagster_run_id: The run that does it.
+        by: A person, or `dagster`.
+        reason: One sentence.
+        dagster_run_id: The run that rolls back.
 
     Raises:
-        ModelError: There is no champion, or none before it that can be loaded.
+        ModelError: There is no champion, or no previous one that can be loaded.
     """
     champion = tracking.by_alias(CHAMPION)
     if champion is None:
@@ -145,7 +145,7 @@ def rollback(tracking: MlflowTracking, *, by: str, reason: str, dagster_run_id: 
         return _move(tracking, "rollback", version, by, reason, False, dagster_run_id)
     raise ModelError(
         f"Before version {champion.version} of {MODEL_NAME} there was no champion that can be loaded: choose a version "
-        "by `mlops promote VERSION`."
+        "with `mlops promote VERSION`."
     )
 
 
@@ -176,7 +176,7 @@ def _move(
     )
     key = f"{_PREFIX}{now.strftime('%Y%m%dT%H%M%S%f')}.{secrets.token_hex(2)}"
     tracking.set_model_tag(key, json.dumps(asdict(move), ensure_ascii=False))
-    # on the version too, where MLflow's own pages show it
+    # on the version, too: MLflow's pages show it there
     tags = {"promoted_because": move.reason, "promoted_by_dagster_run": dagster_run_id or ""}
     tracking.set_alias(CHAMPION, target.version, tags)
     return move

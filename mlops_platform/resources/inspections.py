@@ -1,7 +1,7 @@
-"""What a person has to look at before the champion moves by itself again; kept in the model registry.
+"""Inspections: questions to a person that hold automatic promotion until they are answered.
 
-An inspection is opened by a decision and closed by a person's answer (`mlops decide`). While one is open, automatic
-promotion is on hold: the registry is where everyone who promotes looks anyway.
+A decision opens an inspection, a person's answer (`mlops decide`) closes it. They are stored in the model registry,
+which everything that promotes a model reads anyway.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlops_platform.resources.tracking import MlflowTracking
 Answer = Literal["continue", "improve", "rollback"]
 
 _PREFIX = "inspection."
-_LONGEST_REASON = 1000  # characters; the registry takes tags of some thousand
+_LONGEST_REASON = 1000  # characters; the registry accepts tags of a few thousand
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Inspection:
     """A question to a person, and the answer.
 
     Attributes:
-        day: Of the decision that asks (ISO date).
-        opened_at: When (UTC, ISO 8601).
-        version: The champion's at that time.
-        problems: Names of the problems that were seen.
-        reason: The decision's sentence.
+        day: Day of the decision (ISO date).
+        opened_at: Time (UTC, ISO 8601).
+        version: The champion at that time.
+        problems: Names of the detected problems.
+        reason: The sentence of the decision.
         dagster_run_id: The run that opened it.
         answer: What the person decided; None while it is open.
-        answered_at: When (UTC, ISO 8601).
-        answered_by: Who.
-        answer_reason: Why, in the person's words.
+        answered_at: Time (UTC, ISO 8601).
+        answered_by: The person.
+        answer_reason: The person's reason.
     """
 
     day: str
@@ -50,29 +50,28 @@ class Inspection:
 
     @property
     def is_open(self) -> bool:
-        """Whether it waits for an answer."""
+        """Whether it has no answer yet."""
         return self.answer is None
 
 
 def inspections(tracking: MlflowTracking) -> list[Inspection]:
-    """Read all inspections, by day.
+    """Return all inspections, ordered by day.
 
     Args:
         tracking: The registry.
     """
     tags = tracking.model_tags()
-    found = [json.loads(tags[key]) for key in sorted(tags) if key.startswith(_PREFIX)]
-    return [Inspection(**{**each, "problems": tuple(each["problems"])}) for each in found]
+    stored = [json.loads(tags[key]) for key in sorted(tags) if key.startswith(_PREFIX)]
+    return [Inspection(**{**fields, "problems": tuple(fields["problems"])}) for fields in stored]
 
 
 def open_inspection(tracking: MlflowTracking) -> Inspection | None:
-    """The inspection that waits for an answer, the latest if there are several; None without one.
+    """Return the latest inspection without an answer; None if all are answered.
 
     Args:
         tracking: The registry.
     """
-    waiting = [each for each in inspections(tracking) if each.is_open]
-    return waiting[-1] if waiting else None
+    return next((inspection for inspection in reversed(inspections(tracking)) if inspection.is_open), None)
 
 
 def ask(
@@ -84,55 +83,55 @@ def ask(
     reason: str,
     dagster_run_id: str | None = None,
 ) -> Inspection:
-    """Open an inspection; a day's question that was asked already, answered or not, is not asked again.
+    """Open an inspection, unless the day has one, answered or not.
 
     Args:
         tracking: The registry.
-        day: Of the decision.
-        version: The champion's.
-        problems: What was seen.
-        reason: The decision's sentence.
-        dagster_run_id: The run that asks.
+        day: Day of the decision (ISO date).
+        version: The champion.
+        problems: Names of the detected problems.
+        reason: The sentence of the decision.
+        dagster_run_id: The run that opens it.
 
     Returns:
         The day's inspection.
     """
-    for each in inspections(tracking):
-        if each.day == day:
-            return each
-    made = Inspection(day, _now(), version, problems, reason[:_LONGEST_REASON], dagster_run_id)
-    _keep(tracking, made)
-    return made
+    for inspection in inspections(tracking):
+        if inspection.day == day:
+            return inspection
+    inspection = Inspection(day, _now(), version, problems, reason[:_LONGEST_REASON], dagster_run_id)
+    _store(tracking, inspection)
+    return inspection
 
 
-def answer(tracking: MlflowTracking, said: Answer, *, by: str, reason: str) -> list[Inspection]:
-    """Close every open inspection by a person's answer.
+def answer(tracking: MlflowTracking, decision: Answer, *, by: str, reason: str) -> list[Inspection]:
+    """Close every open inspection with a person's answer.
 
     Args:
         tracking: The registry.
-        said: What is to be done.
-        by: Who answers.
-        reason: Why.
+        decision: What the person decided.
+        by: The person.
+        reason: The person's reason.
 
     Returns:
         The inspections that were closed.
 
     Raises:
-        ModelError: Nothing waits for an answer.
+        ModelError: No inspection is open.
     """
     closed = [
-        replace(each, answer=said, answered_at=_now(), answered_by=by, answer_reason=reason[:_LONGEST_REASON])
-        for each in inspections(tracking)
-        if each.is_open
+        replace(opened, answer=decision, answered_at=_now(), answered_by=by, answer_reason=reason[:_LONGEST_REASON])
+        for opened in inspections(tracking)
+        if opened.is_open
     ]
     if not closed:
         raise ModelError("Nothing waits for an answer: no inspection is open.")
-    for each in closed:
-        _keep(tracking, each)
+    for inspection in closed:
+        _store(tracking, inspection)
     return closed
 
 
-def _keep(tracking: MlflowTracking, inspection: Inspection) -> None:
+def _store(tracking: MlflowTracking, inspection: Inspection) -> None:
     tracking.set_model_tag(f"{_PREFIX}{inspection.day}", json.dumps(asdict(inspection), ensure_ascii=False))
 
 

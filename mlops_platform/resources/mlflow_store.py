@@ -1,87 +1,130 @@
-"""A local MLflow store before its first use: what MLflow reads, and its database.
+"""The connection to MLflow: a server by its address, or a local store in SQLite.
 
-This imports no Dagster, so that the process that makes the database has little to import.
+What the platform stores there belongs in ``tracking``; saving and loading models belongs in ``model_files``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-_CHILD = "import sys; from mlops_platform.resources.mlflow_store import make_database; make_database(sys.argv[1])"
+from mlops_platform.atomic_write import atomic_write
+from mlops_platform.errors import ModelError
+from mlops_platform.settings import without_password
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+SERVER_SECONDS = 5.0
+_SQLITE = "sqlite:///"
 
 
-def set_up_mlflow() -> None:
-    """Set what MLflow reads at its first import."""
+def configure_mlflow() -> None:
+    """Set what MLflow reads from the environment at its first import."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # a server that dies in the middle is given up after about half a minute, not after many
+    # a server that dies in the middle of a request is given up after half a minute instead of many minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep the other users of a local store out of what only one may do at a time.
+@dataclass(frozen=True)
+class MlflowStore:
+    """An MLflow tracking and registry store.
 
-    Args:
-        folder: Of the store; it is made when missing.
+    Attributes:
+        uri: `http(s)://...` of a server, or `sqlite:///...` of a local database.
+        folder: The database and artifacts of a local store; unused with a server.
     """
-    from filelock import FileLock
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        yield
+    uri: str
+    folder: Path
 
+    @property
+    def is_server(self) -> bool:
+        """Whether the store is a server, which coordinates its clients and chooses where artifacts go."""
+        return self.uri.startswith(("http://", "https://"))
 
-@contextmanager
-def database_made_meanwhile(tracking_uri: str) -> Iterator[None]:
-    """Let another process make the database of a local store, if there is none, while the block does other things.
+    @property
+    def artifacts_uri(self) -> str:
+        """Where a local store keeps its artifacts."""
+        return (self.folder / "artifacts").as_uri()
 
-    Whoever uses the store in the block waits for it or makes it; leaving the block ends that process.
+    def exists(self) -> bool:
+        """Return whether there is a store to query; a local one is created with the first model."""
+        return self.is_server or self._database.exists()
 
-    Args:
-        tracking_uri: The store. Where it is a server, or the machine has one core, nothing is done.
-    """
-    path = tracking_uri.removeprefix("sqlite:///")
-    if path == tracking_uri or Path(path).exists() or os.cpu_count() == 1:
-        yield
-        return
-    # what it says is of no use: where it fails, the store's first user makes the database, or says why it can't
-    child = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", _CHILD, path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        child.kill()
-        child.wait()
+    def require_server(self) -> None:
+        """Check that the server answers; a local store has none.
 
-
-def make_database(path: str) -> None:
-    """Make the database of a store, unless there is one: with MLflow's migrations, which take a second.
-
-    Args:
-        path: The file. It is there whole or not at all.
-    """
-    set_up_mlflow()
-    from mlflow import db
-
-    target = Path(path)
-    with locked(target.parent):
-        unfinished = target.parent / ".new"
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-        if target.exists():
+        Raises:
+            ModelError: It does not answer within about 10 s.
+        """
+        if not self.is_server:
             return
-        unfinished.mkdir()
-        made = unfinished / target.name
-        db.upgrade.main([f"sqlite:///{made}"], standalone_mode=False)
-        # unlike a renamed file, a link never takes the place of a database that somebody without the lock has made
-        with suppress(FileExistsError):
-            os.link(made, target)
-        shutil.rmtree(unfinished)
+        import requests
+
+        try:
+            # MLflow's own client would retry for minutes
+            response = requests.get(f"{self.uri.rstrip('/')}/health", timeout=SERVER_SECONDS)
+            problem = None if response.ok else f"status {response.status_code}"
+        except requests.RequestException as error:
+            problem = type(error).__name__
+        if problem:
+            raise ModelError(
+                f"The MLflow server {without_password(self.uri)} does not answer ({problem}): start it, or set "
+                "MLOPS_MLFLOW_URI to its address."
+            )
+
+    def client(self) -> MlflowClient:
+        """Return a client, and make this the store of `mlflow`'s module-level functions.
+
+        Raises:
+            ModelError: The server does not answer, or the database cannot be opened.
+        """
+        self.require_server()
+        configure_mlflow()
+        import mlflow
+        from sqlalchemy.exc import SQLAlchemyError
+
+        for name in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.models", "mlflow.sklearn"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with self.lock():
+            if not self.exists():
+                self._create()
+            mlflow.set_tracking_uri(self.uri)
+            try:
+                return mlflow.MlflowClient(self.uri)
+            except SQLAlchemyError as error:
+                raise ModelError(
+                    f"The MLflow store {self.uri} cannot be opened ({str(error).splitlines()[0]}): "
+                    "restore its database, or move it away to start with an empty one."
+                ) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of a local store, for what only one process may do at a time."""
+        if self.is_server:
+            yield
+            return
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            yield
+
+    @property
+    def _database(self) -> Path:
+        return Path(self.uri.removeprefix(_SQLITE))
+
+    def _create(self) -> None:
+        """Create the database with MLflow's migrations, which a killed process would leave half done."""
+        from mlflow import db
+
+        with atomic_write(self._database) as partial:
+            db.upgrade.main([f"{_SQLITE}{partial}"], standalone_mode=False)

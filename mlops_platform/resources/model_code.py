@@ -1,4 +1,4 @@
-"""The code of ours that goes into a registered model, so that the model loads where this package is absent."""
+"""The code that is saved with a model, so that it loads where this package is not installed."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# where the whole package is installed too, its other modules are found beside the one here
+# where this package is installed as well, its other modules stay importable
 _SHARED_PACKAGE = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
 
 
 @contextmanager
-def encoder_code(wanted: bool) -> Iterator[list[str] | None]:
-    """Lends a package of our name with one module, which makes sentence vectors; None where it is not wanted.
+def encoder_code(sentence_vectors: bool) -> Iterator[list[str] | None]:
+    """Yield the `code_paths` of a model for MLflow: a package with the module that encodes sentences.
 
     Args:
-        wanted: Whether the model makes sentence vectors.
-
-    Yields:
-        What MLflow takes as `code_paths`.
+        sentence_vectors: Whether the model encodes sentences; else there are no paths.
     """
-    if not wanted:
+    if not sentence_vectors:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="mlops-code-") as folder:
         package = Path(folder) / "mlops_platform"
         (package / "ml").mkdir(parents=True)
-        for place in (package, package / "ml"):
-            (place / "__init__.py").write_text(_SHARED_PACKAGE, encoding="utf-8")
+        for subfolder in (package, package / "ml"):
+            (subfolder / "__init__.py").write_text(_SHARED_PACKAGE, encoding="utf-8")
         source = Path(__file__).parents[1] / "ml" / "encoder.py"
         (package / "ml" / "encoder.py").write_bytes(source.read_bytes())
         yield [str(package)]

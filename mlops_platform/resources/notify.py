@@ -1,4 +1,4 @@
-"""Messages to people: always in the log, and by apprise to whatever service the setting names."""
+"""Alerts to people, sent by apprise to the services of MLOPS_ALERTS."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _ROUTE = re.compile(r"(?:(team:[\w.-]+|[^\s@:/=]+@[^\s@:/=]+|\*)=)?(\w[\w+.-]*:/
 
 @dataclass(frozen=True)
 class Notifier:
-    """Sends messages along routes.
+    """Sends messages to the addresses of their owners.
 
-    A plain object and not a ConfigurableResource, because Dagster's UI shows the values of those: an address of
-    apprise holds a password.
+    A plain object and not a ConfigurableResource, because Dagster's UI shows the values of those, and an address of
+    apprise contains a password.
 
     Attributes:
-        routes: What MLOPS_ALERTS holds: addresses of apprise, parted by blanks; `OWNER=ADDRESS` for one owner's.
+        routes: The value of MLOPS_ALERTS: space-separated addresses of apprise; `OWNER=ADDRESS` is for one owner.
     """
 
     routes: SecretStr
 
     def send(self, owners: Sequence[str], title: str, text: str) -> None:
-        """Send a message to each address of its owners, and to those that are everyone's.
+        """Send a message to the addresses of its owners, and to those that get all messages.
 
         Args:
             owners: Such as `team:data`.
@@ -36,9 +36,9 @@ class Notifier:
             text: The message.
 
         Raises:
-            PlatformError: The setting is malformed, or a service did not take the message.
+            PlatformError: The setting is invalid, or a service did not accept the message.
         """
-        addresses = [address for owner, address in self.parsed() if owner == EVERYONE or owner in owners]
+        addresses = [address for owner, address in self.parse() if owner == EVERYONE or owner in owners]
         if not addresses:
             return
         import apprise
@@ -47,24 +47,24 @@ class Notifier:
             service = apprise.Apprise()
             kind = address.partition("://")[0]
             if not service.add(address):
-                raise PlatformError(f"MLOPS_ALERTS: apprise does not understand the address of {kind}; mend it.")
+                raise PlatformError(f"MLOPS_ALERTS: apprise does not understand the address of {kind}; correct it.")
             if not service.notify(body=text, title=title):
                 raise PlatformError(f"An alert could not be sent by {kind}: check MLOPS_ALERTS and that service.")
 
-    def parsed(self) -> list[tuple[str, str]]:
-        """The routes, as (owner, address).
+    def parse(self) -> list[tuple[str, str]]:
+        """Return the routes as pairs of owner and address.
 
         Raises:
-            PlatformError: The setting is malformed.
+            PlatformError: The setting is invalid.
         """
-        found = []
+        routes = []
         for number, entry in enumerate(self.routes.get_secret_value().split(), start=1):
             route = _ROUTE.fullmatch(entry)
             if route is None:
-                # the entry itself may hold a password
+                # the entry may contain a password: do not print it
                 raise PlatformError(
-                    f"Entry {number} of MLOPS_ALERTS is no address: write SERVICE://... as apprise takes it, or "
+                    f"Entry {number} of MLOPS_ALERTS is not an address: write an apprise address SERVICE://..., or "
                     "team:NAME=SERVICE://... for one owner."
                 )
-            found.append((route[1] or EVERYONE, route[2]))
-        return found
+            routes.append((route[1] or EVERYONE, route[2]))
+        return routes

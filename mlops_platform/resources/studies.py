@@ -1,4 +1,4 @@
-"""Optuna studies in a storage that outlives the process."""
+"""Persistent storage of Optuna studies."""
 
 import logging
 from collections.abc import Iterator
@@ -13,24 +13,24 @@ from mlops_platform.resources.postgres import advisory_lock, is_postgres, parsed
 if TYPE_CHECKING:
     import optuna
 
-# Dagster lives in the same database, and its table alembic_version and Optuna's would be one and the same
+# Dagster's tables are in the same database, and both have a table alembic_version
 SCHEMA = "optuna"
 
 
 @dataclass(frozen=True)
 class StudyStore:
-    """Where studies persist: any storage URL that Optuna knows; in Postgres, in a schema of their own.
+    """A storage by its Optuna URL; in Postgres, studies have their own schema.
 
-    A plain object and not a ConfigurableResource, because Dagster's UI shows the values of those: the password too.
+    A plain object and not a ConfigurableResource, because Dagster's UI shows the values of those: the password, too.
     """
 
     url: str = field(repr=False)
 
     @contextmanager
     def hold(self, name: str) -> Iterator["optuna.Study"]:
-        """Continue a study, or begin it, and be the only one to do so; another process waits its turn.
+        """Open a study and hold its lock; other processes wait.
 
-        A search fails the trials that a killed one has left running, so two at once would fail each other's.
+        A search marks trials that a killed process left running as failed: two at once would fail each other's.
 
         Args:
             name: Name of the study.
@@ -39,14 +39,14 @@ class StudyStore:
             The study; it maximizes.
 
         Raises:
-            PlatformError: The storage can't be opened.
+            PlatformError: The storage cannot be opened.
         """
         study = self.open(name)
-        with self._alone(f"study {name}"):
+        with self._lock(f"study {name}"):
             yield study
 
     def open(self, name: str) -> "optuna.Study":
-        """Continue a study, or begin it.
+        """Open a study, which is created when missing.
 
         Args:
             name: Name of the study.
@@ -55,7 +55,7 @@ class StudyStore:
             The study; it maximizes.
 
         Raises:
-            PlatformError: The storage can't be opened.
+            PlatformError: The storage cannot be opened.
         """
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
@@ -67,22 +67,22 @@ class StudyStore:
         storage = self.url
         if is_postgres(self.url):
             require_postgres(self.url, create_schema=SCHEMA)
-            own = parsed(self.url).update_query_dict({"options": f"-csearch_path={SCHEMA}"})
-            storage = own.render_as_string(hide_password=False)
+            url = parsed(self.url).update_query_dict({"options": f"-csearch_path={SCHEMA}"})
+            storage = url.render_as_string(hide_password=False)
         try:
-            # the first use makes the tables: of two processes at once the second failed
-            with self._alone("tables"):
+            # the first use creates the tables: of two processes at once, the second one failed
+            with self._lock("tables"):
                 return optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
         except SQLAlchemyError as error:
             if is_postgres(self.url):
                 raise unreachable(self.url, error) from None
             raise PlatformError(
                 f"The studies in {self.url} cannot be opened ({str(error).splitlines()[0]}): "
-                "move the file away to begin the search anew."
+                "move the file away to start a new search."
             ) from error
 
-    def _alone(self, purpose: str) -> AbstractContextManager[object]:
-        """A lock that every process which uses this storage respects."""
+    def _lock(self, purpose: str) -> AbstractContextManager[object]:
+        """Return a lock that all processes with this storage share."""
         if is_postgres(self.url):
             return advisory_lock(self.url, purpose)
         from filelock import FileLock

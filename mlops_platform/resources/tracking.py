@@ -1,13 +1,11 @@
-"""Experiment tracking and the model registry: MLflow, by URI.
+"""Experiment tracking and the model registry, in MLflow.
 
-What a training run is (its parameters, its fingerprint, when a new version is made, which version an alias
-points to) is decided in ``assets``; here are the calls.
+What a training run consists of, when a new version is registered and which version an alias points to is decided in
+``assets``; this module makes the calls.
 """
 
-import logging
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +14,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.deflated import DeflatedSklearn
-from mlops_platform.resources.mlflow_store import locked, set_up_mlflow
-from mlops_platform.resources.model_code import encoder_code
-from mlops_platform.settings import without_password
+from mlops_platform.resources.mlflow_store import MlflowStore
+from mlops_platform.resources.model_files import load_model, log_model
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Experiment
-    from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
     from sklearn.pipeline import Pipeline
 
@@ -32,13 +27,11 @@ MODEL_NAME = "project-tagger"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 FINGERPRINT_TAG = "fingerprint"
-SERVER_SECONDS = 5.0
-_ENCODER_PACKAGES = ("onnxruntime", "tokenizers")
 
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version of the registered model, as much of it as the graph needs."""
+    """A version of the registered model, with what the graph needs of it."""
 
     version: str
     run_id: str
@@ -47,15 +40,17 @@ class RegisteredVersion:
 
     @property
     def fingerprint(self) -> str:
-        """What the version was made from: data, parameters, code."""
+        """Identity of the data, parameters and code that the version was trained with."""
         return self.tags.get(FINGERPRINT_TAG, "")
 
 
 class MlflowTracking(dg.ConfigurableResource):
     """An MLflow tracking and registry store.
 
-    `store_dir` is where a local store keeps its database and artifacts, and is not touched where the store is a
-    server; `ui_url` is where people reach the MLflow UI, for links.
+    Attributes:
+        tracking_uri: `http(s)://...` of a server, or `sqlite:///...` of a local database.
+        store_dir: The database and artifacts of a local store; unused with a server.
+        ui_url: Address of the MLflow UI, for links.
     """
 
     tracking_uri: str
@@ -63,156 +58,98 @@ class MlflowTracking(dg.ConfigurableResource):
     ui_url: str
 
     @property
-    def _is_server(self) -> bool:
-        return self.tracking_uri.startswith(("http://", "https://"))
+    def store(self) -> MlflowStore:
+        """The connection."""
+        return MlflowStore(self.tracking_uri, Path(self.store_dir))
 
     def exists(self) -> bool:
-        """Whether there is a store to ask; a local one begins with the first model, a server is always one."""
-        return self._is_server or Path(self.tracking_uri.removeprefix("sqlite:///")).exists()
+        """Return whether there is a store to query; a local one is created with the first model."""
+        return self.store.exists()
 
-    def require_server(self) -> None:
-        """See that the server answers; a local store has none.
-
-        Raises:
-            ModelError: It doesn't, after at most about 10 s.
-        """
-        if not self._is_server:
-            return
-        import requests
-
-        try:
-            # MLflow's own client would try for minutes; what is not reachable now is said now
-            answer = requests.get(f"{self.tracking_uri.rstrip('/')}/health", timeout=SERVER_SECONDS)
-            said = f"status {answer.status_code}" if not answer.ok else None
-        except requests.RequestException as error:
-            said = type(error).__name__
-        if said:
-            raise ModelError(
-                f"The MLflow server {without_password(self.tracking_uri)} does not answer ({said}): start it, or set "
-                "MLOPS_MLFLOW_URI to its address."
-            )
-
-    def _client(self) -> "MlflowClient":
-        self.require_server()
-        set_up_mlflow()
-        import mlflow
-        from sqlalchemy.exc import SQLAlchemyError
-
-        for name in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.models", "mlflow.sklearn"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with self._lock():
-            # the first use makes the database: two processes at once would both run its migrations
-            mlflow.set_tracking_uri(self.tracking_uri)
-            try:
-                return mlflow.MlflowClient(self.tracking_uri)
-            except SQLAlchemyError as error:
-                raise ModelError(
-                    f"The MLflow store {self.tracking_uri} cannot be opened ({str(error).splitlines()[0]}): "
-                    "restore its database, or move it away to start with an empty one."
-                ) from error
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        if self._is_server:
-            # the server puts its clients in order
-            yield
-            return
-        with locked(Path(self.store_dir)):
-            yield
+    # Runs
 
     def run_url(self, run_id: str) -> str:
-        """The MLflow UI's page of a run."""
+        """Return the MLflow UI's page of a run."""
         experiment_id = self._client().get_run(run_id).info.experiment_id
         return f"{self.ui_url}/#/experiments/{experiment_id}/runs/{run_id}"
 
-    def version_url(self, version: str) -> str:
-        """The MLflow UI's page of a model version."""
-        return f"{self.ui_url}/#/models/{MODEL_NAME}/versions/{version}"
-
     def experiment(self, name: str) -> str:
-        """Find or make an experiment.
+        """Return the id of an experiment, which is created when missing.
 
         Args:
             name: Name of the experiment.
 
-        Returns:
-            Its id.
+        Raises:
+            ModelError: The experiment was deleted.
         """
-        client = self._client()
-        with self._lock():
-            found = client.get_experiment_by_name(name)
-            if found is None and not self._is_server:
-                artifacts = (Path(self.store_dir) / "artifacts").as_uri()
-                return str(client.create_experiment(name, artifact_location=artifacts))
-        if found is None:
-            found = self._made_on_server(client, name)
-        if found.lifecycle_stage != "active":
+        client, store = self._client(), self.store
+        with store.lock():
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None and not store.is_server:
+                return str(client.create_experiment(name, artifact_location=store.artifacts_uri))
+        if experiment is None:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return str(client.create_experiment(name))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                experiment = client.get_experiment_by_name(name)  # another process was faster
+        if experiment.lifecycle_stage != "active":
             raise ModelError(
                 f"MLflow experiment {name} was deleted: restore it with `mlflow experiments restore "
-                f"--experiment-id {found.experiment_id}`, or set another experiment_name."
+                f"--experiment-id {experiment.experiment_id}`, or set another experiment_name."
             )
-        return str(found.experiment_id)
-
-    def _made_on_server(self, client: "MlflowClient", name: str) -> "Experiment":
-        """Make an experiment, whose artifacts go where the server puts them; another process may be faster."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return client.get_experiment(client.create_experiment(name))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            return client.get_experiment_by_name(name)
-
-    def find(self, fingerprint: str) -> RegisteredVersion | None:
-        """The version that was made from the same data, parameters and code, if there is one.
-
-        Args:
-            fingerprint: What to look for.
-
-        Returns:
-            The oldest such version that can be loaded and whose run is there, or None.
-        """
-        found = self._client().search_model_versions(
-            f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
-        )
-        for candidate in sorted(found, key=lambda each: int(each.version)):
-            if candidate.status == "READY" and self._readable(candidate):
-                return _plain(candidate)
-        return None
-
-    def _readable(self, version: "MlflowModelVersion") -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            # a deleted run takes no more figures
-            if self._client().get_run(version.run_id).info.lifecycle_stage != "active":
-                return False
-            self.load(str(version.version))
-        except (MlflowException, ModelError):
-            # whatever the store answers, a version that can't be loaded is trained anew, not reused
-            return False
-        return True
+        return str(experiment.experiment_id)
 
     def close_unfinished(self, experiment_id: str, fingerprint: str, *, finished: str | None = None) -> int:
-        """Mark runs of this fingerprint that a killed process left behind as killed.
+        """End the runs of a fingerprint that a killed process left running.
 
         Args:
-            experiment_id: Where to look.
-            fingerprint: What the runs were making.
-            finished: The run whose version is registered, if there is one: it had done its work.
+            experiment_id: The experiment.
+            fingerprint: What the runs were training.
+            finished: The run whose version is registered, if any: it is marked as finished, the others as killed.
 
         Returns:
-            How many there were.
+            The number of such runs.
         """
         client = self._client()
-        left = client.search_runs(
-            [experiment_id],
-            f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and attributes.status = 'RUNNING'",
+        running = client.search_runs(
+            [experiment_id], f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and attributes.status = 'RUNNING'"
         )
-        for run in left:
+        for run in running:
             client.set_terminated(run.info.run_id, status="FINISHED" if run.info.run_id == finished else "KILLED")
-        return len(left)
+        return len(running)
+
+    def log_evaluation(self, run_id: str, metrics: Mapping[str, float], artifacts: Mapping[str, bytes]) -> None:
+        """Add metrics and files to the run that trained a model; a repetition overwrites them.
+
+        Args:
+            run_id: The run.
+            metrics: Metrics by name.
+            artifacts: Contents by file name.
+        """
+        client = self._client()
+        from mlflow.entities import Metric
+
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+        _log_artifacts(client, run_id, artifacts)
+
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """Return the metrics of a run."""
+        return dict(self._client().get_run(run_id).data.metrics)
+
+    def params(self, run_id: str) -> dict[str, str]:
+        """Return the parameters of a run, which the store keeps as text."""
+        return dict(self._client().get_run(run_id).data.params)
+
+    # The registered model and its versions
+
+    def version_url(self, version: str) -> str:
+        """Return the MLflow UI's page of a model version."""
+        return f"{self.ui_url}/#/models/{MODEL_NAME}/versions/{version}"
 
     def register(
         self,
@@ -228,123 +165,99 @@ class MlflowTracking(dg.ConfigurableResource):
         trusted_types: list[str],
         sentence_vectors: bool = False,
     ) -> RegisteredVersion:
-        """Log a fitted model with all that belongs to it, and register it as a new version.
+        """Log a fitted model in a new run, and register it as a new version.
 
         Args:
             model: A fitted pipeline.
-            example: Rows as the model takes them; they give the signature too.
-            experiment_id: Where the run goes.
+            example: Rows of its input, for the signature.
+            experiment_id: The experiment of the run.
             run_name: Name of the run.
             params: The model's parameters.
-            metrics: Figures known at training.
-            tags: Put on the run and on the version; must hold the fingerprint.
-            artifacts: File name to content, stored with the run.
+            metrics: The metrics known at training.
+            tags: Tags of the run and of the version; they include the fingerprint.
+            artifacts: Files of the run: contents by name.
             trusted_types: Types that skops may load again.
-            sentence_vectors: Whether the pipeline makes sentence vectors: the code that does goes with the model.
+            sentence_vectors: Whether the pipeline encodes sentences: its code is saved along with it.
 
         Returns:
             The new version.
         """
         client = self._client()
         import mlflow
-        from mlflow.models import Model, infer_signature
 
-        with (
-            encoder_code(sentence_vectors) as code,
-            mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags)) as run,
-        ):
+        with mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags)) as run:
             mlflow.log_params(dict(params))
             mlflow.log_metrics(dict(metrics))
-            for name, content in artifacts.items():
-                _log_bytes(client, run.info.run_id, name, content)
-            # as mlflow.sklearn.log_model does, with our flavor in the place of MLflow's
-            info = Model.log(
-                None,
-                DeflatedSklearn,
-                name="model",
-                sk_model=model,
-                serialization_format="skops",
-                # a class stands for what is predicted: a prediction before saving would fill caches, saved with it
-                signature=infer_signature(example, model.classes_),
-                input_example=example,
-                # guessing the requirements takes 8 s and a second process
-                pip_requirements=_requirements(sentence_vectors),
-                code_paths=code,
-                skops_trusted_types=trusted_types,
-                # saving has loaded the file once, and the evaluation predicts with it: not a third time
-                validate_serving_input=False,
-            )
-            with self._lock():
-                made = mlflow.register_model(info.model_uri, MODEL_NAME, tags=dict(tags))
-        return _plain(made)
+            _log_artifacts(client, run.info.run_id, artifacts)
+            uri = log_model(model, example, trusted_types, sentence_vectors=sentence_vectors)
+            with self.store.lock():
+                return _registered(mlflow.register_model(uri, MODEL_NAME, tags=dict(tags)))
 
-    def log_evaluation(self, run_id: str, metrics: Mapping[str, float], artifacts: Mapping[str, bytes]) -> None:
-        """Add figures and pictures to the run that made a model; a repetition overwrites them.
+    def find(self, fingerprint: str) -> RegisteredVersion | None:
+        """Return the oldest version with a fingerprint that can be loaded and whose run exists, or None.
 
         Args:
-            run_id: The run.
-            metrics: Name to figure.
-            artifacts: File name to content.
+            fingerprint: Identity of data, parameters and code.
         """
         client = self._client()
-        for name, value in metrics.items():
-            client.log_metric(run_id, name, value, step=0)
-        for name, content in artifacts.items():
-            _log_bytes(client, run_id, name, content)
+        candidates = client.search_model_versions(
+            f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
+        )
+        for candidate in sorted(candidates, key=lambda version: int(version.version)):
+            if candidate.status == "READY" and self._is_usable(client, candidate):
+                return _registered(candidate)
+        return None
+
+    def _is_usable(self, client: "MlflowClient", version: "ModelVersion") -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            # a deleted run accepts no more metrics
+            if client.get_run(version.run_id).info.lifecycle_stage != "active":
+                return False
+            self.load(str(version.version))
+        except (MlflowException, ModelError):
+            # a version that cannot be loaded is trained again, not reused
+            return False
+        return True
+
+    def versions(self) -> list[RegisteredVersion]:
+        """Return all versions of the model, oldest first."""
+        versions = self._client().search_model_versions(f"name = '{MODEL_NAME}'")
+        return sorted(map(_registered, versions), key=lambda version: int(version.version))
 
     def version(self, version: str) -> RegisteredVersion:
-        """Look a version up.
+        """Return a version.
 
         Raises:
             ModelError: There is no such version.
         """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return _plain(self._client().get_model_version(MODEL_NAME, version))
-        except MlflowException:
+        registered = _query(self._client().get_model_version, MODEL_NAME, version)
+        if registered is None:
             raise ModelError(
                 f"Version {version} of model {MODEL_NAME} is not in the registry: materialize trained_model."
-            ) from None
+            )
+        return _registered(registered)
 
     def by_alias(self, alias: str) -> RegisteredVersion | None:
-        """The version an alias points to, or None."""
-        client = self._client()
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return _plain(client.get_model_version_by_alias(MODEL_NAME, alias))
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise ModelError(f"The model registry did not answer: {error.message}") from None
+        """Return the version that an alias points to, or None."""
+        version = _query(self._client().get_model_version_by_alias, MODEL_NAME, alias)
+        return None if version is None else _registered(version)
 
     def set_alias(self, alias: str, version: str, tags: Mapping[str, str]) -> None:
-        """Point an alias at a version, and say why in the version's tags.
+        """Point an alias at a version, with the reason in the version's tags.
 
-        The tags go first: an alias that has moved always has its reason.
+        The tags are set first: an alias that was moved always has its reason.
         """
         client = self._client()
         for key, value in tags.items():
             client.set_model_version_tag(MODEL_NAME, version, key, value)
         client.set_registered_model_alias(MODEL_NAME, alias, version)
 
-    def versions(self) -> list[RegisteredVersion]:
-        """All versions of the model, oldest first."""
-        found = self._client().search_model_versions(f"name = '{MODEL_NAME}'")
-        return sorted(map(_plain, found), key=lambda each: int(each.version))
-
     def model_tags(self) -> dict[str, str]:
-        """The tags of the registered model itself; none where nothing is registered yet."""
-        client = self._client()
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return dict(client.get_registered_model(MODEL_NAME).tags)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise ModelError(f"The model registry did not answer: {error.message}") from None
+        """Return the tags of the registered model; none before the first version."""
+        model = _query(self._client().get_registered_model, MODEL_NAME)
+        return {} if model is None else dict(model.tags)
 
     def set_model_tag(self, key: str, value: str | None) -> None:
         """Set a tag of the registered model; None removes it."""
@@ -354,26 +267,15 @@ class MlflowTracking(dg.ConfigurableResource):
         else:
             client.set_registered_model_tag(MODEL_NAME, key, value)
 
-    def metrics(self, run_id: str) -> dict[str, float]:
-        """All figures of a run."""
-        return dict(self._client().get_run(run_id).data.metrics)
-
-    def params(self, run_id: str) -> dict[str, str]:
-        """All parameters of a run, as the store keeps them: as text."""
-        return dict(self._client().get_run(run_id).data.params)
-
     def load(self, version: str) -> "Pipeline":
-        """Load a version's pipeline.
+        """Load the pipeline of a version.
 
         Raises:
-            ModelError: The files are missing or damaged.
+            ModelError: Its files are missing or damaged.
         """
         self._client()
-        import mlflow.sklearn
-
-        path = sys.path
         try:
-            return mlflow.sklearn.load_model(f"models:/{MODEL_NAME}/{version}")
+            return load_model(f"models:/{MODEL_NAME}/{version}")
         except ModuleNotFoundError as error:
             raise ModelError(f"Version {version} of model {MODEL_NAME} cannot be loaded: {error}") from error
         except Exception as error:
@@ -381,51 +283,42 @@ class MlflowTracking(dg.ConfigurableResource):
                 f"Version {version} of model {MODEL_NAME} cannot be loaded ({type(error).__name__}: "
                 f"{(str(error).splitlines() or ['no message'])[0]}): materialize trained_model again."
             ) from error
-        finally:
-            # MLflow puts the code that came with a model in front, and leaves it there for every later import
-            sys.path = path
 
     def download(self, version: str, folder: Path) -> None:
-        """Copy a version's files, which `load_files` can load without the registry.
+        """Copy the files of a version, which `load_model` loads without the registry.
 
         Args:
             version: The version.
-            folder: An empty folder for them.
+            folder: An empty folder.
         """
         self._client()
         import mlflow.artifacts
 
         mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}", dst_path=str(folder))
 
-
-def load_files(folder: Path) -> "Pipeline":
-    """Load the pipeline whose files `MlflowTracking.download` has copied; no registry is asked.
-
-    Args:
-        folder: Has the files.
-    """
-    set_up_mlflow()
-    import mlflow.sklearn
-
-    return mlflow.sklearn.load_model(str(folder))
+    def _client(self) -> "MlflowClient":
+        return self.store.client()
 
 
-def _plain(version: "MlflowModelVersion") -> RegisteredVersion:
+def _query(call: Callable[..., Any], *arguments: str) -> Any:
+    """Call the registry; return None where it has no such model, version or alias."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return call(*arguments)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise ModelError(f"The model registry did not answer: {error.message}") from None
+
+
+def _registered(version: "ModelVersion") -> RegisteredVersion:
     created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     return RegisteredVersion(str(version.version), str(version.run_id), dict(version.tags), created)
 
 
-def _log_bytes(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
-    import tempfile
-
+def _log_artifacts(client: "MlflowClient", run_id: str, artifacts: Mapping[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(content)
-        client.log_artifact(run_id, str(path))
-
-
-def _requirements(sentence_vectors: bool) -> list[str]:
-    from importlib.metadata import version
-
-    names = ("mlflow", "pandas", "scikit-learn", "skops", *(_ENCODER_PACKAGES if sentence_vectors else ()))
-    return [f"{name}=={version(name)}" for name in names]
+        for name, content in artifacts.items():
+            (Path(folder) / name).write_bytes(content)
+        client.log_artifacts(run_id, folder)

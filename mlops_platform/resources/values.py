@@ -1,20 +1,20 @@
-"""Small asset values (params, metrics, decisions) as JSON files, one an asset.
+"""The IO manager of small asset values (params, metrics, decisions): a JSON file per asset.
 
-Tables stay in the warehouse and models in MLflow: what passes through here is what fits on a screen.
+Tables belong in the warehouse, models in MLflow; what is stored here fits on a screen.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import PlatformError
 
 
 class JsonValues(dg.ConfigurableIOManager):
-    """Keeps each asset's latest value under `base_dir` as readable JSON."""
+    """Stores each asset's latest value under `base_dir` as readable JSON."""
 
     base_dir: str
 
@@ -22,14 +22,10 @@ class JsonValues(dg.ConfigurableIOManager):
         return Path(self.base_dir, *key.path).with_suffix(".json")
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Write a value; a reader sees the old file or the new one, never a half."""
-        if obj is None:
-            return
-        path = self._path(context.asset_key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(obj, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        """Write the value of an asset."""
+        if obj is not None:
+            with atomic_write(self._path(context.asset_key)) as file:
+                file.write_text(json.dumps(obj, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Read the latest value of an upstream asset."""
@@ -42,10 +38,10 @@ class JsonValues(dg.ConfigurableIOManager):
             key: The asset.
 
         Returns:
-            What the asset returned when it was last materialized.
+            The value of its latest materialization.
 
         Raises:
-            PlatformError: There is no value, or the file does not hold JSON.
+            PlatformError: There is no value, or its file is damaged.
         """
         path = self._path(key)
         name = key.to_user_string()

@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mlops_platform.resources.tracking import RegisteredVersion, load_files
+from mlops_platform.resources.model_files import load_model
+from mlops_platform.resources.tracking import RegisteredVersion
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -38,7 +39,7 @@ class Source(Protocol):
 class ModelCopies:
     """A folder of models; several workers may share it."""
 
-    def __init__(self, folder: Path, source: Source, read: Callable[[Path], Pipeline] = load_files) -> None:
+    def __init__(self, folder: Path, source: Source, read: Callable[[Path], Pipeline] = load_model) -> None:
         """Make nothing yet.
 
         Args:

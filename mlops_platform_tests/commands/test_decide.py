@@ -17,20 +17,20 @@ def _ask(home: TrainingHome) -> None:
 
 def test_an_answer_ends_the_hold_once_and_is_shown(trained: TrainingHome, capsys: pytest.CaptureFixture[str]) -> None:
     show(trained.settings)
-    assert capsys.readouterr().out == "No inspection waits for an answer.\n"
+    assert capsys.readouterr().out == "No inspection is open.\n"
     _ask(trained)
     _ask(trained)  # the same day's question is one
     show(trained.settings)
     said = capsys.readouterr().out
     assert said.count("Inspection of 2026-01-02, version 1: There is drift.") == 1
-    with pytest.raises(PlatformError, match="'maybe' is no answer: say one of continue, improve, rollback"):
+    with pytest.raises(PlatformError, match="'maybe' is not an answer: choose one of continue, improve, rollback"):
         decide(trained.settings, "maybe", reason="")
     decide(trained.settings, "continue", reason="A holiday.")
     assert "no longer on hold" in capsys.readouterr().out
     show(trained.settings)
     said = capsys.readouterr().out
-    assert "No inspection waits" in said
-    assert "answered that of 2026-01-02: continue. A holiday." in said
+    assert "No inspection is open" in said
+    assert "answered the inspection of 2026-01-02: continue. A holiday." in said
     with pytest.raises(PlatformError, match="Nothing waits for an answer"):
         decide(trained.settings, "continue", reason="")
     _ask(trained)  # answered: not asked again

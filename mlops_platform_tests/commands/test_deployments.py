@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.resources.mlflow_store import make_database
+from mlops_platform.resources.mlflow_store import MlflowStore
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.serving.conftest import make_registry, tracking_of
 
@@ -63,7 +63,7 @@ def test_without_a_model_it_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_store_without_a_model_is_none(tmp_path: Path) -> None:
-    make_database(str(tmp_path / "mlflow" / "mlflow.db"))
+    MlflowStore(f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}", tmp_path / "mlflow").client()
     answer = run_mlops(tmp_path, "history")
     assert answer.returncode == 1
     assert answer.stderr == f"mlops: There is no model in {tmp_path} yet: run `mlops run` first.\n"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.commands import doctor
-from mlops_platform.commands.doctor import Finding, examine
+from mlops_platform.commands.doctor import examine
+from mlops_platform.commands.doctor_finding import Finding
 from mlops_platform.settings import Settings
 from mlops_platform_tests.training_graph import TrainingHome
 
@@ -89,4 +90,4 @@ def test_a_checkout_that_lacks_files_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(doctor, "DBT_PROJECT_DIR", tmp_path / "dbt")
     found = _found(Settings(home=tmp_path))
     assert found["dbt project"].state == "missing"
-    assert "whole checkout" in found["dbt project"].detail
+    assert "complete checkout" in found["dbt project"].detail

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from mlops_platform.commands.doctor_production import answers, looks
+from mlops_platform.commands.doctor_production import check_services, services
 from mlops_platform.settings import Settings, without_password
 
 
 def _detail(name: str, settings: Settings) -> str:
-    (finding,) = answers([look for look in looks(settings) if look.name == name])
+    (finding,) = check_services([service for service in services(settings) if service.name == name])
     return finding.detail
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from mlops_platform.commands.doctor import Finding
-from mlops_platform.commands.doctor_production import Look, answers, looks, smoke
+from mlops_platform.commands.doctor_finding import Finding
+from mlops_platform.commands.doctor_production import Service, check_services, services, try_warehouse
 from mlops_platform.settings import Settings
 from mlops_platform_tests.conftest import run_mlops
 
@@ -52,7 +52,7 @@ def airbyte() -> Iterator[str]:
 
 
 def _finding(name: str, settings: Settings) -> Finding:
-    (found,) = answers([look for look in looks(settings) if look.name == name])
+    (found,) = check_services([service for service in services(settings) if service.name == name])
     return found
 
 
@@ -122,12 +122,11 @@ def test_a_connection_that_airbyte_does_not_know_is_named(airbyte: str) -> None:
 def test_a_server_that_hangs_does_not_hide_the_others() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        hanging = [
-            look for look in looks(Settings(env="production", mlflow_uri=address)) if look.name == "MLflow server"
-        ]
-        fine = Look("fine", "MLOPS_FINE", lambda: "there")
+        settings = Settings(env="production", mlflow_uri=address)
+        hanging = [service for service in services(settings) if service.name == "MLflow server"]
+        fine = Service("fine", "MLOPS_FINE", lambda: "there")
         started = time.monotonic()
-        slow, quick = answers([*hanging, fine], limit=0.5)
+        slow, quick = check_services([*hanging, fine], limit=0.5)
     assert time.monotonic() - started < 3
     assert (slow.state, slow.detail) == ("missing", "no answer within 0.5 s (MLOPS_MLFLOW_URI)")
     assert (quick.state, quick.detail) == ("ok", "there")
@@ -145,8 +144,8 @@ def test_smoke_leaves_nothing_behind(tmp_path: Path) -> None:
     from mlops_platform.resources.warehouse import DuckDBWarehouse
 
     settings = Settings(home=tmp_path)
-    assert smoke(settings).state == "ok"
+    assert try_warehouse(settings).state == "ok"
     warehouse = DuckDBWarehouse(path=str(settings.warehouse_path))
     assert not warehouse.has_table("mlops_doctor_scratch")
     settings.warehouse_path.write_bytes(b"no database")
-    assert smoke(settings).state == "missing"
+    assert try_warehouse(settings).state == "missing"

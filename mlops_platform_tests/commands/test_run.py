@@ -1,4 +1,4 @@
-"""`mlops run` from inside: sentences out of failures, lines out of events, and whose terminal it is."""
+"""`mlops run` from inside: sentences for failures, lines for events, and the output of libraries."""
 
 import io
 import os
@@ -10,7 +10,9 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from mlops_platform.commands.run import Progress, _as_sentence, _job, counted, sentence_of, terminal_apart
+from mlops_platform.commands.run import _as_sentence, _job
+from mlops_platform.commands.run_progress import Progress, counted, failure_sentence
+from mlops_platform.commands.terminal import library_output_to
 from mlops_platform.errors import PlatformError
 
 
@@ -57,14 +59,14 @@ def _raise(error: Exception, cause: Exception | None) -> None:
         (RuntimeError(""), None, "RuntimeError"),
     ],
 )
-def test_a_failure_is_told_in_one_line(error: Exception, cause: Exception | None, said: str) -> None:
+def test_a_failure_is_one_line(error: Exception, cause: Exception | None, said: str) -> None:
     @dg.asset
     def broken() -> None:
         _raise(error, cause)
 
     progress, events, printed = _watched(broken)
     (failure,) = [event for event in events if event.event_type is dg.DagsterEventType.STEP_FAILURE]
-    sentence = sentence_of(failure)
+    sentence = failure_sentence(failure)
     assert sentence.startswith("broken: ")
     assert said in sentence
     assert "\n" not in sentence
@@ -73,7 +75,7 @@ def test_a_failure_is_told_in_one_line(error: Exception, cause: Exception | None
     assert "✗ broken" in printed
 
 
-def test_progress_tells_assets_from_checks_and_counts_both() -> None:
+def test_progress_counts_assets_and_checks_separately() -> None:
     @dg.asset
     def table() -> None:
         pass
@@ -99,7 +101,7 @@ def test_progress_tells_assets_from_checks_and_counts_both() -> None:
     assert "0 checks passed, 1 failed" in lines["table_odd"]
 
 
-def test_a_step_that_makes_its_table_and_checks_it_counts_as_the_table() -> None:
+def test_a_step_that_creates_and_checks_its_table_counts_as_the_table() -> None:
     """As dbt's does."""
 
     @dg.asset(check_specs=[dg.AssetCheckSpec("fine", asset="table")])
@@ -112,7 +114,7 @@ def test_a_step_that_makes_its_table_and_checks_it_counts_as_the_table() -> None
     assert "1 check passed" in printed
 
 
-def test_steps_side_by_side_keep_their_own_checks() -> None:
+def test_parallel_steps_keep_their_own_checks() -> None:
     @dg.asset
     def table() -> None:
         pass
@@ -139,25 +141,6 @@ def test_an_unknown_job_is_a_sentence() -> None:
         _job(dg.Definitions(), "fly")
 
 
-def test_what_skops_looks_for_is_loaded_before_dagster(tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "from mlops_platform.cli import app\n"
-        "try:\n"
-        "    app(['run'])\n"
-        "except Exception as error:\n"
-        "    print(error, *sys.modules, sep='\\n')\n"
-    )
-    # refused before anything is run
-    environment = {**os.environ, "MLOPS_HOME": str(tmp_path), "MLOPS_EXECUTOR": "k8s"}
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=120
-    )
-    said, *loaded = answer.stdout.splitlines()
-    assert "MLOPS_EXECUTOR=k8s is for runs that Dagster launches" in said
-    assert loaded.index("scipy.special") < loaded.index("dagster")
-
-
 def test_run_config_that_does_not_fit_is_a_sentence_and_other_errors_stay() -> None:
     @dg.asset
     def counted_asset(config: Number) -> None:
@@ -179,12 +162,12 @@ def _next_descriptor() -> int:
     return number
 
 
-def test_what_libraries_print_goes_to_the_log_and_our_lines_to_the_terminal(
+def test_library_output_goes_to_the_log_and_our_lines_to_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "logs" / "run.log"
     free = _next_descriptor()
-    with terminal_apart(log) as terminal:
+    with library_output_to(log) as terminal:
         os.write(1, b"chatter\n")
         os.write(2, b"warning\n")
         subprocess.run([sys.executable, "-c", "print('of a child')"], check=True)
@@ -200,10 +183,10 @@ def test_what_libraries_print_goes_to_the_log_and_our_lines_to_the_terminal(
 
 def test_the_terminal_comes_back_after_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     free = _next_descriptor()
-    with pytest.raises(KeyError), terminal_apart(tmp_path / "run.log"):
+    with pytest.raises(KeyError), library_output_to(tmp_path / "run.log"):
         raise KeyError
     (tmp_path / "a file").write_text("")
-    with pytest.raises(OSError, match="a file"), terminal_apart(tmp_path / "a file" / "run.log"):
+    with pytest.raises(OSError, match="a file"), library_output_to(tmp_path / "a file" / "run.log"):
         pass
     os.write(1, b"here\n")
     os.write(2, b"there\n")
@@ -211,8 +194,8 @@ def test_the_terminal_comes_back_after_an_error(tmp_path: Path, capfd: pytest.Ca
     assert _next_descriptor() == free
 
 
-def test_for_debugging_all_stays_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    with terminal_apart(None) as terminal:
+def test_with_debug_all_stays_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with library_output_to(None) as terminal:
         os.write(2, b"chatter\n")
         print("our line", file=terminal)
     assert capfd.readouterr() == ("our line\n", "chatter\n")

@@ -190,7 +190,9 @@ def test_what_keeps_it_from_starting_is_a_sentence(home: LabelHome, server: Serv
         return answer.stderr
 
     there = home.settings.home
-    assert "is taken: stop what listens there, or set MLOPS_LABEL_PORT" in refused(there, "--port", str(server.port))
+    assert "is not available (Address already in use): stop what listens there, or set MLOPS_LABEL_PORT" in refused(
+        there, "--port", str(server.port)
+    )
     assert "There is no labeling queue yet: run `mlops run`" in refused(tmp_path / "empty")
     assert "is no name of a person" in refused(there, "--as", " ")
     home.log.write_text("nonsense\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_platform.commands.doctor_production import SCRATCH, smoke
+from mlops_platform.commands.doctor_production import SCRATCH, try_warehouse
 from mlops_platform.resources.bigquery import BigQueryWarehouse
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to
@@ -20,8 +20,8 @@ def _left(warehouse: BigQueryWarehouse) -> list[str]:
 
 def test_a_scratch_table_is_made_used_and_dropped(bigquery: BigQueryWarehouse, bigquery_settings: Settings) -> None:
     for _ in range(2):
-        finding = smoke(bigquery_settings)
-        assert (finding.state, finding.detail) == ("ok", f"table {SCRATCH} was made, loaded, queried and dropped")
+        finding = try_warehouse(bigquery_settings)
+        assert (finding.state, finding.detail) == ("ok", f"table {SCRATCH} was created, loaded, queried and dropped")
         assert _left(bigquery) == []
 
 
@@ -33,7 +33,7 @@ def test_a_refusal_in_between_is_said_and_leaves_nothing(
     message = "Access Denied: Table: Permission bigquery.tables.getData denied on table."
     with proxy_to(str(bigquery_settings.bigquery_endpoint)) as proxy:
         proxy.faults.append(Fault(request_, 403, "accessDenied", message))
-        finding = smoke(bigquery_settings.model_copy(update={"bigquery_endpoint": proxy.url}))
+        finding = try_warehouse(bigquery_settings.model_copy(update={"bigquery_endpoint": proxy.url}))
         assert proxy.faults == [] or proxy.faults[0].times == 0
     assert finding.state == "missing"
     assert "the permission bigquery.tables.getData is missing" in finding.detail

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from mlops_platform.commands.predict import load_champion
-from mlops_platform.commands.run import Progress
+from mlops_platform.commands.run_progress import Progress
 from mlops_platform.commands.summary import champion, print_summary
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.assembly import build_resources

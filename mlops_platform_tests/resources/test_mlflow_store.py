@@ -1,107 +1,87 @@
-"""The database of a local MLflow store: made ahead by another process, whole or not at all."""
+"""The database of a local MLflow store: the first use creates it, complete or not at all."""
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import pytest
+from mlops_platform.resources.mlflow_store import MlflowStore
+from mlops_platform.settings import PROJECT_ROOT
 
-from mlops_platform.resources import mlflow_store
-from mlops_platform.resources.mlflow_store import database_made_meanwhile, make_database
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
+SECONDS = 120.0
+USE = """
+import sys
+from pathlib import Path
+from mlops_platform.resources.tracking import MlflowTracking
 
-SECONDS = 60.0
+folder = Path(sys.argv[1])
+store = MlflowTracking(
+    tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", store_dir=str(folder), ui_url="http://127.0.0.1"
+)
+print(store.experiment("shared"))
+"""
 
 
-def _store(folder: Path) -> MlflowTracking:
-    return MlflowTracking(
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", store_dir=str(folder), ui_url="http://127.0.0.1"
+def _store(folder: Path) -> MlflowStore:
+    return MlflowStore(f"sqlite:///{folder / 'mlflow.db'}", folder)
+
+
+def _use(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", USE, str(folder)], cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True
     )
 
 
-def _tables(database: Path) -> list[tuple[object, ...]]:
-    """The columns and indexes of a database, and the migration that it stands at."""
+def _schema(database: Path) -> list[tuple[object, ...]]:
+    """The columns and indexes of a database, and the migration that it is at."""
     queries = (
-        # not the statements: MLflow puts a table's constraints in any order
-        "select made.name, part.* from sqlite_master made, pragma_table_info(made.name) part order by 1, 2",
+        # not the statements: the order of a table's constraints varies
+        "select entry.name, part.* from sqlite_master entry, pragma_table_info(entry.name) part order by 1, 2",
         "select name, tbl_name from sqlite_master where type = 'index' order by 1",
         "select version_num from alembic_version",
     )
-    with closing(sqlite3.connect(database)) as opened:
-        return [row for query in queries for row in opened.execute(query)]
+    with closing(sqlite3.connect(database)) as connection:
+        return [row for query in queries for row in connection.execute(query)]
 
 
-def _wait(until: Callable[[], bool]) -> None:
+def test_the_first_use_creates_the_database_that_mlflow_creates(tmp_path: Path) -> None:
+    import mlflow
+
+    store = _store(tmp_path / "a new & folder")
+    assert not store.exists()
+    assert store.client().search_registered_models() == []
+    assert store.exists()
+    mlflow.MlflowClient(f"sqlite:///{tmp_path / 'own.db'}").search_experiments()
+    assert _schema(store.folder / "mlflow.db") == _schema(tmp_path / "own.db")
+    assert sorted(path.name for path in store.folder.iterdir()) == [".lock", "mlflow.db"]
+
+
+def test_two_processes_that_use_a_new_store_at_once_share_it(tmp_path: Path) -> None:
+    users = [_use(tmp_path), _use(tmp_path)]
+    experiments = [user.communicate(timeout=SECONDS)[0].strip() for user in users]
+    assert [user.returncode for user in users] == [0, 0]
+    assert experiments[0] == experiments[1] != ""
+
+
+def test_a_process_killed_while_it_creates_the_database_leaves_none(tmp_path: Path) -> None:
+    user = _use(tmp_path)
     deadline = time.monotonic() + SECONDS
-    while not until():
+    while not list(tmp_path.glob(".mlflow.db.*.partial")):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    user.send_signal(signal.SIGKILL)
+    user.communicate(timeout=SECONDS)
+    assert not (tmp_path / "mlflow.db").exists()
+    assert _store(tmp_path).client().search_registered_models() == []
 
 
-@pytest.fixture(scope="module")
-def made_by_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database that MLflow makes at its first use."""
-    folder = tmp_path_factory.mktemp("by-mlflow")
-    assert _store(folder).by_alias(CHAMPION) is None
-    return folder / "mlflow.db"
-
-
-def test_meanwhile_the_database_is_made_that_mlflow_makes(tmp_path: Path, made_by_mlflow: Path) -> None:
-    folder = tmp_path / "a new & folder"
-    with database_made_meanwhile(f"sqlite:///{folder / 'mlflow.db'}"):
-        _wait((folder / "mlflow.db").exists)
-        _wait(lambda: not (folder / ".new").exists())
-    assert _tables(folder / "mlflow.db") == _tables(made_by_mlflow)
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "mlflow.db"]
-    assert _store(folder).by_alias(CHAMPION) is None
-
-
-def test_who_uses_the_store_meanwhile_waits_for_it(tmp_path: Path, made_by_mlflow: Path) -> None:
-    with database_made_meanwhile(f"sqlite:///{tmp_path / 'mlflow.db'}"):
-        _wait((tmp_path / ".new").exists)
-        experiment = _store(tmp_path).experiment("meanwhile")
-    assert _store(tmp_path).experiment("meanwhile") == experiment
-    assert _tables(tmp_path / "mlflow.db") == _tables(made_by_mlflow)
-
-
-def test_what_a_killed_process_left_is_made_anew(tmp_path: Path, made_by_mlflow: Path) -> None:
-    database = tmp_path / "mlflow.db"
-    with database_made_meanwhile(f"sqlite:///{database}"):
-        _wait((tmp_path / ".new" / "mlflow.db").exists)
-    assert not database.exists()
-    (tmp_path / ".new" / "mlflow.db").write_bytes(b"half a database")
-    make_database(str(database))
-    assert _tables(database) == _tables(made_by_mlflow)
-    assert not (tmp_path / ".new").exists()
-
-
-def test_a_store_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
-    database = tmp_path / "mlflow.db"
-    database.write_bytes(b"what somebody has")
-    make_database(str(database))
-    with database_made_meanwhile(f"sqlite:///{database}"):
-        pass
-    assert database.read_bytes() == b"what somebody has"
-
-
-def test_a_database_that_another_program_made_meanwhile_stays(tmp_path: Path) -> None:
-    database = tmp_path / "mlflow.db"
-    with subprocess.Popen([sys.executable, "-c", mlflow_store._CHILD, str(database)]) as making:
-        _wait((tmp_path / ".new" / "mlflow.db").exists)
-        database.write_bytes(b"of a program that knows no lock")
-        assert making.wait(SECONDS) == 0
-    assert database.read_bytes() == b"of a program that knows no lock"
-    assert not (tmp_path / ".new").exists()
-
-
-def test_of_a_server_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with database_made_meanwhile("http://127.0.0.1:1"):
-        time.sleep(0.5)
-    assert list(tmp_path.iterdir()) == []
+def test_an_existing_database_is_not_replaced(tmp_path: Path) -> None:
+    _store(tmp_path).client().create_experiment("mine")
+    before = (tmp_path / "mlflow.db").stat().st_ino
+    assert _store(tmp_path).client().get_experiment_by_name("mine") is not None
+    assert (tmp_path / "mlflow.db").stat().st_ino == before

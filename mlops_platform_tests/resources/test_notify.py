@@ -63,9 +63,9 @@ def test_what_does_not_work_is_a_sentence_without_the_address(inbox: Inbox) -> N
     inbox.status = 500
     for routes, said in (
         (f"{inbox.address}/hidden", "An alert could not be sent by json: check MLOPS_ALERTS and that service."),
-        ("hidden", "Entry 1 of MLOPS_ALERTS is no address: "),
-        (f"{inbox.address} team:data", "Entry 2 of MLOPS_ALERTS is no address: "),
-        ("nosuch://hidden", "MLOPS_ALERTS: apprise does not understand the address of nosuch; mend it."),
+        ("hidden", "Entry 1 of MLOPS_ALERTS is not an address: "),
+        (f"{inbox.address} team:data", "Entry 2 of MLOPS_ALERTS is not an address: "),
+        ("nosuch://hidden", "MLOPS_ALERTS: apprise does not understand the address of nosuch; correct it."),
     ):
         with pytest.raises(PlatformError) as error:
             Notifier(SecretStr(routes)).send([], "title", "text")

@@ -1,10 +1,9 @@
-"""The calls to MLflow: what is found, what is not, and how the store's trouble reads."""
+"""The calls to MLflow: runs, versions, aliases, and the errors of a damaged store."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -82,13 +81,9 @@ def test_what_was_registered_predicts_as_before(fresh: TrainingHome) -> None:
     assert note.read_bytes() == b"new"
 
 
-def test_a_registered_model_is_compressed_and_loads_where_this_package_is_absent(trained_once: TrainingHome) -> None:
+def test_a_registered_model_loads_where_this_package_is_absent(trained_once: TrainingHome) -> None:
     folder = trained_once.model_dir("1")
-    (archive,) = folder.glob("*.skops")
-    with zipfile.ZipFile(archive) as members:
-        assert {member.compress_type for member in members.infolist()} == {zipfile.ZIP_DEFLATED}
-        assert members.testzip() is None
-    assert sum(file.stat().st_size for file in folder.rglob("*")) < 1_000_000
+    assert [path.suffix for path in folder.glob("model.*")] == [".skops"]
     script = (
         "import sys, mlflow.sklearn, pandas as pd\n"
         "model = mlflow.sklearn.load_model(sys.argv[1])\n"
@@ -114,7 +109,7 @@ def test_the_signature_is_that_of_a_prediction(trained_once: TrainingHome) -> No
     assert mlflow.models.get_model_info("models:/project-tagger/1").signature == expected
 
 
-def test_an_experiment_is_made_once(fresh: TrainingHome) -> None:
+def test_an_experiment_is_created_once(fresh: TrainingHome) -> None:
     made = fresh.tracking.experiment("lesson 7")
     assert fresh.tracking.experiment("lesson 7") == made
     found = fresh.client().get_experiment_by_name("lesson 7")

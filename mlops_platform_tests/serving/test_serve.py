@@ -126,7 +126,7 @@ def test_what_keeps_it_from_starting_is_a_sentence(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         answer = run_mlops(tmp_path, "serve", "--port", port)
     assert answer.returncode == 1
-    assert answer.stderr.startswith(f"mlops: Port {port} on 127.0.0.1 cannot be had (Address already in use): ")
+    assert answer.stderr.startswith(f"mlops: Port {port} on 127.0.0.1 is not available (Address already in use): ")
     answer = run_mlops(tmp_path, "serve", "--host", "0.0.0.0")  # noqa: S104
     assert answer.returncode == 1
     assert answer.stderr.startswith("mlops: The service would be open to all who reach 0.0.0.0: set MLOPS_SERVE_TOKEN")
