@@ -10,7 +10,6 @@ are where words are rare, misspelt or inflected (on 47,000 descriptions of Debia
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -81,15 +80,11 @@ class Batch:
         titles: Titles.
         descriptions: Descriptions.
         tags: True tags.
-        ids: Their ids; only `ml.stream_composition` asks for these.
-        created_on: Times in UTC, None where not known; likewise.
     """
 
     titles: Sequence[object]
     descriptions: Sequence[object]
     tags: Sequence[str]
-    ids: Sequence[int] = ()
-    created_on: Sequence[dt.datetime | None] = ()
 
 
 @dataclass(frozen=True)
