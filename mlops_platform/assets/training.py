@@ -286,7 +286,7 @@ class _Streamed:
                 "held_out_rows": made.held_out,
                 "features": f"TF-IDF of hashed {features}",
                 **({} if made.char_gain is None else {"gain_by_character_ngrams": round(made.char_gain, 4)}),
-                "looks": dg.MetadataValue.table([dg.TableRecord(vars(each)) for each in made.looks]),
+                "evaluations": dg.MetadataValue.table([dg.TableRecord(vars(each)) for each in made.evaluations]),
             },
             {"stream_features": features},
         )

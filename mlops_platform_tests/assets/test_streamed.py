@@ -79,7 +79,7 @@ def test_a_training_that_is_cut_off_leaves_nothing_and_a_damaged_snapshot_is_a_s
 ) -> None:
     assert fresh.run("validated_dataset", "tuned_params", stream_above_rows=ABOVE).success
     with monkeypatch.context() as patched:
-        patched.setattr(streaming._Learner, "look", lambda *_: 1 / 0)
+        patched.setattr(streaming._Learner, "evaluate", lambda *_: 1 / 0)
         assert not fresh.run("trained_model").success
     assert not fresh.client().search_model_versions("name = 'project-tagger'")
 
