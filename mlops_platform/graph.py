@@ -69,7 +69,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         *raw,
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
         build_dataset_asset(settings.test_share, settings.stream_above_rows),
-        build_tuning_asset(settings.num_trials, settings.tuning_workers),
+        build_tuning_asset(settings.num_trials, settings.tuning_workers, settings.tuning_cpu_seconds),
         build_training_asset(settings.recipe),
         model_evaluation,
         build_deployment_asset(settings.min_f1),

@@ -204,9 +204,11 @@ def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
 
     said = tracking.params(champion.run_id)
     try:
-        # what is None by default is said only where it is set
-        names = [each.name for each in fields(Params) if each.name in said or each.default is not None]
-        return Params.from_dict({name: json.loads(said[name]) for name in names})
+        # what is None by default is logged only where it is set, and versions of old have no classifier
+        names = [each.name for each in fields(Params) if each.name in said or each.default not in (None, "ridge")]
+        return Params.from_dict(
+            {name: said[name] if name == "classifier" else json.loads(said[name]) for name in names}
+        )
     except (KeyError, ValueError):
         raise ModelError(
             f"The run of version {champion.version} does not say with which parameters it was trained: promote a "

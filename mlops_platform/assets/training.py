@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 # the sources and packages that decide which model the same data and parameters give
 _MODEL_SOURCES = ("text.py", "model.py", "composition.py", "encoder.py", "recipe.py", "splits.py")
 _MODEL_PACKAGES = ("scikit-learn", "imbalanced-learn")
-_STREAM_SOURCES = ("streaming.py", "hashed_text.py", "stream_composition.py")
-_LEARNT = ("title", "description", "tag", "id", "created_on")
+_STREAM_SOURCES = ("streaming.py", "hashed_text.py")
+_LEARNT = ("title", "description", "tag")
 EXAMPLE_ROWS = 3
 
 
@@ -120,11 +120,17 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
             encoder = encoders.of(tuned_params)
             measured = tuned_params.get("encoder") or {}
             tier = {"encoder": encoder.digest, "encoder_precision": measured["precision"]} if encoder else {}
-            changes = recipe.to_dict()
             streamed = bool(validated_dataset.get(STREAMED))
             if streamed:
-                way: _Whole | _Streamed = _Streamed(datasets, dataset, recipe, config.seed)
+                if recipe != recipe.weights_only():
+                    context.log.warning(
+                        "There are too many rows to train on in memory: the model is streamed, which can weigh classes "
+                        "(MLOPS_BALANCE=weights or none) but neither resamples, augments nor replays rows."
+                    )
+                changes = recipe.weights_only().to_dict()
+                way: _Whole | _Streamed = _Streamed(datasets, dataset, recipe.weights_only())
             else:
+                changes = recipe.to_dict()
                 way = _Whole(datasets, dataset, recipe, config.seed, params, encoder)
             identity = fingerprint(dataset, way.params, way.code, config.seed, {**changes, **tier})
             experiment_id = tracking.experiment(config.experiment_name)
@@ -244,10 +250,10 @@ class _Whole:
 class _Streamed:
     """Training batch by batch, where there are more rows than shall be in memory."""
 
-    def __init__(self, datasets: DatasetStore, dataset: str, recipe: Recipe, seed: int) -> None:
+    def __init__(self, datasets: DatasetStore, dataset: str, recipe: Recipe) -> None:
         from mlops_platform.ml.streaming import STREAM
 
-        self._datasets, self._dataset, self._recipe, self._seed = datasets, dataset, recipe, seed
+        self._datasets, self._dataset, self._recipe = datasets, dataset, recipe
         self.params, self.code = STREAM.to_dict(), code_version(*_STREAM_SOURCES)
         self.told = {f"stream_{name}": value for name, value in self.params.items()}
 
@@ -258,12 +264,12 @@ class _Streamed:
         from mlops_platform.ml import model as models
         from mlops_platform.ml import streaming
         from mlops_platform.ml.evaluation_set import check_never_trained_on
-        from mlops_platform.ml.stream_composition import StreamComposer
 
         if frozen is not None:
             check_never_trained_on(frozen, self._datasets.tags_of(self._dataset, frozen.tags, "train"))
-        composer = StreamComposer(self._rows, self._datasets.counts(self._dataset, "train"), self._recipe, self._seed)
-        made = streaming.fit_stream(composer.batches, composer.counts, weights=composer.weights)
+        counts = self._datasets.counts(self._dataset, "train")
+        weights = streaming.class_weights(counts) if self._recipe.weighs_classes else None
+        made = streaming.fit_stream(self._rows, counts, weights=weights)
         first = next(iter(self._rows()))
         example = models.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
         features = "words and character n-grams" if made.characters else "words"
@@ -272,11 +278,13 @@ class _Streamed:
             example,
             made.rows + made.held_out,
             {
-                "rows_by_tag": dg.MetadataValue.table([dg.TableRecord(each) for each in composer.by_tag()]),
+                "rows_by_tag": dg.MetadataValue.table(
+                    [dg.TableRecord({"tag": tag, "rows": rows}) for tag, rows in counts.items()]
+                ),
                 "held_out_rows": made.held_out,
                 "features": f"TF-IDF of hashed {features}",
                 **({} if made.char_gain is None else {"gain_by_character_ngrams": round(made.char_gain, 4)}),
-                "looks": dg.MetadataValue.table([dg.TableRecord(vars(each)) for each in made.looks]),
+                "evaluations": dg.MetadataValue.table([dg.TableRecord(vars(each)) for each in made.evaluations]),
             },
             {"stream_features": features},
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -23,12 +24,13 @@ _SAMPLED = (
 )
 
 
-def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition:
+def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = math.inf) -> dg.AssetsDefinition:
     """Make the `tuned_params` asset.
 
     Args:
         num_trials: Default of the run config's `num_trials`.
-        workers: Processes that score a trial's folds.
+        workers: Trials that run at once.
+        cpu_seconds: Budget of a dataset's trials.
     """
     default_trials = num_trials
 
@@ -47,7 +49,7 @@ def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition
         kinds={"optuna", "scikitlearn"},
         description=(
             "The best hyperparameters by cross-validation on the training split, where folds that the search has not "
-            "seen confirm them; else the default. The Optuna study persists: a run that was cut off goes on, and the "
+            "seen confirm them; else the default. The Optuna study persists: a killed search is resumed, and the "
             "same dataset with the same number of trials runs none."
         ),
     )
@@ -79,9 +81,10 @@ def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition
                     num_trials=config.num_trials,
                     seed=config.seed,
                     data_version=version,
+                    cpu_seconds=cpu_seconds,
                     workers=workers,
                     encoder=chosen.encoder if chosen else None,
-                    callback=lambda trial: context.log.info(_line(trial)),
+                    callback=lambda trial, best: context.log.info(_line(trial, best)),
                 )
         context.log.info(result.verdict)
         params = result.params.to_dict()
@@ -100,7 +103,7 @@ def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition
                 "params": dg.MetadataValue.json(params),
                 "choice": result.verdict,
                 "study": config.study_name,
-                "trials": result.trials_total,
+                "trials": len(result.trials),
                 "trials_run_now": result.trials_run,
                 "trials_pruned": result.trials_pruned,
                 "folds_saved_by_pruning": round(result.folds_saved, 2),
@@ -113,8 +116,11 @@ def build_tuning_asset(num_trials: int, workers: int = 1) -> dg.AssetsDefinition
     return tuned_params
 
 
-def _line(trial: "TrialRecord") -> str:
-    return f"Trial {trial.number} ({trial.source}): F1 {trial.score:.4f}{', pruned' if trial.pruned else ''}"
+def _line(trial: "TrialRecord", best: float) -> str:
+    return (
+        f"Trial {trial.number} ({trial.source}{', pruned' if trial.pruned else ''}): F1 {trial.score:.4f} in "
+        f"{trial.seconds:.2f} CPU s, best {best:.4f}, {json.dumps(trial.params.to_dict())}"
+    )
 
 
 def _precision_line(chosen: "Precision") -> str:

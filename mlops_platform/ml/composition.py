@@ -3,10 +3,8 @@
 All of it is for training rows only; every copy keeps the id of its row, so that `ml.evaluation_set` can tell.
 Balance and augment inside the training part of a fold: copies on both sides of a fold flatter the model.
 
-On the 764 Made With ML rows (2x5 folds) the model, which weighs its classes already, gains nothing by it. Weighted
-F1 is .904 as it is, .896 without weights, .906 oversampled, .880 undersampled to a ratio of .5, .903 with "drop_words"
-copies, .895 with all four. Calibration that parts a row from its copies more than doubles its error with all four,
-from .022 to .057 (`benchmarks/composition.py`).
+Streamed training (`ml.streaming`) has class weights alone. On the 764 Made With ML rows the model, which weighs its
+classes already, gains nothing by any of it (docs/training-data.md).
 """
 
 from __future__ import annotations

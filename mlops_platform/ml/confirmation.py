@@ -1,20 +1,22 @@
-"""Whether tuned parameters are truly better than the default: asked on folds that the search has not seen.
+"""Whether tuned parameters are truly better than the default, measured on folds that the search has not seen.
 
-The best of many trials owes part of its score to luck on the folds that it was chosen by; folds that are cut anew do
-not know of that luck.
+The best of many trials owes part of its score to luck on the folds that it was chosen by; fresh folds do not share it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-REPEATS = 4
-CONFIDENCE = 0.9  # both sides; the lower end above 0 is a test of one side at .05
+from mlops_platform.ml.model import Params
+from mlops_platform.ml.scoring import Scorer
+
+CONFIDENCE = 0.9  # two-sided; the lower end above 0 is a one-sided test at 0.05
+REPEATS, HELD_OUT_ROWS = 4, 8_000  # fresh cuts of the folds; fewer where that many rows were held out
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Confirmation:
         return self.low > 0
 
 
-def interval(differences: list[float], held_out: float, confidence: float = CONFIDENCE) -> Confirmation:
-    """Judge paired differences over the folds of repeated cross-validation.
+def interval(differences: Sequence[float], held_out: float, confidence: float = CONFIDENCE) -> Confirmation:
+    """Return the mean of paired differences over the folds of repeated cross-validation, with its interval.
 
     The folds share their training rows, so their mean varies more than that of independent draws: the variance is
     that of the corrected resampled t-test (Nadeau & Bengio 2003).
@@ -56,14 +58,20 @@ def interval(differences: list[float], held_out: float, confidence: float = CONF
     return Confirmation(mean, mean - reach, mean + reach, n)
 
 
-def confirm(differences: Callable[[int], Iterator[float]], folds: int, seed: int) -> Confirmation:
-    """Compare two sets of parameters on fresh folds.
+def confirm(scorer: Callable[[int], Scorer], tuned: Params, default: Params, *, seed: int, rows: int) -> Confirmation:
+    """Compare tuned parameters with the default on fresh folds.
 
     Args:
-        differences: Cuts folds by a seed and yields the difference of the scores on each.
-        folds: Folds of a cut.
+        scorer: Makes a scorer on the folds of a seed.
+        tuned: Parameters that the search prefers.
+        default: The default ones.
         seed: Of the search, whose folds are not among the fresh ones.
+        rows: Training rows; with many, one cut of the folds is enough.
     """
-    # far from the seeds that people choose, so that no fold of a search comes again
-    found = [each for repeat in range(REPEATS) for each in differences(seed + 1_000_003 * (repeat + 1))]
-    return interval(found, 1 / (folds - 1))
+    differences: list[float] = []
+    folds = 0
+    for repeat in range(min(REPEATS, math.ceil(HELD_OUT_ROWS / rows))):
+        fresh = scorer(seed + 1_000_003 * (repeat + 1))  # far from the seeds that people choose
+        differences += (a - b for a, b in zip(fresh.scores(tuned), fresh.scores(default), strict=True))
+        folds = fresh.folds
+    return interval(differences, 1 / (folds - 1))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mlops_platform.ml.encoder import Encoder
-from mlops_platform.ml.model import SENTENCE_DEFAULT
-from mlops_platform.ml.scoring import Scorer
+from mlops_platform.ml.model import Params, default_of
+from mlops_platform.ml.scoring import Scorer, cut
 
 LARGEST_LOSS = 0.005  # weighted F1 that the small encoder may lose
 ROWS = 2000  # more are encoded twice for nothing: with 764, the difference has a standard error of .001
@@ -60,10 +60,13 @@ def choose_precision(exact: Encoder, small: Encoder, texts: Sequence[str], label
     order = sorted(range(len(texts)), key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "replace")).digest())
     some = order[:ROWS]
     known, tags = [texts[row] for row in some], [labels[row] for row in some]
-    f1 = [_scored(Scorer(known, tags, SEEDS[0], each.encode(known))) for each in (exact, small)]
+    params = default_of(tags, exact)
+    f1 = [_scored(known, tags, params, each) for each in (exact, small)]
     keeps = f1[0] - f1[1] < LARGEST_LOSS
     return Precision(small if keeps else exact, SMALL if keeps else EXACT, len(some), *f1)
 
 
-def _scored(scorer: Scorer) -> float:
-    return float(np.mean([score for seed in SEEDS for score in scorer.anew(seed).scores(SENTENCE_DEFAULT)]))
+def _scored(texts: Sequence[str], labels: Sequence[str], params: Params, encoder: Encoder) -> float:
+    vectors = encoder.encode(texts)
+    scorers = (Scorer(texts, labels, cut(texts, labels, seed), vectors) for seed in SEEDS)
+    return float(np.mean([score for scorer in scorers for score in scorer.scores(params)]))

@@ -54,6 +54,10 @@ class Recipe:
         """Whether the model weighs classes by itself."""
         return self.balance == "weights"
 
+    def weights_only(self) -> Recipe:
+        """What is left of it for streamed training, which takes rows as they come and can only weigh classes."""
+        return Recipe(balance="none" if self.balance == "none" else "weights")
+
     def to_dict(self) -> dict[str, Any]:
         """What departs from the defaults and has an effect, JSON-able; empty if rows are taken as they are.
 

@@ -10,7 +10,6 @@ are where words are rare, misspelt or inflected (on 47,000 descriptions of Debia
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,9 +46,9 @@ class StreamParams:
         alpha: Strength of the L2 penalty; half or double of it makes no difference.
         average_from: Rows after which coefficients are averaged (Ruppert & Polyak).
         epochs: Passes over the rows, at most.
-        check_rows: Rows after which the held-out rows are looked at, if the epoch has not ended before.
-        least_gain: Relative gain of a look's Brier score over the best so far below which a look counts as none.
-        patience: Looks without gain after which learning ends.
+        check_rows: Rows after which the model is evaluated, if the epoch has not ended before.
+        least_gain: Relative gain of the Brier score over the best so far, below which an evaluation shows no gain.
+        patience: Evaluations without gain after which learning ends.
     """
 
     bits: int = 18
@@ -81,20 +80,16 @@ class Batch:
         titles: Titles.
         descriptions: Descriptions.
         tags: True tags.
-        ids: Their ids; only `ml.stream_composition` asks for these.
-        created_on: Times in UTC, None where not known; likewise.
     """
 
     titles: Sequence[object]
     descriptions: Sequence[object]
     tags: Sequence[str]
-    ids: Sequence[int] = ()
-    created_on: Sequence[dt.datetime | None] = ()
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the held-out rows said while the model was learning.
+class Evaluation:
+    """How the model did on the held-out rows while it was learning.
 
     Attributes:
         rows: Rows learnt from by then, those of all epochs.
@@ -113,7 +108,7 @@ class Streamed:
         pipeline: A frame with the column "text" in, tags and probabilities out.
         rows: Rows that it was fitted on, each counted once.
         held_out: Rows that calibrated it and said when to stop.
-        looks: In order.
+        evaluations: In order.
         temperature: What the classifier's scores were divided by.
         characters: Whether it has character n-grams.
         char_gain: By how much of it these were expected to lower the Brier score of words alone, where that was tried.
@@ -122,7 +117,7 @@ class Streamed:
     pipeline: Pipeline
     rows: int
     held_out: int
-    looks: list[Look]
+    evaluations: list[Evaluation]
     temperature: float
     characters: bool
     char_gain: float | None
@@ -188,17 +183,17 @@ def fit_stream(
                 learner.learn(texts, tags)
                 if not epoch:
                     seen.update(tags)
-                if learner.since >= params.check_rows and learner.look():
+                if learner.since >= params.check_rows and learner.evaluate():
                     break
             if not epoch and not learner.done and seen != Counter(rows):
                 raise ValueError(f"The rows are not those that were counted: {dict(seen)}, not {dict(rows)}.")
-            if learner.done or (learner.since and learner.look()):
+            if learner.done or (learner.since and learner.evaluate()):
                 break
     return Streamed(
         Pipeline([("features", learner.text.step()), ("classifier", learner.best.classifier(classes))]),
         total - held_out,
         held_out,
-        learner.looks,
+        learner.evaluations,
         learner.best.temperature,
         characters,
         gain,
@@ -220,10 +215,10 @@ def _char_gain(stream: _Stream, total: int) -> float | None:
         learner = stream.learner(tried, characters=characters)
         for texts, tags in stream.chunks(tried):
             learner.learn(texts, tags)
-            if not learner.looks and learner.since >= tried / 2:
-                learner.look()
-        learner.look()
-        scores.append([look.brier for look in learner.looks])
+            if not learner.evaluations and learner.since >= tried / 2:
+                learner.evaluate()
+        learner.evaluate()
+        scores.append([each.brier for each in learner.evaluations])
     words, both = scores
     at_half, at_end = (1 - with_them / alone if alone else 0.0 for alone, with_them in zip(words, both, strict=True))
     kept = min(at_end / at_half, 1.0) if at_half > 0 else 1.0
@@ -270,7 +265,7 @@ def _chunks(batches: Iterable[Batch], start: int, stop: int | None) -> Iterator[
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """Rows that judge coefficients: texts, some at a time, tags, and the tags' places among the classes."""
+    """Rows that score coefficients: texts, some at a time, tags, and the tags' places among the classes."""
 
     texts: list[list[str]]  # their vectors would take ten times the memory
     tags: list[str]
@@ -311,7 +306,7 @@ _EMPTY = np.zeros(0, dtype=np.float32)
 
 
 class _Learner:
-    """A classifier that learns from batches and is looked at from time to time."""
+    """A classifier that learns from batches and is evaluated from time to time."""
 
     def __init__(
         self, text: HashedText, held: _HeldOut, weights: Mapping[str, float] | None, params: StreamParams
@@ -326,12 +321,12 @@ class _Learner:
             random_state=0,
         )
         self._rows, self._misses, self.since = 0, 0, 0
-        self.looks: list[Look] = []
+        self.evaluations: list[Evaluation] = []
         self.best = _Fit(_EMPTY, _EMPTY, 1.0, np.inf)
 
     @property
     def done(self) -> bool:
-        """Whether looks have shown no gain for long enough."""
+        """Whether evaluations have shown no gain for long enough."""
         return self._misses >= self._params.patience
 
     def learn(self, texts: list[str], tags: list[str]) -> None:
@@ -341,8 +336,8 @@ class _Learner:
         self._rows += len(tags)
         self.since += len(tags)
 
-    def look(self) -> bool:
-        """Judge what was learnt; keeps the best and says whether learning is done."""
+    def evaluate(self) -> bool:
+        """Score the held-out rows, keep the best coefficients, and return whether learning is done."""
         scores = np.concatenate([self._sgd.decision_function(self.text.vectors(some)) for some in self._held.texts])
         temperature, brier = _temperature(scores, self._held.truth)
         gained = brier < self.best.brier * (1 - self._params.least_gain)
@@ -351,7 +346,7 @@ class _Learner:
             self.best = _Fit(self._sgd.coef_.copy(), self._sgd.intercept_.copy(), temperature, brier)
         self._misses = 0 if gained else self._misses + 1
         self.since = 0
-        self.looks.append(Look(self._rows, brier))
+        self.evaluations.append(Evaluation(self._rows, brier))
         return self.done
 
 

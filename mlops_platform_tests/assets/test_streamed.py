@@ -43,7 +43,7 @@ def test_the_graph_runs_streamed_and_once_for_the_same_rows(fresh: TrainingHome)
     told = ran.metadata("trained_model")
     assert told["params"] == streaming.STREAM.to_dict()
     assert told["features"] == "TF-IDF of hashed words"
-    assert sum(row["after"] for row in ran.table("trained_model", "rows_by_tag")) == told["train_rows"]
+    assert sum(row["rows"] for row in ran.table("trained_model", "rows_by_tag")) == told["train_rows"]
     model = fresh.tracking.load("1")
     assert set(model.predict(pd.DataFrame({"text": ["object detection in images", ""]}))) <= set(model.classes_)
 
@@ -72,7 +72,7 @@ def test_a_training_that_is_cut_off_leaves_nothing_and_a_damaged_snapshot_is_a_s
 ) -> None:
     assert fresh.run("validated_dataset", "tuned_params", stream_above_rows=ABOVE).success
     with monkeypatch.context() as patched:
-        patched.setattr(streaming._Learner, "look", lambda *_: 1 / 0)
+        patched.setattr(streaming._Learner, "evaluate", lambda *_: 1 / 0)
         assert not fresh.run("trained_model").success
     assert not fresh.client().search_model_versions("name = 'project-tagger'")
 
@@ -86,15 +86,15 @@ def test_a_training_that_is_cut_off_leaves_nothing_and_a_damaged_snapshot_is_a_s
     assert fresh.value("trained_model")["version"] == "1"
 
 
-@pytest.mark.parametrize("recipe", [Recipe(augment=("title_only", "drop_words")), Recipe(balance="oversample")])
-def test_a_recipe_is_followed_and_part_of_the_identity(fresh: TrainingHome, recipe: Recipe) -> None:
+def test_streamed_training_weighs_classes_and_ignores_the_rest_of_a_recipe(fresh: TrainingHome) -> None:
     assert fresh.run("validated_dataset", "tuned_params", "trained_model", stream_above_rows=ABOVE).success
     plain = fresh.value("trained_model")["fingerprint"]
-    ran = fresh.run("trained_model", recipe=recipe)
-    assert ran.success, ran.failure
-    assert fresh.value("trained_model")["fingerprint"] != plain
-    rows = sum(row["after"] for row in ran.table("trained_model", "rows_by_tag"))
-    assert (rows > ran.metadata("trained_model")["train_rows"]) == bool(recipe.augment)
+    for recipe, same in (
+        (Recipe(augment=("title_only",), balance="oversample", recent_days=90), True),
+        (Recipe(balance="none"), False),
+    ):
+        assert fresh.run("trained_model", recipe=recipe).success
+        assert (fresh.value("trained_model")["fingerprint"] == plain) == same
 
 
 def test_the_evaluation_set_is_bounded_and_stays(fresh: TrainingHome, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_a_change_in_what_draws_or_fits_is_another_code_version(source: str, mon
     assert code_version() != before
 
 
-@pytest.mark.parametrize("source", ["model.py", "streaming.py", "stream_composition.py"])
+@pytest.mark.parametrize("source", ["model.py", "streaming.py", "hashed_text.py"])
 def test_the_asset_is_stale_when_either_way_of_training_changes(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def versions() -> tuple[object, str]:
         return build_training_asset(Recipe()).get_asset_spec().code_version, code_version()

@@ -38,7 +38,7 @@ def test_a_study_persists_and_is_continued(fresh: TrainingHome) -> None:
 def test_the_value_is_what_the_study_found_best(trained: TrainingHome) -> None:
     shown, value = trained.run("tuned_params").metadata("tuned_params"), trained.value("tuned_params")
     (trial,) = trained.studies.open("optimization").get_trials()
-    assert value["params"] == shown["params"] == trial.params
+    assert value["params"] == shown["params"] == trial.user_attrs["params"]
     assert value["score"] == pytest.approx(trial.value)
     assert 0.5 < value["score"] < 1
     assert value["dataset_version"] == trained.value("validated_dataset")["version"]
@@ -62,14 +62,12 @@ def test_the_data_version_covers_the_dataset_though_the_params_agree(trained: Tr
 def test_the_data_version_covers_the_params_though_the_dataset_agrees(
     trained: TrainingHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlops_platform.ml import confirmation, trials
+    from mlops_platform.ml import confirmation
 
     before = trained.run("tuned_params").data_version("tuned_params")
-    # with no gain too small and every gain confirmed, the better of two trials is chosen instead of the default
+    # with every gain confirmed, the better of two trials is chosen instead of the default
     sure = confirmation.Confirmation(difference=0.1, low=0.05, high=0.15, folds=20)
-    monkeypatch.setattr("mlops_platform.ml.tuning.confirm", lambda *_: sure)
-    monkeypatch.setattr(trials, "choose", trials.best_of)
-    monkeypatch.setattr("mlops_platform.ml.tuning.choose", trials.best_of)
+    monkeypatch.setattr("mlops_platform.ml.tuning.confirm", lambda *_, **__: sure)
     study = trained.studies.open("optimization")
     (done,) = study.get_trials()
     import optuna
@@ -79,7 +77,12 @@ def test_the_data_version_covers_the_params_though_the_dataset_agrees(
         distributions=done.distributions,
         value=0.999,
         intermediate_values=dict.fromkeys(range(5), 0.999),
-        user_attrs={**done.user_attrs, "source": "sampled", "fold_scores": [0.999] * 5},
+        user_attrs={
+            **done.user_attrs,
+            "source": "sampled",
+            "params": {**done.user_attrs["params"], "char_ngram_max": 3},
+            "fold_scores": [0.999] * 5,
+        },
     )
     study.add_trial(better)
     ran = trained.run("tuned_params", config={"tuned_params": {"num_trials": 2}})

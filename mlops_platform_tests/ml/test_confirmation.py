@@ -9,6 +9,9 @@ import pytest
 from scipy import stats
 
 from mlops_platform.ml.confirmation import REPEATS, confirm, interval
+from mlops_platform.ml.model import DEFAULT, Params
+from mlops_platform.ml.scoring import Scorer, cut
+from mlops_platform_tests.ml.corpus import made_up
 
 
 def test_the_interval_is_that_of_the_corrected_t_test() -> None:
@@ -29,14 +32,16 @@ def test_no_difference_at_all_is_not_better() -> None:
     assert not interval([0.0] * 20, held_out=0.25).better
 
 
-def test_asks_on_folds_of_several_cuts_that_are_not_the_searchs() -> None:
+@pytest.mark.parametrize(("rows", "cuts"), [(764, REPEATS), (3_000, 3), (10_000, 1)])
+def test_compares_on_fresh_folds_and_fewer_of_many_rows(rows: int, cuts: int) -> None:
     seeds: list[int] = []
+    texts, labels = made_up(60)
 
-    def differences(seed: int) -> list[float]:
+    def scorer(seed: int) -> Scorer:
         seeds.append(seed)
-        return [0.01] * 5
+        return Scorer(texts, labels, cut(texts, labels, seed))
 
-    found = confirm(lambda seed: iter(differences(seed)), folds=5, seed=7)
-    assert found.folds == 5 * REPEATS == 20
-    assert len(set(seeds)) == REPEATS
+    measured = confirm(scorer, Params(alpha=0.5), DEFAULT, seed=7, rows=rows)
+    assert measured.folds == 5 * cuts
+    assert len(set(seeds)) == cuts
     assert 7 not in seeds

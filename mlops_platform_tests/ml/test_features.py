@@ -50,7 +50,7 @@ def test_a_full_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_texts_without_words_are_refused() -> None:
     folds = [(np.array([0, 1]), np.array([2]))]
-    with pytest.raises(ValueError, match="no words"):
-        FoldFeatures(["", "!", " "], folds)
-    with pytest.raises(ValueError, match="2 or more of 2 texts"):
+    with pytest.raises(ValueError, match="hold no word"):
+        FoldFeatures(["", "!", " "], folds)(0, DEFAULT)
+    with pytest.raises(ValueError, match="none that 2 of them share"):
         FoldFeatures(["cat", "dog", "cat"], folds)(0, Params(min_df=2))

@@ -26,7 +26,7 @@ def evaluation(classes: int, rows: int = 200) -> Evaluation:
 
 
 def record(number: int, score: float, *, pruned: bool = False, source: str = "sampled") -> TrialRecord:
-    return TrialRecord(number, score, pruned, source, DEFAULT, [score])
+    return TrialRecord(number, score, pruned, source, DEFAULT, [score], 0.1)
 
 
 HISTORY = [record(0, 0.88, source="previous_best"), record(1, 0.87, source="default")] + [

@@ -57,7 +57,7 @@ def test_how_the_rows_are_cut_into_batches_changes_no_bit() -> None:
     one = fit_stream(in_batches(some, 5_000), counts(some), params=SMALL)
     for size in (7, 1_999):
         other = fit_stream(in_batches(some, size), counts(some), params=SMALL)
-        assert other.looks == one.looks
+        assert other.evaluations == one.evaluations
         assert (other.pipeline[-1].coef_ == one.pipeline[-1].coef_).all()
         assert (probabilities(other.pipeline, UNSEEN) == probabilities(one.pipeline, UNSEEN)).all()
     # an empty batch and one that lacks a tag are batches
@@ -179,12 +179,12 @@ def test_learning_ends_when_the_held_out_rows_gain_no_more() -> None:
     some = LEARNT[:4_000]
     patient = replace(SMALL, epochs=40, patience=2)
     made = fit_stream(in_batches(some, 500), counts(some), params=patient)
-    scores = [look.brier for look in made.looks]
+    scores = [each.brier for each in made.evaluations]
     assert 2 < len(scores) < 40
     best = int(np.argmin(scores))
     # what is kept is the best, not the last
     shorter = fit_stream(in_batches(some, 500), counts(some), params=replace(patient, epochs=best + 1))
     assert (probabilities(shorter.pipeline, UNSEEN) == probabilities(made.pipeline, UNSEEN)).all()
-    # a look within an epoch is where it was asked for
+    # within an epoch the model is evaluated where it was set
     often = fit_stream(in_batches(some, 500), counts(some), params=replace(SMALL, check_rows=2_000, epochs=1))
-    assert [look.rows for look in often.looks] == [2_000, 4_000 - often.held_out]
+    assert [each.rows for each in often.evaluations] == [2_000, 4_000 - often.held_out]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import optuna
 import pytest
 from optuna.trial import TrialState
 from pydantic import SecretStr
@@ -196,16 +197,12 @@ def _scores(result: TuningResult) -> list[tuple[object, ...]]:
     return [(t.score, t.pruned, t.source, t.params, t.fold_scores) for t in result.trials]
 
 
-def test_three_workers_on_one_study_find_what_one_does(postgres: Server, settings: Settings) -> None:
-    alone = _search(StudyStore(url=settings.optuna_storage), num_trials=12)
-    store = StudyStore(url=Settings(postgres_url=SecretStr(postgres.new_database())).optuna_storage)
-    three = _search(store, num_trials=12, workers=3)
-    assert _scores(three) == _scores(alone)
-    assert three.params == alone.params
-    assert 0 < three.trials_pruned < three.trials_total
-    # a second search with another number of workers goes on where the first has ended
-    assert _search(store, num_trials=12, workers=2).trials_run == 0
-    assert _search(store, num_trials=13, workers=2).trials_run == 1
+def test_a_search_in_postgres_is_that_in_memory_and_workers_share_it(settings: Settings) -> None:
+    store = StudyStore(url=settings.optuna_storage)
+    in_memory = tune(optuna.create_study(direction="maximize"), TEXTS, LABELS, num_trials=6, seed=0, data_version="v1")
+    assert _scores(_search(store)) == _scores(in_memory)
+    assert _search(store, num_trials=8, workers=3).trials_run == 2
+    assert _search(store, num_trials=8, workers=2).trials_run == 0
 
 
 SEARCH = """

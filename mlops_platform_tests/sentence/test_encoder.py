@@ -218,7 +218,7 @@ def test_features_for_tuning_equal_those_of_the_pipeline(both: tuple[Encoder, En
     texts, labels = made_up(40)
     folds = list(stratified_folds(texts, labels, n_splits=3, seed=0))
     params = Params(sentence_weight=0.7, char_weight=1.5)
-    computed = FoldFeatures(texts, folds, vectors=both[1].encode(texts))
+    computed = FoldFeatures(texts, folds, both[1].encode(texts))
     frame = pd.DataFrame({TEXT: texts})
     pipeline = build_pipeline(params, encoder=both[1]).named_steps["features"]
     train, held_out = folds[0]
