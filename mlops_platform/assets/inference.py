@@ -177,7 +177,6 @@ def _scored(model: "Pipeline", version: str, day: dt.date, source: Path) -> Iter
 def _take_in(warehouse: Warehouse, folder: Path, log: LogStore, first: dt.date, after: dt.date) -> dict[str, Any]:
     """Bring what the service has logged on some days into the warehouse, day by day."""
     counts = {"served_predictions": 0, "feedback_labels": 0}
-    log.prepare()
     for day in log.days(first, after):
         file = folder / "served.parquet"
         write_rows(file, _PREDICTION_COLUMNS, (_served(row, day) for row in log.rows(PREDICTION, day)))

@@ -118,12 +118,12 @@ def label_issues(
     )
 
 
-def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDefinition:
+def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.AssetsDefinition:
     """Make the `labeling_queue` asset.
 
     Args:
         size: Rows that people are asked to label.
-        labels_path: The log of the labels that people gave: what is labeled is not asked for again.
+        event_log_path: Has the labels that people gave: a labeled project is not queued again.
     """
 
     @dg.asset(
@@ -148,7 +148,7 @@ def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDe
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion to choose rows by: materialize champion_model first.")
-            labels = label_log.read(labels_path).labels if labels_path else ()
+            labels = label_log.read(event_log_path).labels if event_log_path else ()
             said = {key for key, _ in label_log.standing(labels)}
             with warehouse.connect():
                 unlabeled = _texts(warehouse, "unlabeled_projects", "id, title, description")

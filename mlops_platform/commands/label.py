@@ -38,7 +38,7 @@ def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
     name = label_log.require_person(person or who())
     require_free("MLOPS_LABEL_PORT", settings.label_port)
     queue = read_queue(_warehouse(settings))
-    label_log.read(settings.labels_path, queue.tags)  # a damaged log is told before the first label
+    label_log.read(settings.event_log_path)  # reports a damaged log before the first label
 
     import uvicorn
 
@@ -55,7 +55,7 @@ def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
         opening.daemon = True
         opening.start()
     uvicorn.run(
-        build_app(queue, settings.labels_path, name, token),
+        build_app(queue, settings.event_log_path, name, token),
         host=HOST,
         port=settings.label_port,
         log_level="warning",
@@ -117,9 +117,9 @@ def import_labels(settings: Settings, source: Path, person: str | None) -> str:
         known = _projects(warehouse, {label.id for _, label in read if not isinstance(label, str)})
     sound = list(sheets.require_sound(source, read, known).values())
     at = label_log.now()
-    added = label_log.append_missing(settings.labels_path, lambda there: list(sheets.missing(sound, there, at)))
+    added = label_log.append_missing(settings.event_log_path, lambda there: list(sheets.missing(sound, there, at)))
     disputed: dict[int, set[str]] = {}
-    for (key, _), tag in label_log.standing(label_log.read(settings.labels_path, tags).labels).items():
+    for (key, _), tag in label_log.standing(label_log.read(settings.event_log_path).labels).items():
         disputed.setdefault(key, set()).add(tag)
     conflicts = sum(len(disputed.get(key, ())) > 1 for key in {label.id for label in sound})
     told = f"{len(added)} labels imported, {len(read) - len(added)} were there already."

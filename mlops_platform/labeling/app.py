@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from mlops_platform.errors import PlatformError
 from mlops_platform.labeling.queue import Queue, history
 from mlops_platform.resources import label_log
-from mlops_platform.resources.label_log import PAGE, RANDOM, UNDO, Label, LabelError
-from mlops_platform.serving.limits import BodyLimit
+from mlops_platform.resources.label_log import PAGE, RANDOM, UNDO, Label
+from mlops_platform.serving.middleware import BodyLimit
 
 FOLDER = Path(__file__).parent / "page"
 HOSTS = ["127.0.0.1", "localhost"]
@@ -71,13 +72,13 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
     def invalid(_: Request, __: RequestValidationError) -> JSONResponse:
         return JSONResponse({"detail": "Send JSON with the id of a project and a tag."}, 422)
 
-    @app.exception_handler(LabelError)
-    def unkept(_: Request, error: LabelError) -> JSONResponse:
+    @app.exception_handler(PlatformError)
+    def unsaved(_: Request, error: PlatformError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 503)
 
     @app.get("/api/queue", dependencies=[Depends(allowed)])
     def state() -> dict[str, Any]:
-        labels = label_log.read(log, tags).labels
+        labels = label_log.read(log).labels
         mine = {key: tag for (key, who), tag in label_log.standing(labels).items() if who == person and key in ids}
         return {
             "person": person,
