@@ -1,4 +1,4 @@
-"""The checks of the labels: how many of them look wrong, and on how many people disagree."""
+"""The checks of the labels: how many are suspect, and on how many people disagree."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _CHARS = 80
 
 
 def build_label_check(max_share: float) -> dg.AssetChecksDefinition:
-    """Make the check on `label_issues`; it warns and holds nothing back.
+    """Build the check on `label_issues`; it warns and blocks nothing.
 
     Args:
-        max_share: Share of suspects among the judged labels above which it fails.
+        max_share: Share of suspects among the evaluated labels above which it fails.
     """
 
     @dg.asset_check(
         asset="label_issues",
         name="few_suspects",
-        description=f"At most {max_share:.0%} of the labels look wrong.",
+        description=f"At most {max_share:.0%} of the labels are suspect.",
     )
     def few_suspects(label_issues: dict[str, Any]) -> dg.AssetCheckResult:
         share, judged = label_issues["share"], label_issues["judged"]
@@ -33,7 +33,7 @@ def build_label_check(max_share: float) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=share <= max_share,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{suspects} of {judged} labels ({share:.1%}) look wrong.",
+            description=f"{suspects} of {judged} labels ({share:.1%}) are suspect.",
             metadata={"suspects": suspects, "judged": judged, "share": share, "max_share": max_share},
         )
 
@@ -41,16 +41,16 @@ def build_label_check(max_share: float) -> dg.AssetChecksDefinition:
 
 
 def build_conflict_check() -> dg.AssetChecksDefinition:
-    """Make the check on `tags` that people agree on their labels; it warns and holds nothing back.
+    """Build the check on `tags` that people agree on their labels; it warns and blocks nothing.
 
-    A tag that more than half of the people gave settles a conflict. Where none has, the last word counts, and the
-    check names the project.
+    A tag that more than half of the people gave settles a conflict. Without one the last label counts, and the check
+    names the project.
     """
 
     @dg.asset_check(
         asset="tags",
         name="people_agree",
-        description="Of each project that people labeled, one tag has more than half of them.",
+        description="For each project that people labeled, more than half of them gave the same tag.",
         pool="warehouse",
     )
     def people_agree(warehouse: Warehouse) -> dg.AssetCheckResult:
@@ -58,19 +58,19 @@ def build_conflict_check() -> dg.AssetChecksDefinition:
             rows: list[tuple[Any, ...]] = []
             if warehouse.has_table(CONFLICTS):
                 rows = warehouse.fetch_rows(
-                    f"SELECT id, tag, labeled_by, source, won FROM {CONFLICTS} WHERE unresolved "  # noqa: S608
+                    "SELECT id, tag, labeled_by, source, won FROM label_conflicts WHERE unresolved "
                     "ORDER BY id, labeled_by, source"
                 )
-        found = len({key for key, *_ in rows})
-        metadata: dict[str, Any] = {"unresolved": found}
+        unresolved = len({key for key, *_ in rows})
+        metadata: dict[str, Any] = {"unresolved": unresolved}
         if rows:
             names = ["id", "tag", "labeled_by", "source", "counts"]
             metadata["labels"] = dg.MetadataValue.md(markdown_table(names, rows[:_SHOWN], _CHARS))
         return dg.AssetCheckResult(
-            passed=not found,
+            passed=not unresolved,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{found} projects have labels on which people disagree; the last word counts."
-            if found
+            description=f"On {unresolved} projects people disagree; the last label counts."
+            if unresolved
             else "People agree on their labels.",
             metadata=metadata,
         )

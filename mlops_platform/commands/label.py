@@ -13,6 +13,7 @@ from mlops_platform.commands.deployments import who
 from mlops_platform.commands.ui import HOST, require_free
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
+from mlops_platform.sql import SQL, sql
 
 if TYPE_CHECKING:
     from mlops_platform.resources.warehouse_base import Warehouse
@@ -122,21 +123,20 @@ def import_labels(settings: Settings, source: Path, person: str | None) -> str:
     for (key, _), tag in label_log.standing(label_log.read(settings.event_log_path).labels).items():
         disputed.setdefault(key, set()).add(tag)
     conflicts = sum(len(disputed.get(key, ())) > 1 for key in {label.id for label in sound})
-    told = f"{len(added)} labels imported, {len(read) - len(added)} were there already."
+    report = f"{len(added)} labels imported, {len(read) - len(added)} were there already."
     if conflicts:
-        told += f" On {conflicts} of these projects people disagree."
-    return told + (" Next: `mlops run`." if added else "")
+        report += f" On {conflicts} of these projects people disagree."
+    return report + (" Next: `mlops run`." if added else "")
 
 
 def _projects(warehouse: Warehouse, ids: Iterable[int]) -> set[int]:
-    """Which of these projects there are."""
-    asked, found = sorted(ids), set()
-    for start in range(0, len(asked), _IDS_AT_ONCE):
-        some = ", ".join(str(each) for each in asked[start : start + _IDS_AT_ONCE] if each < 2**63)
-        if some:
-            rows = warehouse.fetch_rows(f"SELECT DISTINCT id FROM projects WHERE id IN ({some})")  # noqa: S608 - numbers
-            found |= {int(key) for (key,) in rows}
-    return found
+    """Return which of these ids are of projects."""
+    wanted, known = sorted(project for project in ids if project < 2**63), set()
+    for start in range(0, len(wanted), _IDS_AT_ONCE):
+        numbers = SQL(", ".join(map(str, wanted[start : start + _IDS_AT_ONCE])))
+        rows = warehouse.fetch_rows(sql("SELECT DISTINCT id FROM projects WHERE id IN ({numbers})", numbers=numbers))
+        known |= {int(project) for (project,) in rows}
+    return known
 
 
 def _warehouse(settings: Settings) -> Warehouse:
