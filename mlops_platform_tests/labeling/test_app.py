@@ -89,8 +89,8 @@ def test_an_imported_label_is_no_step_but_comes_back_by_undoing(home: LabelHome,
 @pytest.mark.parametrize(
     ("key", "tag", "status", "says"),
     [
-        (11, "gardening", 422, "'gardening' is no tag; it must be one of natural-language-processing"),
-        (11, "", 422, "'' is no tag"),
+        (11, "gardening", 422, "'gardening' is not a tag; it must be one of natural-language-processing"),
+        (11, "", 422, "'' is not a tag"),
         (99, MLOPS, 404, "Project 99 is not in the queue"),
     ],
 )
