@@ -22,7 +22,8 @@ from typing import IO, Any
 
 import requests
 
-from mlops_platform.serving.prediction_log import records, seal_abandoned, segments
+from mlops_platform.resources.event_log import EventLog
+from mlops_platform.serving.log_store import FEEDBACK, PREDICTION
 from mlops_platform.settings import PROJECT_ROOT
 
 START_SECONDS = 120.0
@@ -188,26 +189,26 @@ class Count:
     """The log against what clients were told.
 
     Attributes:
-        lines: Records in the log.
+        events: Predictions and feedback in the log.
         lost: Predictions that a client was given and the log lacks.
-        doubled: Records whose id another one has.
-        unanswered: Records of predictions that no client was given.
+        doubled: Events whose id another one has.
+        unanswered: Predictions that no client was given.
     """
 
-    lines: int
+    events: int
     lost: int
     doubled: int
     unanswered: int
 
 
-def count(folder: Path, told: Sequence[str]) -> Count:
-    """Seal what killed workers have left, and count.
+def count(home: Path, told: Sequence[str]) -> Count:
+    """Count the events of a home's log.
 
     Args:
-        folder: The log.
+        home: MLOPS_HOME of the service.
         told: Ids that clients were given.
     """
-    seal_abandoned(folder)
-    logged = [record["id"] for segment in segments(folder) for record in records(segment)]
+    log = EventLog(home / "events.db")
+    logged = [event.body["id"] for kind in (PREDICTION, FEEDBACK) for event in log.read(kind)]
     ids = set(logged)
     return Count(len(logged), len(set(told) - ids), len(logged) - len(ids), len(ids - set(told)))

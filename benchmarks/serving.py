@@ -73,7 +73,7 @@ def main() -> None:
             answers = load.stop()
             took = time.perf_counter() - begun
             service.stop()
-        log = count(home / "prediction_log", answers.told)
+        log = count(home, answers.told)
     if len(answers.seconds) < 2:
         raise SystemExit(f"No figures: {answers.failures[:1] or 'too few answers'}.")
     cuts = statistics.quantiles(answers.seconds, n=100, method="inclusive")
@@ -81,7 +81,7 @@ def main() -> None:
     requests = len(answers.seconds) + len(answers.failures)
     print(f"requests      {requests:,}, versions {', '.join(sorted(set(answers.versions)))}")
     print(f"failed        {len(answers.failures)}")
-    print(f"log lines     {log.lines:,} for {len(answers.told):,} predictions; lost {log.lost}, doubled {log.doubled}")
+    print(f"log lines     {log.events:,} for {len(answers.told):,} predictions; lost {log.lost}, doubled {log.doubled}")
     print(f"requests/s    {len(answers.seconds) / took:.0f}")
     print(f"p50, p99      {cuts[49] * 1000:.1f} ms, {cuts[98] * 1000:.1f} ms")
     if answers.failures or log.lost or log.doubled:

@@ -58,13 +58,13 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     sensors.append(build_decision_sensor(settings.retrain_cron, training, acting))
     if settings.source_loader == "airbyte":
         raw = build_airbyte_assets(
-            settings.airbyte_projects_connection, settings.airbyte_tags_connection, settings.labels_path
+            settings.airbyte_projects_connection, settings.airbyte_tags_connection, settings.event_log_path
         )
     else:
         raw = build_ingest_assets(
-            settings.projects_uri, settings.tags_uri, settings.fetch_timeout, settings.labels_path
+            settings.projects_uri, settings.tags_uri, settings.fetch_timeout, settings.event_log_path
         )
-        sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri, settings.labels_path))
+        sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri, settings.event_log_path))
     assets = [
         *raw,
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
@@ -79,7 +79,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         ),
         build_decision_asset(settings.first_day, settings.decision_thresholds),
         label_issues,
-        build_queue_asset(settings.queue_size, settings.labels_path),
+        build_queue_asset(settings.queue_size, settings.event_log_path),
     ]
     if settings.env == "production":
         assets = [each.map_asset_specs(_in_bigquery) for each in assets]

@@ -162,10 +162,7 @@ class Settings(BaseSettings):
         2.0, gt=0, description="Seconds between two looks at the registry: how late a promotion is served."
     )
     serve_log_seconds: float = Field(
-        60.0, gt=0, description="Seconds after which a segment of the prediction log is closed, and can be taken in."
-    )
-    serve_log_bytes: int = Field(
-        16 * 1024**2, ge=1, description="Bytes after which a segment of the prediction log is closed."
+        60.0, gt=0, description="Seconds between two uploads of predictions and feedback to BigQuery."
     )
 
     # production: BigQuery
@@ -286,19 +283,14 @@ class Settings(BaseSettings):
         return self.home / "evaluation_sets"
 
     @property
-    def prediction_log_dir(self) -> Path:
-        """What the service has answered, in segments."""
-        return self.home / "prediction_log"
+    def event_log_path(self) -> Path:
+        """The event log: predictions, feedback and labels."""
+        return self.home / "events.db"
 
     @property
     def model_copies_dir(self) -> Path:
         """The last champions, copied from an MLflow server for the service; each server has a folder."""
         return self.home / "serving" / "models" / re.sub(r"\W+", "-", self.mlflow_url)
-
-    @property
-    def labels_path(self) -> Path:
-        """The labels that people gave."""
-        return self.home / "labels.csv"
 
     @property
     def values_dir(self) -> Path:

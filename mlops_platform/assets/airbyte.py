@@ -20,25 +20,25 @@ LANDING_PREFIX = "airbyte_"
 
 
 def build_airbyte_assets(
-    projects_connection: str, tags_connection: str, labels_path: Path | None = None
+    projects_connection: str, tags_connection: str, event_log_path: Path | None = None
 ) -> list[dg.AssetsDefinition]:
     """Build the assets `projects` and `tags`; Airbyte is first contacted when they are materialized.
 
     Args:
         projects_connection: Id of the connection that loads projects.
         tags_connection: Id of the connection that loads tags.
-        labels_path: Log of the labels that people gave; `tags` includes them.
+        event_log_path: Has the labels that people gave, which `tags` ingests.
 
     Returns:
         Two assets that need the resources `airbyte` and `warehouse`.
     """
     return [
         _airbyte_asset("projects", projects_connection, None),
-        _airbyte_asset("tags", tags_connection, labels_path),
+        _airbyte_asset("tags", tags_connection, event_log_path),
     ]
 
 
-def _airbyte_asset(table: str, connection_id: str, labels_path: Path | None) -> dg.AssetsDefinition:
+def _airbyte_asset(table: str, connection_id: str, event_log_path: Path | None) -> dg.AssetsDefinition:
     @dg.asset(**declaration(table), kinds={"airbyte", "duckdb"})
     def ingest(
         context: dg.AssetExecutionContext, airbyte: dg.ResourceParam[Airbyte], warehouse: Warehouse
@@ -48,7 +48,7 @@ def _airbyte_asset(table: str, connection_id: str, labels_path: Path | None) -> 
                 raise AirbyteError(
                     f"No Airbyte connection is set for {table}: set MLOPS_AIRBYTE_{table.upper()}_CONNECTION to its id."
                 )
-            log = read_labels(labels_path)
+            log = read_labels(event_log_path)
             sync = airbyte.sync(connection_id)
             rejected = _copy_landing_table(table, f"Airbyte job {sync.job_id}", warehouse)
             labels = take_in(log, warehouse) if table == TAGS else {}

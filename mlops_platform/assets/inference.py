@@ -1,7 +1,7 @@
-"""The champion at work: a row for each text that was predicted, by day, from the warehouse and from the service's log.
+"""The asset `predictions`: a row for each predicted text, by day, from the warehouse and from the service's log.
 
-A text belongs to the day on which it arrived: `created_on` of a project, the time of a request. A day made again by
-the same version replaces its rows; another version's rows stay beside them.
+A text belongs to the day on which it arrived: `created_on` of a project, the time of a request. A day that is
+materialized again by the same version replaces its rows; another version's rows stay beside them.
 """
 
 import datetime as dt
@@ -21,13 +21,14 @@ from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.serving.log_store import ANSWER_COLUMNS, FEEDBACK, PREDICTION, LogStore
+from mlops_platform.sql import SQL, sql
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 PREDICTIONS = "predictions"
 BATCH, SERVICE = "batch", "service"
-_BATCH_ROWS = 1024  # of these texts alone the n-grams are in memory; 4096 took 60 MB more and were no faster
+_BATCH_ROWS = 1024  # texts whose n-grams are in memory at once; 4096 took 60 MB more and were no faster
 _PREDICTION_COLUMNS = {
     "id": "VARCHAR",
     "source": "VARCHAR",
@@ -39,7 +40,7 @@ _FEEDBACK_COLUMNS = {"id": "VARCHAR", "day": "DATE", "tag": "VARCHAR", "at": "TI
 
 
 def daily(first_day: dt.date) -> dg.DailyPartitionsDefinition:
-    """The days of the monitoring assets, today included.
+    """Return the days of the monitoring assets, today included.
 
     Args:
         first_day: The first of them (UTC).
@@ -48,14 +49,14 @@ def daily(first_day: dt.date) -> dg.DailyPartitionsDefinition:
 
 
 def daily_asset(first_day: dt.date, **declared: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare an asset of the warehouse with a partition a day, whose backfill is one run.
+    """Declare a daily-partitioned asset of the warehouse, whose backfill is one run.
 
     Args:
         first_day: First daily partition.
-        declared: What else `dg.asset` takes.
+        declared: Other arguments of `dg.asset`.
     """
     with warnings.catch_warnings():
-        # Dagster warns of its backfill policies each time the graph is loaded
+        # Dagster warns that backfill policies are in beta each time the graph is loaded
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.asset(
             owners=["team:ml"],
@@ -67,11 +68,11 @@ def daily_asset(first_day: dt.date, **declared: Any) -> Callable[[Callable[..., 
 
 
 def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefinition:
-    """Make the `predictions` asset.
+    """Build the asset `predictions`.
 
     Args:
         first_day: First daily partition.
-        log: What the service has answered.
+        log: Has the predictions and the feedback of the service.
     """
 
     @daily_asset(
@@ -81,8 +82,8 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
         kinds={"scikitlearn"},
         deps=["unlabeled_projects", "champion_model"],
         description=(
-            "What the champion says of the unlabeled projects of a day, and what the service has answered on it. "
-            "Unique by id, model version and day; a day that is made again replaces its own rows."
+            "The champion's predictions for the unlabeled projects of a day, and the service's answers on it. "
+            "Unique by id, model version and day; a day that is materialized again replaces its own rows."
         ),
     )
     def predictions(
@@ -96,11 +97,11 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
             folder = Path(name)
             with warehouse.connect():
                 if not warehouse.has_table(PREDICTIONS):
-                    # a first day without a row is made all the same, and what reads the table finds it
+                    # the table exists after a first day without rows, too
                     write_rows(folder / "none.parquet", _PREDICTION_COLUMNS, ())
                     warehouse.replace_rows(PREDICTIONS, folder / "none.parquet", {})
                 counts = _score(warehouse, tracking, encoders, folder, first, after)
-                counts |= _take_in(warehouse, folder, log, first, after)
+                counts |= _ingest(warehouse, folder, log, first, after)
         return dg.MaterializeResult(metadata={"days": (after - first).days, **counts})
 
     return predictions
@@ -109,7 +110,7 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
 def _score(
     warehouse: Warehouse, tracking: MlflowTracking, encoders: Encoders, folder: Path, first: dt.date, after: dt.date
 ) -> dict[str, Any]:
-    """Score the unlabeled projects of some days by the champion, day by day."""
+    """Predict the unlabeled projects of some days by the champion, day by day."""
     champion = tracking.by_alias(CHAMPION)
     if champion is None:
         raise ModelError("There is no champion to predict with: materialize champion_model first.")
@@ -119,7 +120,9 @@ def _score(
         model = encoders.lend_cache(tracking.load(champion.version))
         for day in days:
             source, target = folder / "texts.parquet", folder / "predictions.parquet"
-            warehouse.export_parquet(_texts_sql(day), source)
+            # in no order: a sort would hold the day's texts in memory
+            query = "SELECT id, title, description FROM unlabeled_projects WHERE CAST(created_on AS DATE) = {day}"
+            warehouse.export_parquet(sql(query, day=SQL(f"DATE '{day.isoformat()}'")), source)
             write_rows(target, _PREDICTION_COLUMNS, _scored(model, champion.version, day, source))
             where = {"source": BATCH, "day": day, "model_version": champion.version}
             rows += warehouse.replace_rows(PREDICTIONS, target, where)
@@ -127,26 +130,15 @@ def _score(
 
 
 def _days_of(warehouse: Warehouse, first: dt.date, after: dt.date, version: str) -> list[dt.date]:
-    """The days that have projects, or that had some when they were scored last."""
-    found = warehouse.fetch_rows(
+    """Return the days that have projects, or had some when they were last scored."""
+    rows = warehouse.fetch_rows(
         "SELECT DISTINCT CAST(created_on AS DATE) FROM unlabeled_projects WHERE created_on >= ? AND created_on < ?",
         [_midnight(first), _midnight(after)],
     )
     if warehouse.has_table(PREDICTIONS):
-        found += warehouse.fetch_rows(
-            f"SELECT DISTINCT day FROM {PREDICTIONS} "  # noqa: S608
-            "WHERE source = ? AND model_version = ? AND day >= ? AND day < ?",
-            [BATCH, version, first, after],
-        )
-    return sorted({day for (day,) in found})
-
-
-def _texts_sql(day: dt.date) -> str:
-    # in no order: a sort would hold the day's texts in memory
-    return (
-        "SELECT id, title, description FROM unlabeled_projects "  # noqa: S608 - a date
-        f"WHERE CAST(created_on AS DATE) = DATE '{day.isoformat()}'"
-    )
+        query = "SELECT DISTINCT day FROM predictions WHERE source = ? AND model_version = ? AND day >= ? AND day < ?"
+        rows += warehouse.fetch_rows(query, [BATCH, version, first, after])
+    return sorted({day for (day,) in rows})
 
 
 def _scored(model: "Pipeline", version: str, day: dt.date, source: Path) -> Iterator[dict[str, Any]]:
@@ -159,7 +151,7 @@ def _scored(model: "Pipeline", version: str, day: dt.date, source: Path) -> Iter
         for batch in file.iter_batches(_BATCH_ROWS):
             columns = batch.to_pydict()
             predictions = predict(model, columns["title"], columns["description"])
-            for key, title, description, each in zip(*columns.values(), predictions, strict=True):
+            for key, title, description, prediction in zip(*columns.values(), predictions, strict=True):
                 yield {
                     "id": str(key),
                     "source": BATCH,
@@ -167,17 +159,16 @@ def _scored(model: "Pipeline", version: str, day: dt.date, source: Path) -> Iter
                     "predicted_at": at,
                     "title": title,
                     "description": description,
-                    "tag": each.tag,
-                    "probability": each.probability,
-                    "probabilities": json.dumps(each.probabilities),
+                    "tag": prediction.tag,
+                    "probability": prediction.probability,
+                    "probabilities": json.dumps(prediction.probabilities),
                     "model_version": version,
                 }
 
 
-def _take_in(warehouse: Warehouse, folder: Path, log: LogStore, first: dt.date, after: dt.date) -> dict[str, Any]:
-    """Bring what the service has logged on some days into the warehouse, day by day."""
+def _ingest(warehouse: Warehouse, folder: Path, log: LogStore, first: dt.date, after: dt.date) -> dict[str, Any]:
+    """Load the service's predictions and feedback of some days into the warehouse, day by day."""
     counts = {"served_predictions": 0, "feedback_labels": 0}
-    log.prepare()
     for day in log.days(first, after):
         file = folder / "served.parquet"
         write_rows(file, _PREDICTION_COLUMNS, (_served(row, day) for row in log.rows(PREDICTION, day)))

@@ -53,7 +53,7 @@ _DESCRIPTIONS = {
 
 
 def build_ingest_assets(
-    projects_uri: str, tags_uri: str, fetch_timeout: float, labels_path: Path | None = None
+    projects_uri: str, tags_uri: str, fetch_timeout: float, event_log_path: Path | None = None
 ) -> list[dg.AssetsDefinition]:
     """Return the assets `projects` and `tags`, which need the resource `warehouse`.
 
@@ -61,21 +61,21 @@ def build_ingest_assets(
         projects_uri: Path or http(s) URL of the projects CSV.
         tags_uri: Path or http(s) URL of the tags CSV.
         fetch_timeout: Seconds to wait for a server.
-        labels_path: The log of the labels that people gave, which override those of `tags`.
+        event_log_path: Has the labels that people gave, which `tags` ingests.
     """
     return [
         _ingest_asset("projects", projects_uri, fetch_timeout, None),
-        _ingest_asset("tags", tags_uri, fetch_timeout, labels_path),
+        _ingest_asset("tags", tags_uri, fetch_timeout, event_log_path),
     ]
 
 
-def _ingest_asset(table: str, uri: str, fetch_timeout: float, labels_path: Path | None) -> dg.AssetsDefinition:
+def _ingest_asset(table: str, uri: str, fetch_timeout: float, event_log_path: Path | None) -> dg.AssetsDefinition:
     @dg.asset(**declaration(table), kinds={"duckdb", "csv"})
     def ingest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
         # one connection for all that follows: opening the file takes 12 ms
         with sentences(), fetched(uri, fetch_timeout) as source, warehouse.connect():
-            log = read_labels(labels_path)
+            log = read_labels(event_log_path)
             result = warehouse.load_csv(table, source.path, columns, source.name)
             labels = take_in(log, warehouse) if table == label_tables.TAGS else {}
             if labels:

@@ -1,4 +1,4 @@
-"""What people should look at: labels that are likely wrong, and the projects most worth a label."""
+"""The assets `label_issues`, labels that are likely wrong, and `labeling_queue`, the projects most worth a label."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from mlops_platform.resources.encoders import Encoders
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import SQL, identifiers, sql
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ ISSUES, QUEUE = "label_issues", "labeling_queue"
 _NEIGHBOURS = 3
 _SHOWN = 10
 _CHARS = 80
-_LOOKED_AT = 20_000  # rows of a table that the queue is chosen from, and neighbours looked for in
+_SAMPLE_ROWS = 20_000  # rows of a table from which the queue and the neighbours are chosen
 
 _TEXT_COLUMNS = {"rank": "BIGINT", "id": "BIGINT", "title": "VARCHAR", "description": "VARCHAR"}
 _ISSUE_COLUMNS = {
@@ -57,7 +58,7 @@ _QUEUE_COLUMNS = {
     pool="warehouse",
     description=(
         "Labels that the other rows contradict, by confident learning (cleanlab) on out-of-fold probabilities; the "
-        "most doubtful first, each beside the labeled projects most like it."
+        "most doubtful first, each with the most similar labeled projects."
     ),
 )
 def label_issues(
@@ -67,7 +68,7 @@ def label_issues(
     warehouse: Warehouse,
     encoders: Encoders,
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """Judge each label of the snapshot by models that were not fitted on it."""
+    """Evaluate each label of the snapshot by models that were not fitted on it."""
     import pandas as pd
 
     from mlops_platform.ml import model as models
@@ -87,13 +88,13 @@ def label_issues(
         quality = find_suspects(rows["id"].tolist(), texts, rows["tag"].tolist(), params, encoder=encoder)
         row_of = {int(key): row for row, key in enumerate(rows["id"])}
         known = LabeledTexts(rows["id"].tolist(), rows["title"].fillna("").tolist(), texts, rows["tag"].tolist())
-        # one more is asked for: the nearest to a row is itself
-        near = nearest_labeled([texts[row_of[each.id]] for each in quality.suspects], known, _NEIGHBOURS + 1)
-        found = []
+        # one more than shown: the nearest to a row is the row itself
+        near = nearest_labeled([texts[row_of[suspect.id]] for suspect in quality.suspects], known, _NEIGHBOURS + 1)
+        issues = []
         for rank, (suspect, around) in enumerate(zip(quality.suspects, near, strict=True), start=1):
             row = rows.iloc[row_of[suspect.id]]
-            others = [vars(each) for each in around if each.id != suspect.id][:_NEIGHBOURS]
-            found.append(
+            others = [vars(neighbour) for neighbour in around if neighbour.id != suspect.id][:_NEIGHBOURS]
+            issues.append(
                 {
                     **vars(suspect),
                     "rank": rank,
@@ -102,28 +103,28 @@ def label_issues(
                     "neighbours": json.dumps(others, ensure_ascii=False),
                 }
             )
-        _replace(warehouse, ISSUES, _ISSUE_COLUMNS, found)
+        _replace(warehouse, ISSUES, _ISSUE_COLUMNS, issues)
     value = {"dataset_version": version, **quality.to_dict()}
     return dg.MaterializeResult(
         value=value,
-        data_version=dg.DataVersion(f"{version}-{_digest(_judged_by(tuned_params))}"),
+        data_version=dg.DataVersion(f"{version}-{_digest(_evaluated_by(tuned_params))}"),
         metadata={
             "suspects": len(quality.suspects),
             "judged": quality.judged,
             "share": round(quality.share, 4),
             "not_judged": len(quality.unjudged),
             **({"sample": f"{len(rows)} of {validated_dataset['rows']} rows, by a hash of the id"} if sampled else {}),
-            "preview": _preview(found, ("rank", "id", "title", "given", "suggested", "score")),
+            "preview": _preview(issues, ("rank", "id", "title", "given", "suggested", "score")),
         },
     )
 
 
-def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDefinition:
-    """Make the `labeling_queue` asset.
+def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.AssetsDefinition:
+    """Build the asset `labeling_queue`.
 
     Args:
-        size: Rows that people are asked to label.
-        labels_path: The log of the labels that people gave: what is labeled is not asked for again.
+        size: Rows of the queue.
+        event_log_path: Has the labels that people gave: a labeled project is not queued again.
     """
 
     @dg.asset(
@@ -134,8 +135,8 @@ def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDe
         deps=["unlabeled_projects", "labeled_projects", "champion_model"],
         pool="warehouse",
         description=(
-            "The projects most worth a person's minute, in the order in which to label them: rows that the champion is "
-            "unsure of, rows unlike one another, random ones for an unbiased sample, and doubtful labels."
+            "The projects most worth a label, in the order in which to label them: rows that the champion is unsure "
+            "of, rows unlike one another, random ones for an unbiased sample, and doubtful labels."
         ),
     )
     def labeling_queue(
@@ -148,29 +149,29 @@ def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDe
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion to choose rows by: materialize champion_model first.")
-            labels = label_log.read(labels_path).labels if labels_path else ()
-            said = {key for key, _ in label_log.standing(labels)}
+            labels = label_log.read(event_log_path).labels if event_log_path else ()
+            labeled_by_people = {project for project, _ in label_log.standing(labels)}
             with warehouse.connect():
-                unlabeled = _texts(warehouse, "unlabeled_projects", "id, title, description")
-                # those that were doubted are looked up whatever the draw
-                doubted = [int(each["id"]) for each in label_issues["suspects"]]
-                labeled = _texts(warehouse, "labeled_projects", "id, title, description, tag", doubted)
+                unlabeled = _texts(warehouse, "unlabeled_projects", ["id", "title", "description"])
+                # suspects are read whether or not they are in the sample
+                doubted = [int(suspect["id"]) for suspect in label_issues["suspects"]]
+                labeled = _texts(warehouse, "labeled_projects", ["id", "title", "description", "tag"], doubted)
             tags = dict(zip(labeled["id"], labeled["tag"], strict=True))
-            # a label that was changed since it was doubted is another label
-            suspects = [Suspect(**each) for each in label_issues["suspects"] if tags.get(each["id"]) == each["given"]]
+            # a label that was changed since is no longer suspect
+            suspects = [Suspect(**row) for row in label_issues["suspects"] if tags.get(row["id"]) == row["given"]]
             chosen = choose(
                 _with_probabilities(encoders.lend_cache(tracking.load(champion.version)), unlabeled),
                 Labeled(*(labeled[name].tolist() for name in ("id", "title", "description", "tag"))),
                 size=size,
                 suspects=suspects,
-                excluded=said,
+                excluded=labeled_by_people,
             )
             rows = [
                 {
-                    **{name: value for name, value in vars(each).items() if name != "neighbours"},
-                    "neighbours": json.dumps([vars(near) for near in each.neighbours], ensure_ascii=False),
+                    **vars(choice),
+                    "neighbours": json.dumps([vars(near) for near in choice.neighbours], ensure_ascii=False),
                 }
-                for each in chosen
+                for choice in chosen
             ]
             _replace(warehouse, QUEUE, _QUEUE_COLUMNS, rows)
         reasons = [row["reason"] for row in rows]
@@ -188,15 +189,21 @@ def build_queue_asset(size: int, labels_path: Path | None = None) -> dg.AssetsDe
     return labeling_queue
 
 
-def _texts(warehouse: Warehouse, table: str, columns: str, always: Sequence[int] = ()) -> "pd.DataFrame":
-    """Rows of a table, ordered by id; of many, about `_LOOKED_AT` by a hash of the id, and those that are named."""
+def _texts(warehouse: Warehouse, table: str, columns: Sequence[str], always: Sequence[int] = ()) -> "pd.DataFrame":
+    """Return rows of a table, ordered by id; of many, about `_SAMPLE_ROWS` and those with the ids `always`."""
     if not warehouse.has_table(table):
         raise WarehouseError(f"The warehouse has no table {table}: materialize {table} first.")
-    rows, where = warehouse.row_count(table), ""
-    if rows > _LOOKED_AT:
-        named = f" OR id IN ({', '.join(map(str, always))})" if always else ""
-        where = f"WHERE {warehouse.split_sql('id', _LOOKED_AT / rows)} = 'test'{named}"
-    query = f"SELECT {columns} FROM {table} {where} ORDER BY id"  # noqa: S608 - names and numbers of our own
+    rows, condition = warehouse.row_count(table), "TRUE"
+    if rows > _SAMPLE_ROWS:
+        condition = f"{warehouse.split_sql('id', _SAMPLE_ROWS / rows)} = 'test'"
+        if always:
+            condition += f" OR id IN ({', '.join(map(str, always))})"
+    query = sql(
+        "SELECT {columns} FROM {table} WHERE {condition} ORDER BY id",
+        columns=identifiers(columns),
+        table=table,
+        condition=SQL(condition),
+    )
     frame: pd.DataFrame = warehouse.fetch_arrow(query).to_pandas()
     return frame
 
@@ -205,7 +212,7 @@ def _with_probabilities(model: "Pipeline", rows: "pd.DataFrame") -> Any:
     from mlops_platform.ml import model as models
     from mlops_platform.ml.selection import Unlabeled
 
-    classes = [str(each) for each in model.classes_]
+    classes = [str(tag) for tag in model.classes_]
     texts = models.frame(rows["title"], rows["description"])
     if rows.empty:
         import numpy as np
@@ -229,8 +236,8 @@ def _digest(params: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _judged_by(tuned_params: dict[str, Any]) -> dict[str, Any]:
-    """What decides the models that judge the labels."""
+def _evaluated_by(tuned_params: dict[str, Any]) -> dict[str, Any]:
+    """Return what determines the models that evaluate the labels."""
     encoder = tuned_params.get("encoder")
     return {**tuned_params["params"], **({"encoder": encoder["digest"]} if encoder else {})}
 

@@ -1,4 +1,4 @@
-"""Whether the world has moved away from what the champion was trained on: `drift_report`, day by day."""
+"""The asset `drift_report`: whether the texts of a day differ from those that the champion was trained on."""
 
 import datetime as dt
 import hashlib
@@ -51,11 +51,11 @@ _COLUMNS = {
 
 
 def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, alpha: float) -> dg.AssetsDefinition:
-    """Make the `drift_report` asset.
+    """Build the asset `drift_report`.
 
     Args:
         first_day: First daily partition.
-        window_days: Days of predictions that a report looks at, the partition's day being the last.
+        window_days: Days of predictions that a report covers; the partition's day is the last.
         minimum_rows: Rows that a test needs on each side.
         alpha: Chance of any alarm on a day without drift.
     """
@@ -107,9 +107,9 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
                 rows = _rows(watched, day, first, champion.version)
                 _keep(warehouse, day, rows)
                 versions.append(_digest(rows))
-                told = _metadata(watched, rows, window, before)
+                metadata = _metadata(watched, rows, window, before)
                 context.add_asset_metadata(
-                    {"model_version": champion.version, "window": f"{first} to {day}", **told},
+                    {"model_version": champion.version, "window": f"{first} to {day}", **metadata},
                     partition_key=day.isoformat(),
                 )
         return dg.MaterializeResult(data_version=dg.DataVersion(_digest(versions)))
@@ -119,7 +119,7 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
 
 @dataclass(frozen=True)
 class _Watcher:
-    """The champion with what it is compared with, read once for all days of a run."""
+    """The champion and its reference rows, read once for all days of a run."""
 
     trained_on: "Callable[[Collection[int]], Collection[int]]"
     watch: "Callable[[WindowRows, Sequence[int]], Watched]"
@@ -179,7 +179,7 @@ def _metadata(
     shown = [tuple(_rounded(row.get(name)) for name in _SHOWN) for row in rows]
     return {
         "window_rows": len(window.titles),
-        "labelled_rows": sum(each is not None for each in window.truth),
+        "labelled_rows": sum(tag is not None for tag in window.truth),
         "detected": ", ".join(test.name for test in watched.tests if test.detected) or "nothing",
         "tests_run": len(run),
         "tests_without_enough_data": len(watched.tests) - len(run),
@@ -193,31 +193,32 @@ _SHOWN = ("name", "statistic", "p_value", "adjusted_p", "detected", "reference_r
 
 
 def _begin(tracking: MlflowTracking, day: dt.date, days: int, first_day: dt.date) -> dt.date:
-    """First day of a window: not before a person's last answer, since what was there then has been looked at."""
-    answers = [dt.date.fromisoformat(each.answered_at[:10]) for each in inspections(tracking) if each.answered_at]
-    return max([first_day, day - dt.timedelta(days=days - 1), *(each for each in answers if each <= day)])
+    """Return the first day of a window: not before a person's last answer, which covers the days before it."""
+    answered = (inspection.answered_at for inspection in inspections(tracking))
+    answers = [dt.date.fromisoformat(at[:10]) for at in answered if at]
+    return max([first_day, day - dt.timedelta(days=days - 1), *(answer for answer in answers if answer <= day)])
 
 
 def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
-    """The parameters that the champion was trained with, from its run."""
+    """Return the parameters that the champion was trained with, from its run."""
     from mlops_platform.ml.model import Params
 
-    said = tracking.params(champion.run_id)
+    logged = tracking.params(champion.run_id)
     try:
-        # what is None by default is logged only where it is set, and versions of old have no classifier
-        names = [each.name for each in fields(Params) if each.name in said or each.default not in (None, "ridge")]
+        # a parameter that is None by default is logged only if it is set; older versions log no classifier
+        names = [field.name for field in fields(Params) if field.name in logged or field.default not in (None, "ridge")]
         return Params.from_dict(
-            {name: said[name] if name == "classifier" else json.loads(said[name]) for name in names}
+            {name: logged[name] if name == "classifier" else json.loads(logged[name]) for name in names}
         )
     except (KeyError, ValueError):
         raise ModelError(
-            f"The run of version {champion.version} does not say with which parameters it was trained: promote a "
-            "version that the asset trained_model has made."
+            f"The run of version {champion.version} does not hold its training parameters: promote a version "
+            "that the asset trained_model has registered."
         ) from None
 
 
 def _previous(tracking: MlflowTracking, champion: RegisteredVersion) -> "Pipeline | None":
-    """The champion that a rollback would return to; None without one that can be loaded."""
+    """Return the champion that a rollback would return to; None if none can be loaded."""
     for version in deployments.served_before(deployments.history(tracking), champion.version):
         try:
             return tracking.load(version)
@@ -234,7 +235,7 @@ def _rows(watched: "Watched", day: dt.date, first: dt.date, version: str) -> lis
         (
             AGAINST_PREVIOUS,
             watched.against_previous,
-            "weighted F1 of the champion minus that of the champion before, on the same rows",
+            "weighted F1 of the champion minus that of the previous champion, on the same rows",
         ),
     )
     for name, figure, detail in figures:

@@ -1,4 +1,4 @@
-"""`mlops label`: serve the labeling page, export the queue as CSV, import labels from CSV."""
+"""`mlops label`: the labeling page until Ctrl-C, and the queue and its labels as CSV files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _IDS_AT_ONCE = 10_000
 
 
 def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
-    """Serve the page until interrupted; the warehouse is read at the start and closed.
+    """Serve the page until interrupted; the warehouse is read at the start, and not held.
 
     Args:
-        settings: The warehouse and the port.
-        person: Who labels; by default the system's user.
-        browser: Whether to open the page in a browser.
+        settings: Where the queue is, and the port.
+        person: Who labels; by default the user of the system.
+        browser: Whether to open it.
 
     Raises:
         PlatformError: There is no queue, the log of labels is damaged, or the port is taken.
@@ -39,24 +39,24 @@ def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
     name = label_log.require_person(person or who())
     require_free("MLOPS_LABEL_PORT", settings.label_port)
     queue = read_queue(_warehouse(settings))
-    label_log.read(settings.labels_path, queue.tags)  # report a damaged log before the first label
+    label_log.read(settings.event_log_path)  # reports a damaged log before the first label
 
     import uvicorn
 
     from mlops_platform.labeling.app import build_app
 
     token = secrets.token_urlsafe(24)
-    # a fragment (#) is neither sent nor logged; the page sends the token in a header
+    # behind #: it is not sent, and in no log; the page sends it in a header
     address = f"http://{HOST}:{settings.label_port}/#{token}"
     print(f"Labeling as {name}: {address}")
     print("Ctrl-C stops it; each label is saved at once.", flush=True)
     if browser:
-        # a moment later, when the server listens
+        # a moment later, when somebody listens
         opening = threading.Timer(1.0, webbrowser.open, [address])
         opening.daemon = True
         opening.start()
     uvicorn.run(
-        build_app(queue, settings.labels_path, name, token),
+        build_app(queue, settings.event_log_path, name, token),
         host=HOST,
         port=settings.label_port,
         log_level="warning",
@@ -70,14 +70,14 @@ def export_queue(settings: Settings, target: Path) -> str:
     """Write the queue as a CSV file to fill in.
 
     Args:
-        settings: The warehouse.
+        settings: Where the queue is.
         target: The file.
 
     Returns:
         What was done, in a sentence.
 
     Raises:
-        PlatformError: There is no queue, or the file cannot be written.
+        PlatformError: There is no queue, or the file can't be written.
     """
     from mlops_platform.labeling.queue import read_queue
     from mlops_platform.labeling.sheets import write_queue
@@ -91,18 +91,18 @@ def export_queue(settings: Settings, target: Path) -> str:
 
 
 def import_labels(settings: Settings, source: Path, person: str | None) -> str:
-    """Import the labels of a CSV file, all or none; known labels are skipped.
+    """Take the labels of a CSV file, all or none; what is there already is not taken again.
 
     Args:
-        settings: The warehouse and the log of labels.
+        settings: Where the log of labels is.
         source: The file, with the columns id and tag.
-        person: Who gave the labels without a name; by default the system's user.
+        person: Who gave the labels that name nobody; by default the user of the system.
 
     Returns:
         What was done, in a sentence.
 
     Raises:
-        PlatformError: The file is not such a CSV, or one of its lines is invalid.
+        PlatformError: The file is no such CSV, or a line of it can't be taken.
     """
     from mlops_platform.labeling import sheets
     from mlops_platform.labeling.queue import read_classes
@@ -118,25 +118,24 @@ def import_labels(settings: Settings, source: Path, person: str | None) -> str:
         known = _projects(warehouse, {label.id for _, label in read if not isinstance(label, str)})
     sound = list(sheets.require_sound(source, read, known).values())
     at = label_log.now()
-    added = label_log.append_missing(settings.labels_path, lambda there: list(sheets.missing(sound, there, at)))
+    added = label_log.append_missing(settings.event_log_path, lambda there: list(sheets.missing(sound, there, at)))
     disputed: dict[int, set[str]] = {}
-    for (key, _), tag in label_log.standing(label_log.read(settings.labels_path, tags).labels).items():
+    for (key, _), tag in label_log.standing(label_log.read(settings.event_log_path).labels).items():
         disputed.setdefault(key, set()).add(tag)
     conflicts = sum(len(disputed.get(key, ())) > 1 for key in {label.id for label in sound})
-    message = f"{len(added)} labels imported, {len(read) - len(added)} were there already."
+    report = f"{len(added)} labels imported, {len(read) - len(added)} were there already."
     if conflicts:
-        message += f" People disagree on {conflicts} of these projects."
-    return message + (" Next: `mlops run`." if added else "")
+        report += f" On {conflicts} of these projects people disagree."
+    return report + (" Next: `mlops run`." if added else "")
 
 
 def _projects(warehouse: Warehouse, ids: Iterable[int]) -> set[int]:
-    """Return those of the ids that are in the table `projects`."""
-    wanted, known = sorted(ids), set()
+    """Return which of these ids are of projects."""
+    wanted, known = sorted(project for project in ids if project < 2**63), set()
     for start in range(0, len(wanted), _IDS_AT_ONCE):
-        batch = SQL(", ".join(str(int(key)) for key in wanted[start : start + _IDS_AT_ONCE] if key < 2**63))
-        if batch:
-            rows = warehouse.fetch_rows(sql("SELECT DISTINCT id FROM projects WHERE id IN ({batch})", batch=batch))
-            known |= {int(key) for (key,) in rows}
+        numbers = SQL(", ".join(map(str, wanted[start : start + _IDS_AT_ONCE])))
+        rows = warehouse.fetch_rows(sql("SELECT DISTINCT id FROM projects WHERE id IN ({numbers})", numbers=numbers))
+        known |= {int(project) for (project,) in rows}
     return known
 
 

@@ -1,4 +1,4 @@
-"""The labeling page's server: the queue out, labels in; for one person, on this machine."""
+"""The labeling page's server, for one person on this machine: it sends the queue and takes the labels."""
 
 import secrets
 from pathlib import Path
@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from mlops_platform.errors import PlatformError
 from mlops_platform.labeling.queue import Queue, history
 from mlops_platform.resources import label_log
-from mlops_platform.resources.label_log import PAGE, RANDOM, UNDO, Label, LabelError
-from mlops_platform.serving.limits import BodyLimit
+from mlops_platform.resources.label_log import PAGE, RANDOM, UNDO, Label
+from mlops_platform.serving.middleware import BodyLimit
 
 FOLDER = Path(__file__).parent / "page"
 HOSTS = ["127.0.0.1", "localhost"]
@@ -30,7 +31,7 @@ _HEADERS = {
 
 
 class Given(BaseModel):
-    """What the person says of a project; an empty tag takes the label back."""
+    """A label that the person gives a project; an empty tag takes the label back."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,18 +41,18 @@ class Given(BaseModel):
 
 
 def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
-    """Make the server.
+    """Build the server.
 
     Args:
-        queue: What is to be labeled.
-        log: Takes the labels.
+        queue: The projects to label.
+        log: The event log, which takes the labels.
         person: Who labels.
-        token: What the page must send with each question: other sites and other users of the machine don't know it.
+        token: The page must send it with each request: other sites and other users of the machine do not know it.
     """
     ids, tags = {row["id"] for row in queue.rows}, queue.tags
     drawn = {row["id"] for row in queue.rows if row["reason"] == "random"}
     app = FastAPI(title="Labeling", docs_url=None, redoc_url=None, openapi_url=None)
-    # the last one added is the outermost
+    # the one added last is the outermost
     app.add_middleware(BodyLimit, max_bytes=_MAX_BYTES)
 
     @app.middleware("http")
@@ -60,35 +61,35 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
         response.headers.update(_HEADERS)
         return response
 
-    # a name of another site that was made to point to this machine is no name of this page
+    # against DNS rebinding: another site's name may resolve to this machine
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)
 
     def allowed(x_label_token: Annotated[str, Header()] = "") -> None:
         if not secrets.compare_digest(x_label_token.encode(), token.encode()):
-            raise HTTPException(403, "This page is not of the `mlops label` that runs: open the address it printed.")
+            raise HTTPException(403, "This page belongs to another `mlops label`: open the address of the running one.")
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, __: RequestValidationError) -> JSONResponse:
         return JSONResponse({"detail": "Send JSON with the id of a project and a tag."}, 422)
 
-    @app.exception_handler(LabelError)
-    def unkept(_: Request, error: LabelError) -> JSONResponse:
+    @app.exception_handler(PlatformError)
+    def unsaved(_: Request, error: PlatformError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 503)
 
     @app.get("/api/queue", dependencies=[Depends(allowed)])
     def state() -> dict[str, Any]:
-        labels = label_log.read(log, tags).labels
+        labels = label_log.read(log).labels
         mine = {key: tag for (key, who), tag in label_log.standing(labels).items() if who == person and key in ids}
         return {
             "person": person,
             "classes": [{"tag": tag, "count": count} for tag, count in queue.classes],
             # as text: JavaScript's numbers end at 2^53
             "rows": [
-                {**row, "id": str(row["id"]), "neighbours": [_named(each) for each in row["neighbours"]]}
+                {**row, "id": str(row["id"]), "neighbours": [_named(other) for other in row["neighbours"]]}
                 for row in queue.rows
             ],
             "labels": {str(key): tag for key, tag in mine.items()},
-            "history": [{**each, "id": str(each["id"])} for each in history(labels, person, queue)],
+            "history": [{**step, "id": str(step["id"])} for step in history(labels, person, queue)],
         }
 
     @app.post("/api/labels", dependencies=[Depends(allowed)])
@@ -96,7 +97,7 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
         if given.id not in ids:
             raise HTTPException(404, f"Project {given.id} is not in the queue: load the page again.")
         if given.tag not in tags and not (given.source == UNDO and given.tag == ""):
-            raise HTTPException(422, f"{given.tag!r} is no tag; it must be one of {', '.join(tags)}.")
+            raise HTTPException(422, f"{given.tag!r} is not a tag; it must be one of {', '.join(tags)}.")
         source = PAGE + RANDOM if given.source == PAGE and given.id in drawn else given.source
         label_log.append(log, [Label(given.id, given.tag, label_log.now(), person, source)])
         return {"id": str(given.id), "tag": given.tag}

@@ -1,4 +1,4 @@
-"""The labeling queue as people see it, read once from the warehouse."""
+"""The labeling queue as the page shows it, read once from the warehouse."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mlops_platform.resources.warehouse_base import Warehouse
 
 @dataclass(frozen=True)
 class Queue:
-    """What there is to label.
+    """The projects to label.
 
     Attributes:
         rows: By rank: id, title, description, reason, guess, probability, neighbours (id, title, tag, similarity),
-            and the label `given` so far, if there is one.
+            and the present label `given`, if there is one.
         classes: (tag, projects that have it), those of the suite in its order.
     """
 
@@ -52,7 +52,7 @@ def read_queue(warehouse: Warehouse) -> Queue:
         warehouse: Where it is.
 
     Raises:
-        WarehouseError: It was never made.
+        WarehouseError: It was never materialized.
     """
     with warehouse.connect():
         if not warehouse.has_table("labeling_queue"):
@@ -60,31 +60,31 @@ def read_queue(warehouse: Warehouse) -> Queue:
                 "There is no labeling queue yet: run `mlops run`, then materialize label_issues and labeling_queue "
                 "(the job `monitoring` does)."
             )
-        found = warehouse.fetch_arrow(
+        rows = warehouse.fetch_arrow(
             "SELECT queue.id, queue.title, queue.description, reason, guess, probability, neighbours, tag AS given "
             "FROM labeling_queue AS queue LEFT JOIN labeled_projects AS labeled ON queue.id = labeled.id "
             "ORDER BY queue.rank"
         ).to_pylist()
         classes = read_classes(warehouse)
-    for row in found:
+    for row in rows:
         row["neighbours"] = json.loads(row["neighbours"] or "[]")
-    return Queue(tuple(found), classes)
+    return Queue(tuple(rows), classes)
 
 
 def history(labels: Sequence[Label], person: str, queue: Queue) -> list[dict[str, Any]]:
-    """Return what a person did to the queue and can undo, oldest first.
+    """Return the steps of a person on the queue that can be undone, oldest first.
 
     Args:
-        labels: The log.
-        person: Whose labels.
-        queue: What is labeled.
+        labels: All labels.
+        person: Whose steps.
+        queue: The projects.
 
     Returns:
         `id`, the `tag` that was given, and the one `before` it, empty for none.
     """
     ids = {row["id"] for row in queue.rows}
     now: dict[int, str] = {}
-    done: list[dict[str, Any]] = []
+    steps: list[dict[str, Any]] = []
     for label in labels:
         if label.labeled_by != person or label.id not in ids:
             continue
@@ -92,9 +92,9 @@ def history(labels: Sequence[Label], person: str, queue: Queue) -> list[dict[str
         now[label.id] = label.tag
         if label.source == UNDO:
             # it takes back the latest step on this project
-            last = next((at for at in reversed(range(len(done))) if done[at]["id"] == label.id), None)
+            last = next((at for at in reversed(range(len(steps))) if steps[at]["id"] == label.id), None)
             if last is not None:
-                del done[last]
+                del steps[last]
         elif label.source in (PAGE, PAGE + RANDOM):  # a file is not undone step by step
-            done.append({"id": label.id, "tag": label.tag, "before": before})
-    return done
+            steps.append({"id": label.id, "tag": label.tag, "before": before})
+    return steps

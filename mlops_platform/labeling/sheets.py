@@ -8,37 +8,39 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import PlatformError
 from mlops_platform.labeling.queue import Queue
 from mlops_platform.resources.csv_inspection import inspect_csv, match_columns
 from mlops_platform.resources.label_log import IMPORT, RANDOM, Label, LabelError, require_person, standing
-from mlops_platform.resources.warehouse_base import written_whole
 
 _COLUMNS = ("id", "tag", "title", "description", "given", "guess", "probability", "reason", "neighbours")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # what a spreadsheet may take for one; and what undoes the mark
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # how a formula may begin, and the apostrophe itself
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _SHOWN = 5
 
 
 def write_queue(queue: Queue, target: Path) -> None:
-    """Write the queue with an empty column `tag`; it appears whole or not at all.
+    """Write the queue with an empty column `tag`.
 
-    A text that a spreadsheet would run as a formula has an apostrophe before it; the import reads only other columns.
+    A text that a spreadsheet would run as a formula gets an apostrophe before it; the import reads only other columns.
 
     Args:
         queue: What is to be labeled.
-        target: The file; it is replaced.
+        target: The file; it is replaced atomically.
 
     Raises:
-        PlatformError: It can't be written.
+        PlatformError: The file cannot be written.
     """
     try:
-        # the mark at its start tells spreadsheets that it is UTF-8
-        with written_whole(target) as partial, partial.open("w", encoding="utf-8-sig", newline="") as file:
+        # the byte order mark tells spreadsheets that it is UTF-8
+        with atomic_write(target) as partial, partial.open("w", encoding="utf-8-sig", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
             for row in queue.rows:
-                near = "; ".join(f"{each.get('title') or ''} [{each.get('tag')}]" for each in row["neighbours"])
+                near = "; ".join(
+                    f"{project.get('title') or ''} [{project.get('tag')}]" for project in row["neighbours"]
+                )
                 values = {**row, "tag": "", "probability": f"{row['probability']:.2f}", "neighbours": near}
                 writer.writerow([row["id"], *(_harmless(values[name]) for name in _COLUMNS[1:])])
     except OSError as error:
@@ -46,18 +48,18 @@ def write_queue(queue: Queue, target: Path) -> None:
 
 
 def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int, Label | str]]:
-    """Read the labels of a CSV file with the columns id, tag and, if it likes, labeled_by, labeled_at and reason.
+    """Read the labels of a CSV file with the columns id and tag, and optionally labeled_by, labeled_at and reason.
 
     Args:
-        path: The file; a row with an empty tag is none, and one with the reason `random` was drawn so by the queue.
+        path: The file; a row with an empty tag is skipped, and one with the reason `random` was drawn at random.
         tags: The tags that a label may have.
-        person: Who gave a label that names nobody.
+        person: Who gave the labels without a `labeled_by`.
 
     Returns:
         (line, label), or (line, what is wrong with it). A label without a time has an empty one.
 
     Raises:
-        SourceError: The file is no such CSV.
+        SourceError: The file is not a CSV file with these columns.
     """
     file = inspect_csv(path, str(path))
     places = match_columns(file.header, {"id": "BIGINT", "tag": "VARCHAR"}, str(path))
@@ -85,15 +87,15 @@ def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int,
 
 
 def require_sound(path: Path, read: Sequence[tuple[int, Label | str]], known: Collection[int]) -> dict[int, Label]:
-    """Return the labels by their lines if all of them can be taken.
+    """Return the labels by their lines if all of them are valid.
 
     Args:
         path: The file, for the sentence.
-        read: What `read_labels` found.
-        known: Ids of projects that there are.
+        read: The result of `read_labels`.
+        known: Ids of the projects.
 
     Raises:
-        LabelError: A line is no label, names no project, or contradicts an earlier one; none is taken.
+        LabelError: A line is not a label, is of no project, or contradicts an earlier one.
     """
     sound: dict[int, Label] = {}
     problems: list[tuple[int, str]] = []
@@ -110,24 +112,24 @@ def require_sound(path: Path, read: Sequence[tuple[int, Label | str]], known: Co
             elif sound[earlier].tag != label.tag:
                 problems.append((line, f"project {label.id} has another tag in line {earlier}"))
     if problems:
-        told = "; ".join(f"line {line}: {problem}" for line, problem in problems[:_SHOWN])
+        shown = "; ".join(f"line {line}: {problem}" for line, problem in problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise LabelError(f"{path} is not imported, mend it first ({told}{more}).")
+        raise LabelError(f"{path} is not imported, correct it first ({shown}{more}).")
     return sound
 
 
 def missing(coming: Sequence[Label], there: Sequence[Label], now: str) -> Iterator[Label]:
-    """Yield the labels that a log does not hold; those without a time get one.
+    """Yield the labels that are not in the log; those without a time get one.
 
-    What was imported from the same file before is there, though the person may have changed it since.
+    A label that was imported from the same file before is not imported again, though the person may have changed it.
 
     Args:
-        coming: What was imported.
-        there: What the log holds.
+        coming: The labels of the file.
+        there: The labels in the log.
         now: The time of labels that have none.
     """
-    imported = {(each.id, each.tag, each.labeled_by, each.source) for each in there}
-    timed = {(each.id, each.tag, each.labeled_by, datetime.fromisoformat(each.labeled_at)) for each in there}
+    imported = {(label.id, label.tag, label.labeled_by, label.source) for label in there}
+    timed = {(label.id, label.tag, label.labeled_by, datetime.fromisoformat(label.labeled_at)) for label in there}
     last = standing(there)
     for label in coming:
         if (label.id, label.tag, label.labeled_by, label.source) in imported:
@@ -142,7 +144,7 @@ def missing(coming: Sequence[Label], there: Sequence[Label], now: str) -> Iterat
 def _label(given: dict[str, str], tags: Sequence[str], person: str, source: str) -> Label:
     key = given["id"]
     if not (key.isascii() and key.isdigit()):
-        raise ValueError(f"{key!r} is no id")
+        raise ValueError(f"{key!r} is not an id")
     tag = given["tag"].removeprefix("'").strip()
     if tag not in tags:
         raise ValueError(f"{tag!r} is none of the tags {', '.join(tags)}")
@@ -151,7 +153,7 @@ def _label(given: dict[str, str], tags: Sequence[str], person: str, source: str)
         try:
             time = datetime.fromisoformat(at)
         except ValueError:
-            raise ValueError(f"{at!r} is no time such as 2026-01-31T12:00:00Z") from None
+            raise ValueError(f"{at!r} is not a time such as 2026-01-31T12:00:00Z") from None
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
         if time > datetime.now(UTC) + _CLOCKS_DIFFER:
             raise ValueError(f"{at} is in the future")

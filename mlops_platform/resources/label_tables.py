@@ -1,4 +1,4 @@
-"""How people's labels get into the warehouse: as given, what they come to in the table `tags`, and their conflicts."""
+"""People's labels in the warehouse: the table `labels` as given, their effect on `tags`, and `label_conflicts`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mlops_platform.resources.label_log import LabelLog
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.suites import read_suite
 from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import sql
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,12 +33,12 @@ _TAG_COLUMNS = {"id": "BIGINT", "tag": "VARCHAR"}
 
 @dataclass(frozen=True)
 class Applied:
-    """What people's labels did.
+    """The effect of people's labels.
 
     Attributes:
-        labeled: Ids whose tag people have a say in.
-        conflicts: How many of them have labels that disagree; a source's tag is one of these.
-        unresolved: On how many of them no tag has more than half of the people, so that the last word counts.
+        labeled: Number of ids that people labeled.
+        conflicts: How many of them have labels that disagree; a source's tag counts as a label.
+        unresolved: For how many of them no tag has more than half of the people, so that the last label counts.
     """
 
     labeled: int
@@ -46,7 +47,7 @@ class Applied:
 
 
 def known_tags() -> list[str]:
-    """Return the classes that the suite `tags` knows, in its order; none where it has no such rule."""
+    """Return the classes that the suite `tags` knows, in its order; none if it has no such rule."""
     rules = read_suite(TAGS)
     return [
         str(tag)
@@ -59,7 +60,7 @@ def known_tags() -> list[str]:
 def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
     """Give the ids that people labeled their resolved tag, in one transaction; other rows stay as they are.
 
-    The source's row is one vote (see `ml.labels.resolve`). An id whose every label was taken back keeps the source's
+    The source's row is one vote (see `ml.labels.resolve`). An id whose labels were all taken back keeps the source's
     rows.
 
     Args:
@@ -67,13 +68,13 @@ def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
         log: The labels.
 
     Returns:
-        What was done; None where there is no label.
+        The effect; None without labels.
 
     Raises:
         WarehouseError: The table `tags` has other columns than id and tag.
     """
     if not log.labels:
-        # a log that is gone leaves no labels behind
+        # after the log was moved away, its labels go too
         for table, columns in ((LABELS, _LABEL_COLUMNS), (CONFLICTS, _CONFLICT_COLUMNS)):
             if warehouse.has_table(table):
                 _replace(warehouse, table, columns, [])
@@ -84,29 +85,29 @@ def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
 
     if dict(warehouse.describe(TAGS)) != _TAG_COLUMNS:
         raise WarehouseError(
-            "People's labels cannot be put into the table tags, which has other columns than id and tag and is the "
-            "loader's own: let the loader write to a landing table, with the prefix airbyte_."
+            "People's labels cannot be applied to the table tags, which has other columns than id and tag and belongs "
+            "to the loader: let the loader write to a landing table, with the prefix airbyte_."
         )
     labels = pd.DataFrame([asdict(label) for label in log.labels])
     people = resolve(labels)
     labeled = set(people.labels["id"].tolist())
     _replace(warehouse, LABELS, _LABEL_COLUMNS, [_row(asdict(label)) for label in log.labels])
     source = warehouse.fetch_arrow(
-        f"SELECT id, tag FROM {TAGS} WHERE id IN (SELECT id FROM {LABELS})"  # noqa: S608
+        sql("SELECT id, tag FROM {tags} WHERE id IN (SELECT id FROM {labels})", tags=TAGS, labels=LABELS)
     ).to_pandas()
     votes = pd.concat(
         [labels, source.assign(labeled_at=None, labeled_by=None, source=TAGS)[list(labels.columns)].astype(object)]
     )
-    found = resolve(votes[votes["id"].isin(labeled)])
+    resolved = resolve(votes[votes["id"].isin(labeled)])
     tied = people.labels.loc[people.labels["votes"] * 2 <= people.labels["voters"], "id"]
     unresolved = set(tied.tolist())
     conflicts = [
-        _row({**dict(zip(found.conflicts.columns, each, strict=True)), "unresolved": each[0] in unresolved})
-        for each in found.conflicts.itertuples(index=False)
+        _row({**dict(zip(resolved.conflicts.columns, values, strict=True)), "unresolved": values[0] in unresolved})
+        for values in resolved.conflicts.itertuples(index=False)
     ]
     _replace(warehouse, CONFLICTS, _CONFLICT_COLUMNS, conflicts)
-    _replace_tags(warehouse, found.labels)
-    return Applied(len(labeled), found.conflict_count, len(unresolved))
+    _replace_tags(warehouse, resolved.labels)
+    return Applied(len(labeled), resolved.conflict_count, len(unresolved))
 
 
 def _replace_tags(warehouse: Warehouse, resolved: pd.DataFrame) -> None:
@@ -115,13 +116,13 @@ def _replace_tags(warehouse: Warehouse, resolved: pd.DataFrame) -> None:
     import pyarrow.parquet as pq
 
     with tempfile.TemporaryDirectory(prefix="mlops-labels-") as folder:
-        there, merged = Path(folder) / "there.parquet", Path(folder) / "tags.parquet"
-        warehouse.export_parquet(f"SELECT id, tag FROM {TAGS} ORDER BY id, tag", there)  # noqa: S608
+        loaded, merged = Path(folder) / "loaded.parquet", Path(folder) / "tags.parquet"
+        warehouse.export_parquet(sql("SELECT id, tag FROM {tags} ORDER BY id, tag", tags=TAGS), loaded)
         schema = pa.schema([("id", pa.int64()), ("tag", pa.string())])
         ids = pa.array(resolved["id"].tolist(), pa.int64())
-        with pq.ParquetFile(there) as source, pq.ParquetWriter(merged, schema) as writer:
+        with pq.ParquetFile(loaded) as source, pq.ParquetWriter(merged, schema) as writer:
             for batch in source.iter_batches(columns=["id", "tag"]):
-                # a row without an id is nobody's: is_in is false for it, so it stays for the suite to see
+                # is_in is false for a row without an id: it stays, and the suite reports it
                 kept = pa.compute.invert(pa.compute.is_in(batch.column("id"), value_set=ids))
                 writer.write_table(pa.Table.from_batches([batch.filter(kept)]).cast(schema))
             writer.write_table(pa.table({"id": ids, "tag": pa.array(resolved["tag"].tolist(), pa.string())}))
@@ -136,7 +137,7 @@ def _replace(warehouse: Warehouse, table: str, columns: Mapping[str, str], rows:
 
 
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A label or conflict as the warehouse takes it: times in UTC without a zone, and what is missing as NULL."""
+    """Return a label or conflict with its time in UTC without a zone, and missing values as NULL."""
     import pandas as pd
 
     at = values["labeled_at"]

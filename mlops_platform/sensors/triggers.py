@@ -62,7 +62,7 @@ def _same_content(uri: str, loaded: str | None) -> bool:
     return fingerprint(Path(uri).expanduser()) == loaded
 
 
-def build_source_sensor(projects_uri: str, tags_uri: str, labels_path: Path | None = None) -> dg.SensorDefinition:
+def build_source_sensor(projects_uri: str, tags_uri: str, event_log_path: Path | None = None) -> dg.SensorDefinition:
     """Make the sensor that runs `dataops` when a source file changes.
 
     Its cursor holds one stamp a source. A change is asked for once: a run that fails on a damaged file is not
@@ -71,7 +71,7 @@ def build_source_sensor(projects_uri: str, tags_uri: str, labels_path: Path | No
     Args:
         projects_uri: Path or URL of the projects.
         tags_uri: Path or URL of the tags.
-        labels_path: The log of the labels that people gave; it may be missing.
+        event_log_path: Has the labels that people gave; it may be missing.
     """
     sources = {"projects": projects_uri, "tags": tags_uri}
 
@@ -89,11 +89,11 @@ def build_source_sensor(projects_uri: str, tags_uri: str, labels_path: Path | No
         changed = [
             name for name in touched if not _same_content(sources[name], _loaded_fingerprint(context.instance, name))
         ]
-        if labels_path is not None:
-            # no file is a state like others: before the first label, or after somebody took the log away
-            now[LABELS] = stamp(str(labels_path)) or ABSENT
-            loaded = _loaded_fingerprint(context.instance, "tags", LABELS_FINGERPRINT)
-            if now[LABELS] != cursor["stamps"].get(LABELS, ABSENT) and label_log.fingerprint(labels_path) != loaded:
+        if event_log_path is not None:
+            # no label is a state like others: before the first one, or after somebody moved the log away
+            now[LABELS] = label_log.fingerprint(event_log_path) or ABSENT
+            loaded = _loaded_fingerprint(context.instance, "tags", LABELS_FINGERPRINT) or ABSENT
+            if now[LABELS] not in (cursor["stamps"].get(LABELS, ABSENT), loaded):
                 changed.append(LABELS)
         # a missing partner would only fail the run: wait until both can be read
         if changed and unseen:

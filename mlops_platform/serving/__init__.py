@@ -1,5 +1,5 @@
 """The HTTP service: the champion's predictions, and a durable log of them.
 
-``champion`` follows the registry, ``prediction_log`` keeps what was answered, ``app`` speaks HTTP. What is done with
-the log afterwards belongs to the asset `predictions`.
+``champion`` follows the registry, ``shipping`` uploads the event log, ``log_store`` reads it, ``app`` speaks HTTP. What
+becomes of the predictions belongs to the asset `predictions`.
 """

@@ -1,10 +1,10 @@
-"""The service's HTTP interface: predictions, feedback, and what those who watch it ask for."""
+"""The service's HTTP interface: predictions, feedback, and the endpoints for monitoring it."""
 
 import logging
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
@@ -16,30 +16,32 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, SecretStr
 
+from mlops_platform.errors import PlatformError
 from mlops_platform.packages import require_packages
 from mlops_platform.resources.assembly import build_resources
+from mlops_platform.resources.event_log import Event, EventLog, EventLogError
 from mlops_platform.serving.champion import Champion, ChampionFollower
-from mlops_platform.serving.limits import BodyLimit, FeedbackRequest, PredictRequest
-from mlops_platform.serving.log_store import BigQueryLog, log_store
-from mlops_platform.serving.metrics import Measured, Metrics
+from mlops_platform.serving.limits import FeedbackRequest, PredictRequest
+from mlops_platform.serving.log_store import FEEDBACK, PREDICTION, BigQueryLog, import_segments, log_store
+from mlops_platform.serving.metrics import Metrics
+from mlops_platform.serving.middleware import BodyLimit, Measured
 from mlops_platform.serving.model_copies import ModelCopies
-from mlops_platform.serving.prediction_log import LogError, PredictionLog, seal_abandoned
-from mlops_platform.serving.shipping import Destination, Shipper
+from mlops_platform.serving.shipping import Destination, LogUploader
 from mlops_platform.settings import Settings
 
-# written out: for a route that answers in plain text, FastAPI would say that its errors are that, too
+# for a route that answers in plain text, FastAPI would document its errors as plain text too
 _REFUSED: dict[int | str, dict[str, Any]] = {
     401: {
         "description": HTTPStatus.UNAUTHORIZED.phrase,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 }
-NOT_LOGGED = "Nothing can be logged now, so no prediction or label is taken: try again later."
+NOT_LOGGED = "The event log cannot be written, so no prediction or label is accepted: try again later."
 _log = logging.getLogger(__name__)
 
 
 class Prediction(BaseModel):
-    """What the model says of one text; `id` is what feedback about it names."""
+    """The prediction for one text; feedback refers to it by `id`."""
 
     id: str
     tag: str
@@ -56,26 +58,26 @@ class PredictResponse(BaseModel):
 
 
 class FeedbackResponse(BaseModel):
-    """How many labels were taken, and which of their tags the served model doesn't know: new topics, or typos."""
+    """How many labels were accepted, and which of their tags the served model does not know: new topics, or typos."""
 
     accepted: int
     unknown_tags: list[str]
 
 
 class Problem(BaseModel):
-    """What is wrong, in a sentence that says what to change."""
+    """What is wrong and what to change, in a sentence."""
 
     detail: str
 
 
 class Alive(BaseModel):
-    """That the process answers."""
+    """The process answers."""
 
     status: Literal["ok"] = "ok"
 
 
 class Ready(BaseModel):
-    """That predictions are given, by which model, and why a newer one may be missed."""
+    """Predictions are served: by which model, and why a newer one may be missed."""
 
     status: Literal["ready"] = "ready"
     model_version: str
@@ -83,7 +85,7 @@ class Ready(BaseModel):
 
 
 class ModelResponse(BaseModel):
-    """What is served, where it comes from, and how the registry is."""
+    """The served model, where it comes from, and the state of the registry and the event log."""
 
     version: str
     mlflow_run_id: str
@@ -97,23 +99,16 @@ class ModelResponse(BaseModel):
 
 
 def create_app() -> FastAPI:
-    """Make the service from the environment; uvicorn's workers call this."""
+    """Build the service from the environment; uvicorn's workers call this."""
     settings = Settings()
-    return build_app(
-        settings,
-        follower(settings),
-        PredictionLog(
-            settings.prediction_log_dir, seconds=settings.serve_log_seconds, max_bytes=settings.serve_log_bytes
-        ),
-        destination(settings),
-    )
+    return build_app(settings, follower(settings), EventLog(settings.event_log_path), destination(settings))
 
 
 def follower(settings: Settings) -> ChampionFollower:
-    """What follows the registry; where that is not on this disk, models are copied here.
+    """Return what follows the registry; if that is not on this disk, models are copied here.
 
     Args:
-        settings: Where it is.
+        settings: Where the registry is.
     """
     tracking = build_resources(settings)["tracking"]
     copies = None if settings.mlflow_uri is None else ModelCopies(settings.model_copies_dir, tracking)
@@ -121,7 +116,7 @@ def follower(settings: Settings) -> ChampionFollower:
 
 
 def destination(settings: Settings) -> Destination | None:
-    """Where the log's segments go to: nowhere, where the graph reads them from this disk.
+    """Return what predictions and feedback are uploaded to; None if the graph reads them from this disk.
 
     Args:
         settings: Which environment it is.
@@ -130,53 +125,55 @@ def destination(settings: Settings) -> Destination | None:
     if not isinstance(store, BigQueryLog):
         return None
     require_packages(settings, trains=False)
-    # Google's libraries take seconds to import, which a request would feel
+    # Google's libraries take seconds to import, which would slow the first requests down
     import mlops_platform.resources.bigquery_client  # noqa: F401
 
     return store
 
 
 def build_app(
-    settings: Settings, champions: ChampionFollower, log: PredictionLog, ships_to: Destination | None = None
+    settings: Settings, champions: ChampionFollower, log: EventLog, uploads_to: Destination | None = None
 ) -> FastAPI:
-    """Make the service.
+    """Build the service.
 
     Args:
-        settings: Limits and the token.
-        champions: What it serves; the service starts and stops it.
+        settings: Limits, the token, the pause between uploads.
+        champions: Provides the model; the service starts and stops it.
         log: Takes each prediction before it is answered; the service closes it.
-        ships_to: Takes the log's sealed segments; without it they stay on this disk.
+        uploads_to: Takes predictions and feedback from the log; without it they stay on this disk.
     """
     metrics = Metrics(several_workers=settings.serve_workers > 1)
-    folder = settings.prediction_log_dir
-    shipper = None if ships_to is None else Shipper(folder, ships_to, tell=metrics.count_shipping)
+    uploader = None
+    if uploads_to is not None:
+        kinds, seconds = (PREDICTION, FEEDBACK), settings.serve_log_seconds
+        uploader = LogUploader(log, kinds, uploads_to, seconds, metrics.count_upload)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            seal_abandoned(folder)
-        except OSError as error:  # on a full disk; a worker that does not start would end the whole service
-            _log.warning("What a killed worker has left of the prediction log waits: %s", error)
-        # a worker takes connections after this: with the first look behind it, no request meets it without a model
+            import_segments(log)
+        except (OSError, PlatformError) as error:  # a worker that does not start would end the whole service
+            _log.warning("The prediction log of an earlier version is not imported: %s", error)
+        # a worker takes connections after this: the first request finds a model
         await run_in_threadpool(champions.start)
-        if shipper is not None:
-            shipper.start()
+        if uploader is not None:
+            uploader.start()
         try:
             yield
         finally:
             champions.stop()
+            if uploader is not None:
+                # in case this machine does not come back
+                await run_in_threadpool(uploader.stop)
             log.close()
-            if shipper is not None:
-                # what is sealed now has gone too, if this machine does not come back
-                await run_in_threadpool(shipper.stop)
 
     app = FastAPI(
         title="Project tagger",
         version="1",
-        description="Tags of machine-learning projects, by the model that the alias `champion` points to.",
+        description="Tags of machine-learning projects, predicted by the model that has the alias `champion`.",
         lifespan=lifespan,
     )
-    # the last one added is the outermost
+    # the one added last is the outermost
     app.add_middleware(BodyLimit, max_bytes=settings.serve_max_bytes)
     app.add_middleware(Measured, metrics=metrics)
     _answer_errors(app)
@@ -188,70 +185,63 @@ def build_app(
             raise HTTPException(503, f"No model can be served yet: {str(champions.problem).removesuffix('.')}.")
         return champion
 
-    def keep(records: Sequence[dict[str, Any]]) -> None:
+    def save(kind: str, at: datetime, bodies: Sequence[dict[str, Any]]) -> None:
         try:
-            log.append(records)
-        except LogError:
-            # an answer that nobody could watch or correct later is not given
+            log.append([Event(kind, at, body) for body in bodies])
+        except EventLogError:
+            # a prediction that could not be monitored or corrected later is not given
             metrics.log_errors.inc()
             raise HTTPException(503, NOT_LOGGED) from None
 
     @app.post("/predict", dependencies=allowed, responses=_problems(401, 408, 413, 422, 503))
-    def predict(asked: PredictRequest, champion: Annotated[Champion, Depends(serving)]) -> PredictResponse:
+    def predict(request: PredictRequest, champion: Annotated[Champion, Depends(serving)]) -> PredictResponse:
         """Predict the tag of one text, or of many."""
-        texts = asked.pairs()
+        texts = request.pairs()
         _check_texts(texts, settings)
         request_id, at = uuid.uuid4().hex, datetime.now(UTC)
         version = champion.registered.version
-        found = [
-            Prediction(id=f"{request_id}.{number}", **vars(each)) for number, each in enumerate(champion.predict(texts))
+        predictions = [
+            Prediction(id=f"{request_id}.{number}", **vars(prediction))
+            for number, prediction in enumerate(champion.predict(texts))
         ]
-        keep(
-            [
-                {
-                    "kind": "prediction",
-                    "at": at.isoformat(timespec="microseconds"),
-                    "title": title,
-                    "description": description,
-                    "model_version": version,
-                    **prediction.model_dump(),
-                }
-                for (title, description), prediction in zip(texts, found, strict=True)
-            ]
-        )
-        for prediction in found:
+        bodies = [
+            {"title": title, "description": description, "model_version": version, **prediction.model_dump()}
+            for (title, description), prediction in zip(texts, predictions, strict=True)
+        ]
+        save(PREDICTION, at, bodies)
+        for prediction in predictions:
             metrics.predictions.labels(prediction.tag, version).inc()
-        return PredictResponse(request_id=request_id, model_version=version, predictions=found)
+        return PredictResponse(request_id=request_id, model_version=version, predictions=predictions)
 
     @app.post("/feedback", dependencies=allowed, responses=_problems(401, 408, 413, 422, 503))
-    def feedback(asked: FeedbackRequest) -> FeedbackResponse:
-        """Take the true tags of texts that were predicted; they are matched by `id` when the log is taken in."""
-        if len(asked.labels) > settings.serve_max_texts:
+    def feedback(request: FeedbackRequest) -> FeedbackResponse:
+        """Take the true tags of texts that were predicted; they are matched by `id` when the log is ingested."""
+        labels = request.labels
+        if len(labels) > settings.serve_max_texts:
             raise HTTPException(422, f"labels: send at most {settings.serve_max_texts} in a request.")
-        at = datetime.now(UTC).isoformat(timespec="microseconds")
-        keep([{"kind": "feedback", "at": at, **label.model_dump()} for label in asked.labels])
-        metrics.feedback.inc(len(asked.labels))
+        save(FEEDBACK, datetime.now(UTC), [label.model_dump() for label in labels])
+        metrics.feedback.inc(len(labels))
         champion = champions.current
-        known = {label.tag for label in asked.labels} if champion is None else set(champion.classes)
-        unknown = [label.tag for label in asked.labels if label.tag not in known]
+        unknown = [] if champion is None else [label.tag for label in labels if label.tag not in champion.classes]
         metrics.unknown_tags.inc(len(unknown))
-        return FeedbackResponse(accepted=len(asked.labels), unknown_tags=sorted(set(unknown)))
+        return FeedbackResponse(accepted=len(labels), unknown_tags=sorted(set(unknown)))
 
     @app.get("/healthz")
     async def healthz() -> Alive:
-        """Whether the process answers."""
+        """Report that the process answers."""
         return Alive()
 
     @app.get("/readyz", responses=_problems(503))
     async def readyz(champion: Annotated[Champion, Depends(serving)]) -> Ready:
-        """Whether predictions are given: a model is loaded, and the log can be written."""
+        """Report whether predictions are served: a model is loaded, and the event log can be written."""
+        await run_in_threadpool(log.probe)
         if log.problem is not None:
             raise HTTPException(503, NOT_LOGGED)
         return Ready(model_version=champion.registered.version, registry_problem=champions.problem)
 
     @app.get("/model", dependencies=allowed, responses=_problems(401, 503))
     def model(champion: Annotated[Champion, Depends(serving)]) -> ModelResponse:
-        """What is served."""
+        """Describe the served model."""
         registered = champion.registered
         return ModelResponse(
             version=registered.version,
@@ -262,23 +252,24 @@ def build_app(
             loaded_at=champion.loaded_at,
             registry_looked_at=champions.looked_at,
             registry_problem=champions.problem,
-            log_problem=log.problem or (None if shipper is None else shipper.problem),
+            log_problem=log.problem or (None if uploader is None else uploader.problem),
         )
 
     @app.get("/metrics", dependencies=allowed, response_class=PlainTextResponse, responses=_REFUSED)
     def prometheus() -> Response:
-        """Figures for Prometheus."""
+        """Return the metrics for Prometheus."""
         champion = champions.current
         metrics.model_version.set(int(champion.registered.version) if champion else 0)
         metrics.registry_ok.set(champions.problem is None)
-        metrics.waiting.set(0 if shipper is None else shipper.waiting())
+        with suppress(EventLogError):  # the other metrics matter most now
+            metrics.waiting.set(0 if uploader is None else uploader.waiting())
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The answers of an operation that are a `Problem`, for the documentation."""
+    """Return the error responses of an operation for the OpenAPI document."""
     return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
@@ -298,11 +289,11 @@ def _check_texts(texts: Sequence[tuple[str, str]], settings: Settings) -> None:
 def _token_check(token: SecretStr | None) -> Callable[..., Awaitable[None]]:
     scheme = HTTPBearer(auto_error=False, description="The value of MLOPS_SERVE_TOKEN, if it is set.")
 
-    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+    async def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
         if token is None:
             return
         secret = token.get_secret_value().encode()
-        if given is None or not secrets.compare_digest(given.credentials.encode(), secret):
+        if credentials is None or not secrets.compare_digest(credentials.credentials.encode(), secret):
             raise HTTPException(
                 401, "Send the header `Authorization: Bearer TOKEN`.", headers={"WWW-Authenticate": "Bearer"}
             )
@@ -311,23 +302,23 @@ def _token_check(token: SecretStr | None) -> Callable[..., Awaitable[None]]:
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Every error is `{"detail": "a sentence"}`."""
+    """Answer every error as `{"detail": "a sentence"}`."""
 
     @app.exception_handler(400)
     async def unreadable(_: Request, __: Exception) -> JSONResponse:
-        # FastAPI's only 400: bytes that are no UTF-8, nesting and numbers beyond what Python's parser takes
+        # FastAPI's only 400: bytes that are not UTF-8, nesting and numbers beyond what Python's parser accepts
         return JSONResponse({"detail": "The body cannot be read: send JSON in UTF-8 as /docs shows it."}, 422)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         problems = error.errors()
         if problems[0]["type"] == "json_invalid":
-            return JSONResponse({"detail": f"The body is no JSON: {problems[0]['ctx']['error']}."}, 422)
-        told = [f"{_place(each['loc'])}{each['msg'].removeprefix('Value error, ')}" for each in problems[:5]]
-        return JSONResponse({"detail": f"{'; '.join(told)}."}, 422)
+            return JSONResponse({"detail": f"The body is not JSON: {problems[0]['ctx']['error']}."}, 422)
+        sentences = [f"{_place(item['loc'])}{item['msg'].removeprefix('Value error, ')}" for item in problems[:5]]
+        return JSONResponse({"detail": f"{'; '.join(sentences)}."}, 422)
 
 
 def _place(location: Sequence[Any]) -> str:
     """Write ("body", "texts", 3, "title") as `texts[3].title: `."""
-    names = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in location[1:])
+    names = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:])
     return f"{names.removeprefix('.')}: " if names else ""

@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from mlops_platform.ml.prediction import Prediction
 
 FIRST_LOOK_SECONDS = 120.0
-_KEPT_MODELS = 2  # the present and the last one: a rollback needs no loading
+_KEPT_MODELS = 2  # the present and the previous one: a rollback needs no loading
 _log = logging.getLogger(__name__)
 
 
 class Registry(Protocol):
-    """What a follower asks of the model registry; `MlflowTracking` has it."""
+    """The model registry as a follower uses it; `MlflowTracking` implements it."""
 
     def by_alias(self, alias: str) -> RegisteredVersion | None:
-        """The version an alias points to, or None."""
+        """Return the version that an alias points to, or None."""
 
     def load(self, version: str) -> Pipeline:
         """Load a version's pipeline."""
 
 
 class Copies(Protocol):
-    """Champions on this disk, for a start while the registry is away; `ModelCopies` has them."""
+    """Copies of champions on this disk, for a start while the registry is away; `ModelCopies` implements it."""
 
     def load(self, found: RegisteredVersion) -> Pipeline:
-        """Load a version from the disk, onto which it is copied first if it isn't there."""
+        """Load a version from the disk, where it is copied first if it is missing."""
 
     def remember(self, found: RegisteredVersion) -> None:
         """Note that a version is served."""
 
     def last(self) -> RegisteredVersion | None:
-        """The version that was served last, or None."""
+        """Return the version that was served last, or None."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Champion:
 
 
 class ChampionFollower:
-    """Looks at the alias `champion` every few seconds, in a thread of its own.
+    """Polls the alias `champion` every few seconds, in a thread.
 
     Attributes:
-        problem: Why the last look gave nothing new to serve; None where it went well.
+        problem: Why the last poll failed; None if it succeeded.
         looked_at: When the registry last answered (UTC); None if never.
     """
 
@@ -88,7 +88,7 @@ class ChampionFollower:
 
         Args:
             registry: Where the alias is.
-            seconds: Pause between two looks.
+            seconds: Pause between two polls.
             copies: Where models are kept for a start without the registry.
         """
         self.problem: str | None = "the registry has not answered yet"
@@ -103,32 +103,32 @@ class ChampionFollower:
 
     @property
     def current(self) -> Champion | None:
-        """What to serve; a request that has taken it keeps it to its end."""
+        """The champion to serve; None if there is none yet."""
         return self._current
 
     def start(self, seconds: float = FIRST_LOOK_SECONDS) -> None:
-        """Begin to follow, and wait for the first look; a registry that hangs is not waited for longer.
+        """Start to follow, and wait for the first poll.
 
         Args:
-            seconds: How long to wait.
+            seconds: How long to wait for a registry that hangs.
         """
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
         self._thread.start()
         self._looked.wait(seconds)
 
     def stop(self) -> None:
-        """End; a look that is under way is not waited for."""
+        """Stop, without waiting for a poll that is under way."""
         self._stop.set()
 
     def look(self) -> None:
-        """Look once, and load what the alias points to if it has moved."""
+        """Poll once, and load the version that the alias points to if it has moved."""
         try:
             found = self._registry.by_alias(CHAMPION)
             self.looked_at = datetime.now(UTC)
             if found is None:
                 self.problem = "there is no champion yet: run `mlops run`"
                 if self._from_copy:
-                    self._current = None  # it was for a registry that does not answer
+                    self._current = None  # a copy is for a registry that does not answer
                 return
             if self._current is None or _key(self._current.registered) != _key(found):
                 self._take(found)
@@ -136,14 +136,14 @@ class ChampionFollower:
                     self._copies.remember(found)
             self._from_copy = False
             self.problem = None
-        except Exception as error:  # whatever a registry throws, what is loaded goes on serving
-            said = _said(error)
-            if said != self.problem:
-                _log.warning("The champion cannot be looked at: %s", said)
-            self.problem = said
+        except Exception as error:  # whatever the registry raises, the loaded model goes on serving
+            problem = _first_line(error)
+            if problem != self.problem:
+                _log.warning("The alias champion cannot be read: %s", problem)
+            self.problem = problem
 
     def _take_copy(self) -> None:
-        """Begin with what was served last, so that a start does not need the registry."""
+        """Serve the version that was served last until the registry answers."""
         if self._copies is None or self._current is not None:
             return
         try:
@@ -151,8 +151,8 @@ class ChampionFollower:
             if found is not None:
                 self._take(found)
                 self._from_copy = True
-        except Exception as error:  # the registry is asked next
-            _log.warning("The copy of the last champion cannot be served: %s", _said(error))
+        except Exception as error:  # the registry comes next
+            _log.warning("The copy of the last champion cannot be served: %s", _first_line(error))
 
     def _take(self, found: RegisteredVersion) -> None:
         begun = time.monotonic()
@@ -162,11 +162,11 @@ class ChampionFollower:
         while len(self._kept) > _KEPT_MODELS:
             self._kept.pop(next(iter(self._kept)))
         self._current = champion
-        _log.warning("Serving version %s, taken in %.1f s.", found.version, time.monotonic() - begun)
+        _log.warning("Serving version %s, loaded in %.1f s.", found.version, time.monotonic() - begun)
 
     def _loaded(self, found: RegisteredVersion) -> Champion:
         model = self._registry.load(found.version) if self._copies is None else self._copies.load(found)
-        champion = Champion(found, model, tuple(str(each) for each in model.classes_), datetime.now(UTC))
+        champion = Champion(found, model, tuple(str(tag) for tag in model.classes_), datetime.now(UTC))
         champion.predict([("a first text", "so that the first request finds everything imported")])
         return champion
 
@@ -179,9 +179,9 @@ class ChampionFollower:
 
 
 def _key(found: RegisteredVersion) -> tuple[str, str]:
-    """A registry that was made anew numbers its versions from 1 again; the run is another."""
+    """Return what identifies a version: a registry that was recreated numbers its versions from 1 again."""
     return found.version, found.run_id
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,21 +1,14 @@
-"""What a request must look like before anything is done with it: its body's size, its texts, its labels."""
+"""The schemas of the requests: texts to predict, and true tags as feedback."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from starlette.exceptions import HTTPException
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.[0-9]{1,6}$", description="The `id` of a prediction.")]
 
-BODY_SECONDS = 30.0
-
-# what the validators below say in Python, for the documentation: a title or a description, and not of blanks only
+# for the OpenAPI document: what the validators below check in Python, a title or a description that is not blank
 _NOT_BLANK: dict[str, Any] = {
     "anyOf": [
         {"required": [name], "properties": {name: {"type": "string", "pattern": r"\S"}}}
@@ -31,8 +24,8 @@ _ONE_WAY: dict[str, Any] = {
 }
 
 
-def _whole(text: str) -> str:
-    """Refuse what JSON can say and UTF-8 can't, before it is in the log."""
+def _encodable(text: str) -> str:
+    """Refuse a lone surrogate, which JSON can hold and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -40,7 +33,7 @@ def _whole(text: str) -> str:
     return text
 
 
-Unicode = Annotated[str, AfterValidator(_whole)]
+Unicode = Annotated[str, AfterValidator(_encodable)]
 
 
 class Text(BaseModel):
@@ -90,7 +83,7 @@ class Label(BaseModel):
 
     id: Id
     tag: Annotated[
-        str, Field(min_length=1, max_length=100, json_schema_extra={"pattern": r"\S"}), AfterValidator(_whole)
+        str, Field(min_length=1, max_length=100, json_schema_extra={"pattern": r"\S"}), AfterValidator(_encodable)
     ]
 
 
@@ -100,42 +93,3 @@ class FeedbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     labels: Annotated[list[Label], Field(min_length=1)]
-
-
-class BodyLimit:
-    """ASGI middleware that stops reading a body at a number of bytes, whatever its headers say, and after a time."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float = BODY_SECONDS) -> None:
-        self._app, self._max_bytes, self._seconds = app, max_bytes, seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; who reads too much of it meets an answer with status 413, or 408 for too long."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        # the rest of the body is not read, so the connection can't be used again
-        detail = f"The body is larger than {self._max_bytes:,} bytes: send fewer texts in a request."
-        too_large = HTTPException(413, detail, headers={"Connection": "close"})
-        late = f"The body did not arrive within {self._seconds:g} s: send it at once."
-        too_late = HTTPException(408, late, headers={"Connection": "close"})
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        taken, whole = 0, False
-        end = asyncio.get_running_loop().time() + self._seconds
-
-        async def counted() -> Message:
-            nonlocal taken, whole
-            if declared.isdigit() and int(declared) > self._max_bytes:
-                raise too_large
-            try:
-                # behind the body comes the client's leaving, for which there is no time
-                async with asyncio.timeout_at(None if whole else end):
-                    message = await receive()
-            except TimeoutError:
-                raise too_late from None
-            whole = not message.get("more_body", False)
-            taken += len(message.get("body", b""))
-            if taken > self._max_bytes:
-                raise too_large
-            return message
-
-        await self._app(scope, counted, send)

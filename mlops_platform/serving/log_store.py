@@ -1,7 +1,7 @@
-"""Where `predictions` reads what the service has answered: the sealed segments, or a table of BigQuery.
+"""Where `predictions` reads what the service has answered: the event log on this disk, or a table of BigQuery.
 
-On a laptop the service and the graph share a disk, so the segments are the store. In production they need not: the
-service ships each segment to the table (``shipping``), and the graph reads that. Both give the same rows.
+On a laptop the service and the graph share a disk. In production they need not: the service uploads its event log to
+the table (``shipping``), and the graph reads that. Both give the same rows.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops_platform.serving.prediction_log import LogError, records, seal_abandoned, segments, started
+from mlops_platform.errors import PlatformError
+from mlops_platform.resources.event_log import Event, EventLog
+from mlops_platform.sql import SQL, identifiers, literal, sql
 
 if TYPE_CHECKING:
     from mlops_platform.resources.bigquery import BigQueryWarehouse
@@ -31,53 +33,35 @@ ANSWER_COLUMNS = {
     "probabilities": "VARCHAR",
     "model_version": "VARCHAR",
 }
+# `segment` is the name of the upload that brought the row
 LOG_COLUMNS = {"kind": "VARCHAR", "id": "VARCHAR", "at": "TIMESTAMP", **ANSWER_COLUMNS, "segment": "VARCHAR"}
-_MAX_LAG = dt.timedelta(days=1)  # between the start of a segment and its last record
 _BATCH_ROWS = 4096
 
 
 class LogStore(Protocol):
-    """What is asked of the log once it is written."""
-
-    def prepare(self) -> None:
-        """See that all that can be read is there to read."""
+    """What can be read of the predictions and the feedback."""
 
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
-        """List the days (UTC) from `first` up to, not including, `after` that may have records."""
+        """Return the days (UTC) from `first` up to, not including, `after` that have rows."""
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """Read the records of a kind and a day as rows of `LOG_COLUMNS`; memory holds a batch."""
+        """Yield the rows of a kind and a day with the columns `LOG_COLUMNS`; memory holds a batch of them."""
 
 
-class LocalSegments:
-    """The segments on this disk."""
+class LocalLog:
+    """The event log on this disk."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read nothing yet.
-
-        Args:
-            folder: Of the log; it may be missing.
-        """
-        self._folder = folder
-
-    def prepare(self) -> None:
-        """Seal what killed workers have left."""
-        seal_abandoned(self._folder)
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
 
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
         """See `LogStore`."""
-        begun = {started(segment).date() for segment in segments(self._folder)}
-        found = {day + dt.timedelta(days=late) for day in begun for late in (0, 1)}
-        return sorted(day for day in found if first <= day < after)
+        import_segments(self._log)
+        return self._log.days((PREDICTION, FEEDBACK), first, after)
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
         """See `LogStore`."""
-        for segment in segments(self._folder):
-            if not day - _MAX_LAG <= started(segment).date() <= day:
-                continue
-            for row in segment_rows(segment):
-                if row["kind"] == kind and row["at"].date() == day:
-                    yield row
+        return (log_row(event) for event in self._log.read_day(kind, day))
 
 
 class BigQueryLog:
@@ -92,76 +76,65 @@ class BigQueryLog:
         self._warehouse = warehouse
         self._failed: dict[str, int] = {}
 
-    def prepare(self) -> None:
-        """Do nothing: a row in the table is there."""
-
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
         """See `LogStore`."""
         if not self._warehouse.has_table(TABLE):
             return []
-        found = self._warehouse.fetch_rows(
-            f"SELECT DISTINCT CAST(`at` AS DATE) FROM {TABLE} WHERE `at` >= ? AND `at` < ?",  # noqa: S608
-            [_midnight(first), _midnight(after)],
+        rows = self._warehouse.fetch_rows(
+            sql('SELECT DISTINCT CAST("at" AS DATE) FROM {table} WHERE "at" >= ? AND "at" < ?', table=TABLE),
+            [dt.datetime.combine(day, dt.time()) for day in (first, after)],
         )
-        return sorted(day for (day,) in found)
+        return sorted(day for (day,) in rows)
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """See `LogStore`; the same record twice, which only a hand can bring about, comes once."""
+        """See `LogStore`; a record that a person has loaded twice comes once."""
         import pyarrow.parquet as pq
 
-        # BigQuery reserves the word `at`; the emulator does not
-        query = (
-            f"SELECT {', '.join(f'`{name}`' for name in LOG_COLUMNS)} FROM (SELECT *, ROW_NUMBER() OVER "  # noqa: S608 - names, a kind, days
-            f"(PARTITION BY id, `at`, tag ORDER BY segment) AS turn FROM {TABLE} WHERE kind = '{kind}' "
-            f"AND `at` >= TIMESTAMP '{day.isoformat()} 00:00:00+00' "
-            f"AND `at` < TIMESTAMP '{(day + dt.timedelta(days=1)).isoformat()} 00:00:00+00') AS numbered "
-            "WHERE turn = 1 ORDER BY `at`, id"
+        query = sql(
+            'SELECT {columns} FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY id, "at", tag ORDER BY segment) AS turn '
+            'FROM {table} WHERE kind = {kind} AND "at" >= {start} AND "at" < {end}) AS numbered '
+            'WHERE turn = 1 ORDER BY "at", id',
+            columns=identifiers(LOG_COLUMNS),
+            table=TABLE,
+            kind=literal(kind),
+            start=_timestamp(day),
+            end=_timestamp(day + dt.timedelta(days=1)),
         )
-        with tempfile.TemporaryDirectory(prefix="mlops-log-") as name:
-            file = Path(name) / "log.parquet"
+        with tempfile.TemporaryDirectory(prefix="mlops-log-") as folder:
+            file = Path(folder) / "log.parquet"
             self._warehouse.export_parquet(query, file)
-            with pq.ParquetFile(file) as read:
-                for batch in read.iter_batches(_BATCH_ROWS):
+            with pq.ParquetFile(file) as rows:
+                for batch in rows.iter_batches(_BATCH_ROWS):
                     yield from batch.to_pylist()
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Hold one connection for what the block takes."""
+        """Hold one connection during the block."""
         with self._warehouse.connect():
             yield
 
-    def take(self, segment: Path) -> int:
-        """Load a sealed segment, in one job that can succeed once only, whoever asks for it and how often.
+    def take(self, name: str, events: Iterable[Event]) -> None:
+        """Load events in one job that can succeed only once, however often it is repeated and by whom.
 
         Args:
-            segment: The segment; its name makes the id of the job.
-
-        Returns:
-            Number of its records.
+            name: Of these events; the id of the job is made from it.
+            events: Predictions and feedback.
 
         Raises:
-            PlatformError: It is not in the table.
+            PlatformError: They are not in the table.
         """
         from mlops_platform.resources.parquet_rows import write_rows
 
-        count = 0
-
-        def counted() -> Iterator[Mapping[str, Any]]:
-            nonlocal count
-            for row in segment_rows(segment):
-                count += 1
-                yield {**row, "at": row["at"].replace(tzinfo=dt.UTC)}
-
-        with tempfile.TemporaryDirectory(prefix="mlops-segment-") as name:
-            file = Path(name) / "segment.parquet"
-            # BigQuery takes a time of a file only if that says that it is UTC
-            write_rows(file, {**LOG_COLUMNS, "at": "TIMESTAMPTZ"}, counted())
-            self._warehouse.append_once(TABLE, file, LOG_COLUMNS, segment.stem, self._failed)
-        return count
+        with tempfile.TemporaryDirectory(prefix="mlops-upload-") as folder:
+            file = Path(folder) / "events.parquet"
+            # BigQuery takes a time of a file only if its type says UTC
+            rows = ({**log_row(event, name), "at": event.at} for event in events)
+            write_rows(file, {**LOG_COLUMNS, "at": "TIMESTAMPTZ"}, rows)
+            self._warehouse.append_once(TABLE, file, LOG_COLUMNS, name, self._failed)
 
 
-def log_store(settings: Settings) -> LocalSegments | BigQueryLog:
-    """The store of the environment.
+def log_store(settings: Settings) -> LocalLog | BigQueryLog:
+    """Return the store of the environment.
 
     Args:
         settings: Which environment, and where the store is.
@@ -170,32 +143,44 @@ def log_store(settings: Settings) -> LocalSegments | BigQueryLog:
         from mlops_platform.resources.assembly import bigquery_warehouse
 
         return BigQueryLog(bigquery_warehouse(settings))
-    return LocalSegments(settings.prediction_log_dir)
+    return LocalLog(EventLog(settings.event_log_path))
 
 
-def segment_rows(segment: Path) -> Iterator[dict[str, Any]]:
-    """Read a sealed segment as rows.
+def log_row(event: Event, segment: str | None = None) -> dict[str, Any]:
+    """Return a prediction or feedback as a row of `LOG_COLUMNS`, whose `at` is in UTC without a zone."""
+    row = {name: event.body.get(name) for name in LOG_COLUMNS}
+    probabilities = None if row["probabilities"] is None else json.dumps(row["probabilities"])
+    at = event.at.astimezone(dt.UTC).replace(tzinfo=None)
+    return {**row, "kind": event.kind, "at": at, "probabilities": probabilities, "segment": segment}
+
+
+def import_segments(log: EventLog) -> None:
+    """Move the prediction log of earlier versions, JSON lines in the folder `prediction_log`, into the event log.
+
+    Each file is renamed afterwards, so it is imported once. A last line without an end was never acknowledged.
 
     Args:
-        segment: The segment.
-
-    Yields:
-        Rows of `LOG_COLUMNS`; `at` is in UTC, without a zone.
+        log: Takes the predictions and the feedback; the folder is beside its file.
 
     Raises:
-        LogError: A line is none that the service writes.
+        PlatformError: A file cannot be read; the files before it are imported.
     """
-    for number, record in enumerate(records(segment), start=1):
-        try:
-            at = dt.datetime.fromisoformat(record["at"]).astimezone(dt.UTC).replace(tzinfo=None)
-            row = {**{name: record.get(name) for name in LOG_COLUMNS}, "kind": record["kind"], "id": record["id"]}
-        except (KeyError, TypeError, ValueError):
-            raise LogError(
-                f"{segment}, line {number}, is no record of the service: mend the line, or move the file away."
-            ) from None
-        probabilities = None if record.get("probabilities") is None else json.dumps(record["probabilities"])
-        yield {**row, "at": at, "probabilities": probabilities, "segment": segment.stem}
+    folder = log.path.with_name("prediction_log")
+    for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
+        with suppress(FileNotFoundError):  # another process was faster
+            lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+            try:
+                log.append_missing([_logged(json.loads(line)) for line in lines])
+            except (KeyError, TypeError, ValueError) as error:
+                raise PlatformError(
+                    f"{file} cannot be imported into the event log ({error}): correct it, or move it away."
+                ) from error
+            file.rename(f"{file}.imported")
 
 
-def _midnight(day: dt.date) -> dt.datetime:
-    return dt.datetime.combine(day, dt.time())
+def _logged(record: dict[str, Any]) -> Event:
+    return Event(record.pop("kind"), dt.datetime.fromisoformat(record.pop("at")), record)
+
+
+def _timestamp(day: dt.date) -> SQL:
+    return SQL(f"TIMESTAMP '{day.isoformat()} 00:00:00+00'")

@@ -1,30 +1,27 @@
-"""What Prometheus reads: requests, predictions, and how the service stands to the registry and to its log."""
+"""The metrics that Prometheus scrapes: requests, predictions, the registry, and the uploads of the event log."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from mlops_platform.serving.shipping import Look
+    from mlops_platform.serving.shipping import UploadResult
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Metrics:
-    """The figures of one worker; with several, a scrape adds them up over all (prometheus-client's files)."""
+    """The metrics of one worker; with several, a scrape sums them over all (prometheus-client's files)."""
 
     def __init__(self, *, several_workers: bool) -> None:
-        """Make them.
+        """Create the metrics.
 
         Args:
-            several_workers: Figures are shared through PROMETHEUS_MULTIPROC_DIR, which is set before this module
-                is imported.
+            several_workers: Workers share metrics through PROMETHEUS_MULTIPROC_DIR, which must be set before this
+                module is imported.
         """
         self._several = several_workers
         self.registry = CollectorRegistry()
@@ -37,78 +34,54 @@ class Metrics:
         self.predictions = Counter(
             "mlops_predictions", "Texts predicted.", ("tag", "model_version"), registry=self.registry
         )
-        self.feedback = Counter("mlops_feedback", "Labels that came back.", registry=self.registry)
+        self.feedback = Counter("mlops_feedback", "Labels received as feedback.", registry=self.registry)
         self.unknown_tags = Counter(
-            "mlops_feedback_unknown_tags", "Labels whose tag the served model doesn't know.", registry=self.registry
+            "mlops_feedback_unknown_tags",
+            "Feedback labels whose tag the served model does not know.",
+            registry=self.registry,
         )
-        self.log_errors = Counter("mlops_log_errors", "Requests that could not be logged.", registry=self.registry)
-        self.shipped = Counter("mlops_log_shipped", "Records shipped to the warehouse.", registry=self.registry)
-        self.ship_errors = Counter("mlops_log_ship_errors", "Tries to ship that failed.", registry=self.registry)
+        self.log_errors = Counter(
+            "mlops_log_errors", "Requests refused because the event log could not be written.", registry=self.registry
+        )
+        self.shipped = Counter("mlops_log_shipped", "Events uploaded to the warehouse.", registry=self.registry)
+        self.ship_errors = Counter("mlops_log_ship_errors", "Uploads that failed.", registry=self.registry)
         self.waiting = Gauge(
-            "mlops_log_segments_waiting",
-            "Sealed segments that the warehouse does not have yet.",
+            "mlops_log_events_waiting",
+            "Events that are not uploaded yet.",
             registry=self.registry,
             multiprocess_mode="mostrecent",
         )
         self.ship_failed = Gauge(
             "mlops_log_ship_last_error_timestamp_seconds",
-            "When a try to ship failed last; 0 for never.",
+            "When an upload failed last; 0 for never.",
             registry=self.registry,
             multiprocess_mode="max",
         )
-        # `mostrecent` matters to several workers only: the newest value is the service's
+        # `mostrecent` matters only to several workers: the newest value is the service's
         self.model_version = Gauge(
             "mlops_model_version",
-            "Version that is served.",
+            "Model version that is served.",
             registry=self.registry,
             multiprocess_mode="mostrecent",
         )
         self.registry_ok = Gauge(
             "mlops_registry_ok",
-            "Whether the registry answered the last look.",
+            "Whether the last poll of the registry succeeded.",
             registry=self.registry,
             multiprocess_mode="mostrecent",
         )
 
-    def count_shipping(self, look: Look) -> None:
-        """Count what came of a look of the shipping thread."""
-        self.shipped.inc(look.records)
-        self.ship_errors.inc(look.errors)
-        if look.errors:
+    def count_upload(self, result: UploadResult) -> None:
+        """Count the result of an upload."""
+        self.shipped.inc(result.events)
+        self.ship_errors.inc(result.errors)
+        if result.errors:
             self.ship_failed.set_to_current_time()
 
     def text(self) -> bytes:
-        """The figures in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         if not self._several:
             return generate_latest(self.registry)
-        every = CollectorRegistry()
-        MultiProcessCollector(every)
-        return generate_latest(every)
-
-
-class Measured:
-    """ASGI middleware that counts requests and their seconds by route."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun, status = time.perf_counter(), 500
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            # routes only: a path that somebody makes up must not become a series
-            path = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(scope["method"], path, str(status)).inc()
-            self._metrics.seconds.labels(path).observe(time.perf_counter() - begun)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)
+        return generate_latest(merged)

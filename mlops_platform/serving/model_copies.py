@@ -1,4 +1,4 @@
-"""The last champions on this disk, where the registry is a server: a start, or a worker's, need not find it up."""
+"""Copies of the last champions on this disk, for a start of the service while the MLflow server is away."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mlops_platform.atomic_write import atomic_write
 from mlops_platform.resources.model_files import load_model
 from mlops_platform.resources.tracking import RegisteredVersion
 
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 KEPT = 2  # the present and the last one
 _LAST, _COMING = "champion.json", ".coming-"
-_LEFT = 3600  # seconds after which what is still coming was left by a killed worker
+_LEFT = 3600  # age in seconds of a partial copy that a killed worker has left
 _log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """What models are copied from; `MlflowTracking` is."""
+    """Where models are copied from; `MlflowTracking` implements it."""
 
     def load(self, version: str) -> Pipeline:
         """Load a version's pipeline."""
@@ -40,24 +41,24 @@ class ModelCopies:
     """A folder of models; several workers may share it."""
 
     def __init__(self, folder: Path, source: Source, read: Callable[[Path], Pipeline] = load_model) -> None:
-        """Make nothing yet.
+        """Create nothing yet.
 
         Args:
-            folder: Takes the copies; made when missing.
+            folder: Takes the copies; created when missing.
             source: Where the models are.
             read: Loads a copy.
         """
         self._folder, self._source, self._read = folder, source, read
 
     def load(self, found: RegisteredVersion) -> Pipeline:
-        """Load a version from its copy; where none can be made or read, from its source.
+        """Load a version from its copy; if that cannot be created or read, from its source.
 
         Args:
             found: The version.
         """
         try:
             copy = self._copied(found)
-        except Exception as error:  # a full disk, which MLflow wraps, must not keep a promotion from being served
+        except Exception as error:  # not even a full disk, whose error MLflow wraps, may hold a promotion back
             _log.warning("Version %s is not copied to %s: %s", found.version, self._folder, error)
             return self._source.load(found.version)
         try:
@@ -67,21 +68,21 @@ class ModelCopies:
             return self._source.load(found.version)
 
     def remember(self, found: RegisteredVersion) -> None:
-        """Note that a version is served, and remove the copies that are older than the one before.
+        """Note that a version is served, and remove all copies but the last two.
 
         Args:
             found: The version.
         """
         try:
-            with tempfile.NamedTemporaryFile("w", dir=self._folder, prefix=_COMING, delete=False) as file:
-                json.dump({**asdict(found), "created_at": found.created_at.isoformat()}, file)
-            Path(file.name).rename(self._folder / _LAST)
+            with atomic_write(self._folder / _LAST) as partial:
+                content = {**asdict(found), "created_at": found.created_at.isoformat()}
+                partial.write_text(json.dumps(content), encoding="utf-8")
             self._prune(self._place(found))
         except OSError as error:
             _log.warning("Which version was served last cannot be noted in %s: %s", self._folder, error.strerror)
 
     def last(self) -> RegisteredVersion | None:
-        """The version that was served last, if its copy is there."""
+        """Return the version that was served last, if its copy is there."""
         try:
             noted = json.loads((self._folder / _LAST).read_text(encoding="utf-8"))
             found = RegisteredVersion(**{**noted, "created_at": datetime.fromisoformat(noted["created_at"])})
@@ -112,9 +113,9 @@ class ModelCopies:
     def _prune(self, served: Path) -> None:
         if served.is_dir():
             os.utime(served)  # a rollback makes an old copy the newest
-        found = sorted((path.stat().st_mtime, path) for path in self._folder.iterdir() if path.name != _LAST)
-        copies = [path for _, path in found if not path.name.startswith(_COMING)]
-        left = [path for changed, path in found if path.name.startswith(_COMING) and changed < time.time() - _LEFT]
+        dated = sorted((path.stat().st_mtime, path) for path in self._folder.iterdir() if path.name != _LAST)
+        copies = [path for _, path in dated if not path.name.startswith(".")]
+        left = [path for changed, path in dated if path.name.startswith(".") and changed < time.time() - _LEFT]
         for path in [*copies[:-KEPT], *left]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

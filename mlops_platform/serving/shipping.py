@@ -1,180 +1,191 @@
-"""Takes sealed segments of the prediction log to the warehouse, in a thread beside the requests.
+"""Uploads of the event log's predictions and feedback to the warehouse, in a thread beside the requests.
 
-A segment stays where it is until the warehouse has it; then it goes to `shipped/`, which is kept small.
+An upload is a range of row ids, which is written down before it begins and never changes: repeated after a lost answer
+or a kill, it is the same upload, and the destination refuses it. Uploaded events are deleted some days later.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from mlops_platform.serving.prediction_log import SEALED, seal_abandoned, segments
+from filelock import FileLock, Timeout
 
-SHIPPED = "shipped"
-KEPT_SECONDS, KEPT_BYTES = 7 * 86400, 256 * 1024**2
-LOOK_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 300.0
-STOP_SECONDS = 10.0
+from mlops_platform.resources.event_log import Event, EventLog, among
+from mlops_platform.sql import SQL, sql
+
+__all__ = ["Destination", "LogUploader", "UploadResult"]
+
+KEPT_SECONDS, KEPT_BYTES = 7 * 86400.0, 256 * 1024**2
+UPLOAD_EVENTS = 100_000
+LONGEST_PAUSE_SECONDS, STOP_SECONDS = 300.0, 10.0
 _log = logging.getLogger(__name__)
 
 
 class Destination(Protocol):
-    """What takes segments; `BigQueryLog` does."""
+    """What takes uploads; `BigQueryLog` does."""
 
     def connected(self) -> AbstractContextManager[None]:
-        """Hold one connection for what the block takes."""
+        """Hold one connection during the block."""
 
-    def take(self, segment: Path) -> int:
-        """Take a segment, once however often it is asked to, and return the number of its records."""
+    def take(self, name: str, events: Iterable[Event]) -> None:
+        """Take an upload, once however often it is repeated; its name says which it is."""
 
 
 @dataclass
-class Look:
-    """What came of one look at the folder.
+class UploadResult:
+    """What came of a try.
 
     Attributes:
-        records: Records that were taken.
-        errors: Segments that were not.
-        problem: Why the last of those was not.
+        events: Events that were uploaded.
+        errors: Uploads that failed.
+        problem: Why the last of them failed.
     """
 
-    records: int = 0
+    events: int = 0
     errors: int = 0
     problem: str | None = None
 
 
-class Shipper:
-    """Ships in a thread of its own; of several processes on a folder, one at a time does.
+class LogUploader:
+    """Uploads in a thread; of several processes with the same log, one at a time does.
 
     Attributes:
-        problem: Why the last look left a segment where it was; None where it left none.
+        problem: Why the last try left events behind; None if it left none.
     """
 
     def __init__(
         self,
-        folder: Path,
+        log: EventLog,
+        kinds: Sequence[str],
         destination: Destination,
-        seconds: float = LOOK_SECONDS,
-        tell: Callable[[Look], None] | None = None,
+        seconds: float,
+        report: Callable[[UploadResult], None] = lambda _: None,
     ) -> None:
         """Start nothing yet.
 
         Args:
-            folder: Of the log.
-            destination: Takes the segments.
-            seconds: Pause between two looks at the folder; it doubles with each failure, up to five minutes.
-            tell: Is told of each look.
+            log: Has the events.
+            kinds: Of the events to upload; the others stay in the log for ever.
+            destination: Takes the uploads.
+            seconds: Pause between two tries; it doubles with each failure, up to five minutes.
+            report: Gets the result of each try.
         """
         self.problem: str | None = None
-        self._tell = tell
-        self._folder, self._destination, self._seconds = folder, destination, seconds
+        self._log, self._kinds, self._destination = log, tuple(kinds), destination
+        self._seconds, self._report = seconds, report
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="log-upload", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread = threading.Thread(target=self._run, name="log-shipping", daemon=True)
         self._thread.start()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ship what is sealed by now, and end; what a few seconds do not suffice for waits for the next start.
+        """Upload once more, and end; what takes longer waits for the next start.
 
         Args:
             seconds: How long to wait.
         """
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(seconds)
+        self._thread.join(seconds)
 
     def waiting(self) -> int:
-        """Count the sealed segments that are not shipped."""
-        return len(segments(self._folder))
+        """Return the number of events that are not uploaded.
 
-    def ship(self) -> Look:
-        """Try each waiting segment once; one that fails does not hold back the others."""
-        look = Look()
-        with _alone(self._folder) as alone:
-            if not alone:
-                return look
-            seal_abandoned(self._folder)
-            if waiting := segments(self._folder):
-                with self._noting(look), self._destination.connected():
-                    for segment in waiting:
-                        with self._noting(look):
-                            look.records += self._moved(segment)
-            prune(self._folder / SHIPPED)
-        self.problem = look.problem
-        return look
+        Raises:
+            EventLogError: The log cannot be read.
+        """
+        with self._log.transaction() as connection:
+            ((begun,),) = connection.execute("SELECT total(events) FROM uploads WHERE uploaded_at IS NULL")
+            ((new,),) = connection.execute(
+                sql("SELECT count(*) FROM events WHERE {is_new}", is_new=self._is_new), self._kinds
+            )
+        return int(begun) + int(new)
 
-    def _moved(self, segment: Path) -> int:
-        count = self._destination.take(segment)
-        shipped = self._folder / SHIPPED
-        shipped.mkdir(exist_ok=True)
-        os.utime(segment)  # in `shipped/` its age counts
-        segment.rename(shipped / segment.name)
-        return count
+    def upload(self, wait_seconds: float = 0.0) -> UploadResult:
+        """Try each waiting upload once; one that fails does not hold back the others.
+
+        Args:
+            wait_seconds: How long to wait while another process uploads.
+        """
+        result = UploadResult()
+        with suppress(Timeout), self._noting(result):
+            self._log.path.parent.mkdir(parents=True, exist_ok=True)
+            # the system frees the lock of a killed process
+            with FileLock(f"{self._log.path}.upload.lock", timeout=wait_seconds):
+                if uploads := self._begin():
+                    with self._destination.connected():
+                        for first, last, events in uploads:
+                            with self._noting(result):
+                                self._upload(first, last)
+                                result.events += events
+                self._prune()
+        self.problem = result.problem
+        return result
+
+    def _begin(self) -> list[tuple[int, int, int]]:
+        """Write down the uploads of what is new, and return all that are not done: first row, last row, events."""
+        new = sql("SELECT id, body FROM events WHERE {is_new} ORDER BY id LIMIT ?", is_new=self._is_new)
+        insert = sql(
+            "INSERT INTO uploads (first, last, events, bytes) "
+            "SELECT min(id), max(id), count(*), total(length(body)) FROM ({new}) HAVING count(*) > 0",
+            new=new,
+        )
+        with self._log.transaction() as connection:
+            while connection.execute(insert, (*self._kinds, UPLOAD_EVENTS)).rowcount:
+                pass
+            return connection.execute(
+                "SELECT first, last, events FROM uploads WHERE uploaded_at IS NULL ORDER BY first"
+            ).fetchall()
+
+    def _upload(self, first: int, last: int) -> None:
+        name = f"{self._log.identity()}-{first}-{last}"
+        self._destination.take(name, self._log.read_rows(self._kinds, first, last))
+        with self._log.transaction() as connection:
+            connection.execute("UPDATE uploads SET uploaded_at = ? WHERE first = ?", (time.time(), first))
+
+    def _prune(self) -> None:
+        """Delete what was uploaded over seven days ago, and the oldest of more than 256 MiB."""
+        old = (
+            "SELECT first, last FROM (SELECT *, sum(bytes) OVER (ORDER BY first DESC) AS newer_bytes FROM uploads "
+            "WHERE uploaded_at IS NOT NULL) WHERE uploaded_at < ? OR newer_bytes > ?"
+        )
+        delete = sql("DELETE FROM events WHERE id BETWEEN ? AND ? AND +{is_uploaded}", is_uploaded=among(self._kinds))
+        with self._log.transaction() as connection:
+            for first, last in connection.execute(old, (time.time() - KEPT_SECONDS, KEPT_BYTES)).fetchall():
+                connection.execute(delete, (first, last, *self._kinds))
+                connection.execute("DELETE FROM uploads WHERE first = ?", (first,))
+
+    @property
+    def _is_new(self) -> SQL:
+        # `+`: SQLite is to go by the row id, not by the index on the kind
+        return sql(
+            "id > (SELECT coalesce(max(last), 0) FROM uploads) AND +{is_uploaded}", is_uploaded=among(self._kinds)
+        )
 
     @contextmanager
-    def _noting(self, look: Look) -> Iterator[None]:
-        """Note what the block throws; whatever a client library throws, the thread goes on."""
+    def _noting(self, result: UploadResult) -> Iterator[None]:
+        """Note what the block raises; whatever a client library raises, the thread goes on."""
         try:
             yield
+        except Timeout:
+            raise
         except Exception as error:
-            look.errors += 1
-            look.problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-            if look.problem != self.problem:
-                _log.warning("The prediction log waits on the disk: %s", look.problem)
-                self.problem = look.problem
+            result.errors += 1
+            result.problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if result.problem != self.problem:
+                _log.warning("Predictions wait on the disk for their upload: %s", result.problem)
+                self.problem = result.problem
 
     def _run(self) -> None:
-        pause = self._seconds
+        pause = 0.0  # what the last process has left goes first
         while not self._stop.wait(pause):
-            self._look()
-            pause = min(pause * 2, LONGEST_WAIT_SECONDS) if self.problem else self._seconds
-        self._look()  # what the service has sealed at its end
-
-    def _look(self) -> None:
-        look = Look()
-        with self._noting(look):  # of the folder itself: a full disk
-            look = self.ship()
-        if self._tell is not None:
-            self._tell(look)
-
-
-def prune(folder: Path) -> None:
-    """Remove shipped segments beyond seven days or 256 MiB, the oldest first.
-
-    Args:
-        folder: Has them; it may be missing.
-    """
-    kept = 0
-    oldest = time.time() - KEPT_SECONDS
-    for path in sorted(folder.glob(f"*{SEALED}"), reverse=True):
-        with suppress(FileNotFoundError):
-            found = path.stat()
-            kept += found.st_size
-            if kept > KEPT_BYTES or found.st_mtime < oldest:
-                path.unlink()
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Whether this is the one process that ships from a folder now; the system frees the lock of a killed one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".shipping", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(descriptor)
+            self._report(self.upload())
+            pause = min(max(pause, self._seconds) * 2, LONGEST_PAUSE_SECONDS) if self.problem else self._seconds
+        self._report(self.upload(STOP_SECONDS))

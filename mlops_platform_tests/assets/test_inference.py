@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 
 from mlops_platform.assets.inference import build_predictions_asset
+from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.tracking import CHAMPION
-from mlops_platform.serving.log_store import LocalSegments
-from mlops_platform.serving.prediction_log import PredictionLog
+from mlops_platform.serving.log_store import LocalLog
 from mlops_platform_tests.training_graph import Run, TrainingHome
 
 FIRST = dt.date(2024, 1, 1)
@@ -29,8 +29,8 @@ class Days:
     """The asset on a home that has a champion."""
 
     def __init__(self, home: TrainingHome) -> None:
-        self.home, self.log_dir = home, home.settings.prediction_log_dir
-        self.asset = build_predictions_asset(FIRST, LocalSegments(self.log_dir))
+        self.home, self.event_log = home, EventLog(home.settings.event_log_path)
+        self.asset = build_predictions_asset(FIRST, LocalLog(self.event_log))
 
     def run(self, first: str, last: str | None = None) -> Run:
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
@@ -49,9 +49,8 @@ class Days:
         )
 
     def log(self, *records: dict[str, Any]) -> None:
-        log = PredictionLog(self.log_dir, seconds=60, max_bytes=1_000_000)
-        log.append(records)
-        log.close()
+        events = [Event(record.pop("kind"), dt.datetime.fromisoformat(record.pop("at")), record) for record in records]
+        self.event_log.append(events)
 
 
 @pytest.fixture
@@ -136,10 +135,11 @@ def test_what_is_missing_is_a_sentence_and_leaves_the_table(days: Days) -> None:
     assert days.rows() == before
 
 
-def test_a_killed_service_leaves_its_records_for_the_next_day_that_is_made(days: Days) -> None:
+def test_the_prediction_log_of_an_earlier_version_is_ingested(days: Days) -> None:
     today = dt.datetime.now(dt.UTC)
-    days.log_dir.mkdir(parents=True)
-    left = days.log_dir / f"{today.strftime('%Y%m%dT%H%M%S%fZ')}-1-abcdef12.open"
-    left.write_text(json.dumps(_record("k.0", today.isoformat())) + "\n" + '{"kind": "predi')
+    folder = days.home.settings.home / "prediction_log"
+    folder.mkdir(parents=True)
+    record = json.dumps(_record("k.0", today.isoformat()))
+    (folder / "20260101T000000000000Z-1-abcdef12.open").write_text(record + "\n" + '{"kind": "predi')
     assert days.run(str(today.date())).success
     assert [row[0] for row in days.rows()] == ["k.0"]

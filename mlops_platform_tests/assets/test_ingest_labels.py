@@ -10,7 +10,7 @@ import pytest
 
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.checks.labels import build_conflict_check
-from mlops_platform.resources.label_log import LABELS_FINGERPRINT, Label, append, fingerprint
+from mlops_platform.resources.label_log import LABELS_FINGERPRINT, Label, append, fingerprint, read
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 
 CV, NLP = "computer-vision", "natural-language-processing"
@@ -22,7 +22,7 @@ class Tags:
     """The asset with its check, over a small source and a log of labels."""
 
     def __init__(self, folder: Path) -> None:
-        self.source, self.log = folder / "tags.csv", folder / "labels.csv"
+        self.source, self.log = folder / "tags.csv", folder / "events.db"
         self.source.write_text(SOURCE)
         projects = folder / "projects.csv"
         projects.write_text("id,created_on,title,description\n1,2026-01-01,a,b\n")
@@ -31,7 +31,7 @@ class Tags:
 
     def said(self, *labels: tuple[int, str, str]) -> None:
         """Append labels of people: id, tag, person; each is a minute later than the one before."""
-        minute = self.log.read_text().count("\n") if self.log.exists() else 0
+        minute = len(read(self.log).labels)
         given = [
             Label(key, tag, f"2026-03-01T10:{minute + at:02}:00+00:00", who, "page")
             for at, (key, tag, who) in enumerate(labels)
@@ -145,10 +145,10 @@ def test_a_log_that_is_gone_leaves_no_labels_behind(tags: Tags) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda log: log.write_text(log.read_text() + "x\n"), "line 3, is no label"),
+        (lambda log: log.write_bytes(b"nonsense" * 1000), "events.db cannot be read"),
         (
             lambda log: append(log, [Label(1, "gardening", "2026-03-01T10:00:00Z", "ann", "page")]),
-            "'gardening' is none",
+            "the label 'gardening' by ann, which is none of the tags",
         ),
     ],
 )

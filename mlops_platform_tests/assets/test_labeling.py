@@ -30,7 +30,7 @@ class Labeling:
 
     def run(self, *names: str, max_share: float = 0.5) -> Run:
         upstream = [dg.AssetSpec(name) for name in ("validated_dataset", "tuned_params")]
-        queue = build_queue_asset(SIZE, self.home.settings.labels_path)
+        queue = build_queue_asset(SIZE, self.home.settings.event_log_path)
         assets: list[Any] = [*upstream, label_issues, queue, build_label_check(max_share)]
         with dg.DagsterInstance.ephemeral() as instance:
             return Run(
@@ -101,7 +101,7 @@ def test_what_people_have_said_is_not_asked_again(labeling: Labeling) -> None:
     # the random sample is drawn first and stays
     third = next(row for row in rows if row["reason"] == "random")
     suspect = next(row for row in rows if row["reason"] == "suspect")
-    log = labeling.home.settings.labels_path
+    log = labeling.home.settings.event_log_path
     for row, tag, who in (
         (first, "mlops", "ann"),
         (second, "mlops", "ann"),

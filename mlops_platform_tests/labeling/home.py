@@ -47,7 +47,7 @@ class LabelHome:
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(home=folder, lock_timeout=5.0)
-        self.log = self.settings.labels_path
+        self.log = self.settings.event_log_path
         self.warehouse = build_resources(self.settings)["warehouse"]
         ids = ", ".join(f"({row[0]})" for row in ROWS)
         self.warehouse.execute(f"CREATE TABLE projects AS SELECT * FROM (VALUES {ids}, (99)) AS p(id)")

@@ -85,7 +85,7 @@ def test_people_and_times_are_taken_and_conflicts_told(sheets: Sheets) -> None:
     [
         ("12,gardening\n", "line 3: 'gardening' is none of the tags natural-language-processing"),
         ("77,mlops\n", "line 3: there is no project 77"),
-        ("x,mlops\n", "line 3: 'x' is no id"),
+        ("x,mlops\n", "line 3: 'x' is not an id"),
         ("11,other\n", "line 3: project 11 has another tag in line 2"),
         ("99999999999999999999,mlops\n", "line 3: there is no project"),
         ('12,"mlops\n', "line 3"),
@@ -108,7 +108,7 @@ def test_lines_are_counted_as_an_editor_counts_them(sheets: Sheets) -> None:
     [
         ("id;tag\n11;mlops\n", "is separated by semicolons"),
         ("id,label\n11,mlops\n", "tag"),
-        ("id,tag,labeled_at\n11,mlops,yesterday\n", "line 2: 'yesterday' is no time such as"),
+        ("id,tag,labeled_at\n11,mlops,yesterday\n", "line 2: 'yesterday' is not a time such as"),
         ("id,tag,labeled_at\n11,mlops,2999-01-01\n", "line 2: 2999-01-01 is in the future"),
         ("", "is empty"),
     ],

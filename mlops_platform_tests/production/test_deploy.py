@@ -99,7 +99,7 @@ def test_the_service_keeps_its_log_in_a_volume_of_its_own_and_asks_for_a_token()
     port = serve["command"][serve["command"].index("--port") + 1]
     assert serve["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f":{port}/healthz" in serve["healthcheck"]["test"][-1]
-    # uvicorn ends the requests under way, then the log is shipped
+    # uvicorn ends the requests under way, then the log is uploaded
     assert int(serve["stop_grace_period"].removesuffix("s")) > STOP_SECONDS + shipping.STOP_SECONDS
 
 

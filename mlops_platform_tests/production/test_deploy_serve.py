@@ -161,5 +161,5 @@ def test_the_command_starts_and_answers(server: MlflowServer, tmp_path: Path, wh
         os.kill(service.process.pid, signal.SIGTERM)
         service.process.wait(60)
     # what BigQuery has not taken waits for the next start
-    log = count(tmp_path / "home" / "prediction_log", [told["id"]])
-    assert (log.lines, log.lost) == (1, 0)
+    log = count(tmp_path / "home", [told["id"]])
+    assert (log.events, log.lost) == (1, 0)

@@ -49,7 +49,7 @@ class AirbyteTags:
     """The asset `tags` that Airbyte loads into a DuckDB file."""
 
     def __init__(self, folder: Path, target: str) -> None:
-        self.log, self.target = folder / "labels.csv", target
+        self.log, self.target = folder / "events.db", target
         self.warehouse = DuckDBWarehouse(path=str(folder / "w.duckdb"))
         self.double = AirbyteDouble(self._load)
 
@@ -79,10 +79,9 @@ def test_airbyte_and_people(tmp_path: Path) -> None:
         say(tags.log)
         first = expect_labeled(tags.warehouse, tags.run())
         assert expect_labeled(tags.warehouse, tags.run()) == first
-        # a damaged log is told before Airbyte is asked for anything
+        # a damaged log is reported before Airbyte starts anything
         starts = tags.double.count("POST .*/jobs")
-        with tags.log.open("a") as file:
-            file.write("nonsense\n")
+        tags.log.write_bytes(b"nonsense" * 1000)
         assert not tags.run().success
         assert tags.double.count("POST .*/jobs") == starts
         assert sorted(tags.warehouse.fetch_rows("SELECT id, tag FROM tags")) == TABLES["tags"]
@@ -106,7 +105,7 @@ def test_a_table_that_is_airbytes_own_is_not_rewritten(tmp_path: Path) -> None:
 
 
 def test_bigquery_and_people(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
-    source, log = tmp_path / "tags.csv", tmp_path / "labels.csv"
+    source, log = tmp_path / "tags.csv", tmp_path / "events.db"
     source.write_text("id,tag\n" + "".join(f"{key},{tag}\n" for key, tag in SOURCE))
 
     def run() -> dg.ExecuteInProcessResult:

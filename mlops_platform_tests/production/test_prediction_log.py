@@ -1,4 +1,4 @@
-"""The log on its way into BigQuery, and `predictions` made there: nothing lost, nothing twice."""
+"""Uploads of the event log to BigQuery, and `predictions` materialized there: nothing lost, nothing twice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from mlops_platform.assets.inference import build_predictions_asset
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.assembly import bigquery_warehouse
 from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.serving.log_store import BigQueryLog, log_store
-from mlops_platform.serving.prediction_log import PredictionLog, segments
-from mlops_platform.serving.shipping import SHIPPED, Shipper
+from mlops_platform.resources.event_log import Event, EventLog
+from mlops_platform.serving import shipping
+from mlops_platform.serving.log_store import FEEDBACK, PREDICTION, BigQueryLog, log_store
+from mlops_platform.serving.shipping import Destination, LogUploader
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.bigquery_emulator import Emulator
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to
@@ -39,30 +41,38 @@ def _record(key: str, at: str, **changes: Any) -> dict[str, Any]:
     return {"kind": "prediction", "id": key, "at": at, "model_version": "1", "title": "a\nü\x00", **told, **changes}
 
 
-def _write(folder: Path, *records: dict[str, Any]) -> Path:
-    before = set(segments(folder))
-    log = PredictionLog(folder, seconds=60, max_bytes=1_000_000)
-    log.append(records)
-    log.close()
-    (made,) = set(segments(folder)) - before
-    return made
+def _event(record: dict[str, Any]) -> Event:
+    body = {name: value for name, value in record.items() if name not in ("kind", "at")}
+    return Event(record["kind"], dt.datetime.fromisoformat(record["at"]), body)
+
+
+def _append(log: EventLog, *records: dict[str, Any]) -> None:
+    log.append([_event(record) for record in records])
+
+
+def _uploader(log: EventLog, warehouse: Destination) -> LogUploader:
+    return LogUploader(log, (PREDICTION, FEEDBACK), warehouse, 3600)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "log" / "events.db")
 
 
 def _ids(warehouse: BigQueryWarehouse) -> list[str]:
     return [key for (key,) in warehouse.fetch_rows("SELECT id FROM prediction_log ORDER BY id")]
 
 
-def test_a_segment_is_loaded_once_however_often_it_is_shipped(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
-    segment = _write(
-        tmp_path,
-        _record("a.0", "2026-01-01T23:59:59.999999+00:00"),
-        {"kind": "feedback", "id": "a.0", "at": "2026-01-02T00:00:00+00:00", "tag": "other"},
-    )
+def test_an_upload_is_loaded_once_however_often_it_is_repeated(bigquery: BigQueryWarehouse) -> None:
+    events = [
+        _event(_record("a.0", "2026-01-01T23:59:59.999999+00:00")),
+        _event({"kind": "feedback", "id": "a.0", "at": "2026-01-02T00:00:00+00:00", "tag": "other"}),
+    ]
     store = BigQueryLog(bigquery)
     assert store.days(dt.date(2020, 1, 1), dt.date(2030, 1, 1)) == []
     for _ in range(3):
-        assert store.take(segment) == 2
-        assert BigQueryLog(bigquery).take(segment) == 2
+        store.take("log-1-2", events)
+        BigQueryLog(bigquery).take("log-1-2", events)
     assert _ids(bigquery) == ["a.0", "a.0"]
     assert store.days(dt.date(2026, 1, 1), dt.date(2026, 1, 3)) == [dt.date(2026, 1, 1), dt.date(2026, 1, 2)]
     assert store.days(dt.date(2026, 1, 2), dt.date(2026, 1, 3)) == [dt.date(2026, 1, 2)]
@@ -72,7 +82,7 @@ def test_a_segment_is_loaded_once_however_often_it_is_shipped(bigquery: BigQuery
         "at": dt.datetime.fromisoformat("2026-01-01T23:59:59.999999"),
         "description": None,
         "probabilities": json.dumps({"mlops": 0.75, "other": 0.25}),
-        "segment": segment.stem,
+        "segment": "log-1-2",
     }
     (label,) = store.rows("feedback", dt.date(2026, 1, 2))
     assert (label["tag"], label["title"], label["probabilities"]) == ("other", None, None)
@@ -84,77 +94,75 @@ def test_a_segment_is_loaded_once_however_often_it_is_shipped(bigquery: BigQuery
 
 @pytest.mark.parametrize("pass_on", [False, True])
 def test_an_upload_whose_answer_is_lost_is_not_doubled(
-    bigquery: BigQueryWarehouse, bigquery_emulator: Emulator, tmp_path: Path, pass_on: bool
+    bigquery: BigQueryWarehouse, bigquery_emulator: Emulator, pass_on: bool
 ) -> None:
-    segment = _write(tmp_path, _record("a.0", "2026-01-01T00:00:00+00:00"))
     with proxy_to(bigquery_emulator.url) as proxy:
         # every part of the upload in turn: the start of it, and its content
         proxy.faults += [Fault("(POST|PUT) /(resumable/)?upload", 503, "backendError", times=3, pass_on=pass_on)]
         behind = bigquery.model_copy(update={"endpoint": proxy.url})
-        assert BigQueryLog(behind).take(segment) == 1
+        BigQueryLog(behind).take("log-1-1", [_event(_record("a.0", "2026-01-01T00:00:00+00:00"))])
         assert all(fault.times == 0 for fault in proxy.faults)
     assert _ids(bigquery) == ["a.0"]
 
 
-def test_a_load_that_failed_is_begun_anew_and_one_that_fails_for_ever_stays_on_the_disk(
-    bigquery: BigQueryWarehouse, tmp_path: Path
+def test_a_load_that_failed_is_repeated_and_its_events_stay_on_the_disk_until_it_succeeds(
+    bigquery: BigQueryWarehouse, log: EventLog
 ) -> None:
     bigquery.execute("CREATE TABLE prediction_log (id INT64)")
-    segment = _write(tmp_path, _record("a.0", "2026-01-01T00:00:00+00:00"))
-    store = BigQueryLog(bigquery)
-    shipper = Shipper(tmp_path, store)
+    _append(log, _record("a.0", "2026-01-01T00:00:00+00:00"))
+    uploader = _uploader(log, BigQueryLog(bigquery))
     for _ in range(2):
-        look = shipper.ship()
-        assert (look.records, look.errors) == (0, 1)
-        assert segments(tmp_path) == [segment]
-    assert shipper.problem is not None
+        result = uploader.upload()
+        assert (result.events, result.errors) == (0, 1)
+        assert uploader.waiting() == 1
+    assert uploader.problem is not None
     bigquery.execute("DROP TABLE prediction_log")
     # another process, which does not know what has failed
-    assert Shipper(tmp_path, BigQueryLog(bigquery)).ship().records == 1
+    assert _uploader(log, BigQueryLog(bigquery)).upload().events == 1
     assert _ids(bigquery) == ["a.0"]
-    assert [each.name for each in (tmp_path / SHIPPED).iterdir()] == [segment.name]
+    assert uploader.waiting() == 0
 
 
-def test_a_table_that_cannot_be_reached_is_a_sentence(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
-    segment = _write(tmp_path, _record("a.0", "2026-01-01T00:00:00+00:00"))
+def test_a_table_that_cannot_be_reached_is_a_sentence(bigquery: BigQueryWarehouse) -> None:
+    events = [_event(_record("a.0", "2026-01-01T00:00:00+00:00"))]
     nowhere = bigquery.model_copy(update={"endpoint": "http://127.0.0.1:9", "retry_seconds": 0.5})
     with pytest.raises(WarehouseError, match="could not serve dataset"):
-        BigQueryLog(nowhere).take(segment)
+        BigQueryLog(nowhere).take("log-1-1", events)
     with pytest.raises(WarehouseError, match="BigQuery has no dataset"):
-        BigQueryLog(bigquery.model_copy(update={"schema_name": "nowhere"})).take(segment)
+        BigQueryLog(bigquery.model_copy(update={"schema_name": "nowhere"})).take("log-1-1", events)
     with pytest.raises(NotFound), bigquery.connect() as client:
         client.get_table(f"{bigquery.project}.{bigquery.schema_name}.prediction_log")
 
 
 class KilledAfterLoading(BigQueryLog):
-    """Dies between the load of its second segment and the move of it."""
+    """Dies between the load of its second upload and the note that it is done."""
 
     loaded = 0
 
-    def take(self, segment: Path) -> int:
-        count = super().take(segment)
+    def take(self, name: str, events: Iterable[Event]) -> None:
+        super().take(name, events)
         KilledAfterLoading.loaded += 1
         if KilledAfterLoading.loaded == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return count
 
 
-def _ship_and_die(folder: Path) -> None:
-    Shipper(folder, KilledAfterLoading(bigquery_warehouse(Settings(_env_file=None)))).ship()
+def _upload_and_die(path: Path) -> None:
+    shipping.UPLOAD_EVENTS = 1
+    _uploader(EventLog(path), KilledAfterLoading(bigquery_warehouse(Settings(_env_file=None)))).upload()
 
 
-def test_killed_between_load_and_move_nothing_is_lost_or_doubled(bigquery: BigQueryWarehouse, tmp_path: Path) -> None:
-    for number in range(4):
-        _write(tmp_path, _record(f"{number}.0", "2026-01-01T00:00:00+00:00"))
-    process = multiprocessing.get_context("spawn").Process(target=_ship_and_die, args=(tmp_path,))
+def test_killed_between_load_and_note_nothing_is_lost_or_doubled(bigquery: BigQueryWarehouse, log: EventLog) -> None:
+    _append(log, *(_record(f"{number}.0", "2026-01-01T00:00:00+00:00") for number in range(4)))
+    process = multiprocessing.get_context("spawn").Process(target=_upload_and_die, args=(log.path,))
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    assert len(segments(tmp_path)) == 3
+    uploader = _uploader(log, BigQueryLog(bigquery))
+    assert uploader.waiting() == 3
     assert _ids(bigquery) == ["0.0", "1.0"]
-    assert Shipper(tmp_path, BigQueryLog(bigquery)).ship().records == 3
+    assert uploader.upload().events == 3
     assert _ids(bigquery) == ["0.0", "1.0", "2.0", "3.0"]
-    assert segments(tmp_path) == []
+    assert uploader.waiting() == 0
 
 
 def _run(asset: dg.AssetsDefinition, resources: dict[str, Any], first: str, last: str) -> Run:
@@ -167,7 +175,7 @@ def _run(asset: dg.AssetsDefinition, resources: dict[str, Any], first: str, last
 
 
 def test_predictions_on_bigquery_over_several_days_and_again(
-    bigquery: BigQueryWarehouse, bigquery_settings: Settings, trained: TrainingHome, tmp_path: Path
+    bigquery: BigQueryWarehouse, bigquery_settings: Settings, trained: TrainingHome, log: EventLog
 ) -> None:
     bigquery.execute(
         "CREATE TABLE unlabeled_projects AS "
@@ -177,14 +185,14 @@ def test_predictions_on_bigquery_over_several_days_and_again(
     )
     store = log_store(bigquery_settings)
     assert isinstance(store, BigQueryLog)
-    _write(
-        tmp_path / "log",
+    _append(
+        log,
         *(_record(f"{n:05}.0", f"2024-01-02T00:00:00.{n:06}+00:00") for n in range(5_000)),  # more than one batch
         _record("b.0", "2024-01-04T00:00:00+00:00"),
         {"kind": "feedback", "id": "b.0", "at": "2024-01-05T00:00:00+00:00", "tag": "other"},
         {"kind": "feedback", "id": "b.0", "at": "2024-01-05T00:00:01+00:00", "tag": "mlops"},
     )
-    assert Shipper(tmp_path / "log", store).ship().records == 5_003
+    assert _uploader(log, store).upload().events == 5_003
     resources = {"warehouse": bigquery, "tracking": trained.tracking, "encoders": trained.resources["encoders"]}
     asset = build_predictions_asset(FIRST, store)
     seen = "SELECT source, CAST(day AS STRING), COUNT(*), COUNT(DISTINCT id) FROM predictions GROUP BY 1, 2 ORDER BY 2"
@@ -205,25 +213,24 @@ def test_predictions_on_bigquery_over_several_days_and_again(
     assert labels == [("b.0", "other", "2024-01-05"), ("b.0", "mlops", "2024-01-05")]
 
 
-def test_a_service_that_is_killed_under_load_and_started_again_has_shipped_what_it_told(
+def test_a_service_that_is_killed_under_load_and_restarted_has_uploaded_what_it_answered(
     bigquery: BigQueryWarehouse, bigquery_settings: Settings, bigquery_emulator: Emulator
 ) -> None:
     home = bigquery_settings.home
     make_registry(home)
-    production = bigquery_emulator.env(bigquery.schema_name, home) | {"MLOPS_SERVE_LOG_BYTES": "20000"}
-    told: list[str] = []
+    production = bigquery_emulator.env(bigquery.schema_name, home) | {"MLOPS_SERVE_LOG_SECONDS": "0.5"}
+    answered: list[str] = []
     with served(home, "--workers", "2", settings=production) as service:
         load = Load(service.url, 4, [{"texts": [{"title": "a"}] * 2}])
         wait_for(lambda: len(load.answers.told) > 200)
-        wait_for(lambda: (home / "prediction_log" / SHIPPED).exists())
+        wait_for(lambda: bigquery.has_table("prediction_log"))
         os.killpg(service.process.pid, signal.SIGKILL)
         wait_for(lambda: len(load.answers.failures) > 0)
-        told += load.stop().told
+        answered += load.stop().told
     assert len(_ids(bigquery)) > 0
     with served(home, settings=production) as service:
         (last,) = requests.post(f"{service.url}/predict", json={"title": "a"}, timeout=30).json()["predictions"]
         service.stop()
-    assert segments(home / "prediction_log") == []
-    shipped = _ids(bigquery)
-    assert len(shipped) == len(set(shipped))
-    assert set(shipped) >= {*told, last["id"]}
+    uploaded = _ids(bigquery)
+    assert len(uploaded) == len(set(uploaded))
+    assert set(uploaded) >= {*answered, last["id"]}

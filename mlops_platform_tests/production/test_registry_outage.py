@@ -65,8 +65,8 @@ def test_a_server_that_ends_or_hangs_fails_no_request(folder: Path, tmp_path: Pa
             answers = load.stop()
             assert answers.failures == []
             os.killpg(service.process.pid, signal.SIGKILL)
-        log = count(home / "prediction_log", answers.told)
-        assert (log.lines, log.lost, log.doubled) == (len(answers.told), 0, 0)
+        log = count(home, answers.told)
+        assert (log.events, log.lost, log.doubled) == (len(answers.told), 0, 0)
 
         server.stop()
         with served(home, settings=settings) as service:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import dagster as dg
 import pytest
 
 from mlops_platform.resources import sources
+from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.label_log import LABELS_FINGERPRINT, Label, append, fingerprint, now
 from mlops_platform.resources.sources import SOURCE_FINGERPRINT
 from mlops_platform.sensors.triggers import build_source_sensor, stamp
@@ -90,7 +92,7 @@ def test_a_missing_partner_holds_the_run_back_until_it_returns(files: tuple[Path
 
 
 def test_people_labels_are_a_source_that_may_be_missing(files: tuple[Path, Path], tmp_path: Path) -> None:
-    log = tmp_path / "labels.csv"
+    log = tmp_path / "events.db"
     watcher = Watcher(str(files[0]), str(files[1]), log)
     assert len(watcher.tick()) == 1
     watcher.loaded(*files)
@@ -99,10 +101,7 @@ def test_people_labels_are_a_source_that_may_be_missing(files: tuple[Path, Path]
     assert len(watcher.tick()) == 1
     assert watcher.tick() == []
     watcher.loaded(*files)
-    os.utime(log, (1, 1))
-    assert watcher.tick() == []
-    with log.open("a") as file:
-        file.write("2,torn")  # nobody was told that it is kept
+    EventLog(log).append([Event("prediction", datetime.now(UTC), {})])  # the service writes to the same file
     assert watcher.tick() == []
     log.unlink()
     assert len(watcher.tick()) == 1

@@ -16,10 +16,10 @@ from filelock import FileLock
 from mlops_platform.errors import ModelError
 from mlops_platform.ml import model as models
 from mlops_platform.resources.assembly import build_resources
+from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.serving.app import build_app
 from mlops_platform.serving.champion import ChampionFollower
-from mlops_platform.serving.prediction_log import PredictionLog, records, segments
 from mlops_platform.settings import Settings
 
 TEXTS = {
@@ -102,13 +102,11 @@ class Service:
     followed: ChampionFollower
     registry: Registry
     settings: Settings
-    log: PredictionLog
+    log: EventLog
 
-    def logged(self) -> list[dict[str, Any]]:
-        """Close the log and read it."""
-        self.log.close()
-        folder = self.settings.prediction_log_dir
-        return [record for segment in segments(folder) for record in records(segment)]
+    def logged(self) -> list[Event]:
+        """Return the events of the log: predictions, then feedback."""
+        return [*self.log.read("prediction"), *self.log.read("feedback")]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -126,6 +124,6 @@ def service(registry_home: Path, tmp_path: Path, request: pytest.FixtureRequest)
     settings = Settings(_env_file=None, home=tmp_path / "home", **(own | getattr(request, "param", {})))
     registry = Registry(tracking_of(registry_home))
     followed = ChampionFollower(registry, 3600)
-    log = PredictionLog(settings.prediction_log_dir, seconds=3600, max_bytes=10_000)
+    log = EventLog(settings.event_log_path)
     with TestClient(build_app(settings, followed, log)) as client:
         yield Service(client, followed, registry, settings, log)

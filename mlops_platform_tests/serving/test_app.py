@@ -10,11 +10,11 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
+from mlops_platform.resources.event_log import EventLog
 from mlops_platform.serving.app import build_app
 from mlops_platform.serving.champion import ChampionFollower
-from mlops_platform.serving.limits import BodyLimit
-from mlops_platform.serving.prediction_log import PredictionLog
-from mlops_platform_tests.serving.conftest import TEXTS, Service, wait_for
+from mlops_platform.serving.middleware import BodyLimit
+from mlops_platform_tests.serving.conftest import TEXTS, Service
 
 
 def test_one_text_and_many(service: Service) -> None:
@@ -37,21 +37,20 @@ def test_every_prediction_and_label_is_in_the_log(service: Service) -> None:
     told = service.client.post("/feedback", json={"labels": [{"id": f"{answer['request_id']}.0", "tag": " mlops "}]})
     assert (told.status_code, told.json()) == (200, {"accepted": 1, "unknown_tags": []})
     prediction, label = service.logged()
-    assert prediction.pop("at") < label.pop("at")
-    assert prediction == {
-        "kind": "prediction",
+    assert prediction.at < label.at
+    assert prediction.body == {
         "title": "a",
         "description": "b ü",
         "model_version": "1",
         **answer["predictions"][0],
     }
-    assert label == {"kind": "feedback", "id": answer["predictions"][0]["id"], "tag": "mlops"}
+    assert label.body == {"id": answer["predictions"][0]["id"], "tag": "mlops"}
 
 
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ("no json", 422, "The body is no JSON: Expecting value."),
+        ("no json", 422, "The body is not JSON: Expecting value."),
         ("{}", 422, "give either `texts`, or `title` and `description`."),
         ('{"title": "a", "texts": [{"title": "b"}]}', 422, "give either `texts`, or `title` and `description`."),
         ('{"texts": []}', 422, "texts: List should have at least 1 item after validation, not 0."),
@@ -86,7 +85,7 @@ def test_a_tag_that_nobody_knows_is_kept_told_and_counted(service: Service) -> N
     answer = service.client.post("/feedback", json={"labels": labels})
     assert (answer.status_code, answer.json()) == (200, {"accepted": 3, "unknown_tags": ["mlopz"]})
     assert "mlops_feedback_unknown_tags_total 2.0" in service.client.get("/metrics").text
-    assert [record["tag"] for record in service.logged()] == ["mlops", "mlopz", "mlopz"]
+    assert [event.body["tag"] for event in service.logged()] == ["mlops", "mlopz", "mlopz"]
 
 
 @pytest.mark.parametrize(
@@ -170,19 +169,18 @@ def test_with_a_token_who_has_none_is_refused(service: Service) -> None:
 
 
 def test_what_cannot_be_logged_is_not_answered(service: Service) -> None:
-    folder = service.settings.prediction_log_dir
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.touch()
+    path = service.settings.event_log_path
+    path.mkdir(parents=True)
     answer = service.client.post("/predict", json={"title": "a"})
     assert answer.status_code == 503
-    said = "Nothing can be logged now, so no prediction or label is taken: try again later."
-    assert answer.json() == {"detail": said}
+    detail = "The event log cannot be written, so no prediction or label is accepted: try again later."
+    assert answer.json() == {"detail": detail}
     ready = service.client.get("/readyz")
-    assert (ready.status_code, ready.json()) == (503, {"detail": said})
-    assert "cannot be written (File exists)" in service.client.get("/model").json()["log_problem"]
+    assert (ready.status_code, ready.json()) == (503, {"detail": detail})
+    assert "cannot be written (unable to open database file)" in service.client.get("/model").json()["log_problem"]
     assert "mlops_log_errors_total 1.0" in service.client.get("/metrics").text
-    folder.unlink()
-    wait_for(lambda: service.client.get("/readyz").status_code == 200)  # without a request that would find out
+    path.rmdir()
+    assert service.client.get("/readyz").status_code == 200  # without a prediction that would find out
     assert service.client.post("/predict", json={"title": "a"}).status_code == 200
 
 
@@ -226,7 +224,7 @@ def test_the_last_good_model_serves_on(service: Service) -> None:
 
 def test_before_a_model_is_there_it_says_so(service: Service) -> None:
     service.registry.down = True
-    log = PredictionLog(service.settings.home / "log", seconds=60, max_bytes=1000)
+    log = EventLog(service.settings.home / "early.db")
     early = ChampionFollower(service.registry, 3600)
     with TestClient(build_app(service.settings, early, log)) as client:
         for answer in (client.get("/readyz"), client.post("/predict", json={"title": "a"})):

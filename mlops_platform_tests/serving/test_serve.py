@@ -14,7 +14,6 @@ import requests
 
 from benchmarks.service_load import Load, Served, count, served
 from mlops_platform.resources.tracking import CHAMPION
-from mlops_platform.serving.prediction_log import segments
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.serving.conftest import tracking_of, wait_for
 
@@ -28,9 +27,9 @@ def _counted(service: Served) -> float:
     return sum(float(line.split()[-1]) for line in figures if line.startswith("mlops_predictions_total"))
 
 
-def test_promotions_under_load_fail_no_request_and_lose_no_line(home: Path) -> None:
+def test_promotions_under_load_fail_no_request_and_lose_no_event(home: Path) -> None:
     tracking = tracking_of(home)
-    with served(home, "--workers", "2", settings={"MLOPS_SERVE_LOG_BYTES": "20000"}) as service:
+    with served(home, "--workers", "2") as service:
         load = Load(service.url, CLIENTS, [TWO_TEXTS])
         for promotion in range(10):
             tracking.set_alias(CHAMPION, "2" if promotion % 2 == 0 else "1", {})
@@ -41,24 +40,21 @@ def test_promotions_under_load_fail_no_request_and_lose_no_line(home: Path) -> N
         assert _counted(service) == len(answers.told)
         service.stop()
         assert len(answers.told) > 50
-        log = count(home / "prediction_log", answers.told)
-        assert (log.lines, log.lost, log.doubled) == (len(answers.told), 0, 0)
-        assert len(segments(home / "prediction_log")) > 2
+        log = count(home, answers.told)
+        assert (log.events, log.lost, log.doubled) == (len(answers.told), 0, 0)
         # the workers' shared figures go with them
         port = service.url.rpartition(":")[2]
         assert not list(Path("/dev/shm").glob(f"mlops-metrics-*-{port}"))  # noqa: S108
 
 
 def test_kills_under_load_lose_no_prediction_that_a_client_has(home: Path) -> None:
-    folder = home / "prediction_log"
     with served(home, "--workers", "2") as service:
         load = Load(service.url, CLIENTS, [TWO_TEXTS])
         wait_for(lambda: len(load.answers.told) > 50)
         first = service.workers()
         assert len(first) == 2
-        busy = int(next(folder.glob("*.open")).name.split("-")[1])  # has connections, perhaps all of them
-        os.kill(busy, signal.SIGKILL)
-        wait_for(lambda: len(service.workers()) == 2 and busy not in service.workers())
+        os.kill(first[0], signal.SIGKILL)
+        wait_for(lambda: len(service.workers()) == 2 and first[0] not in service.workers())
         assert service.ready()
         answered = len(load.answers.told)
         wait_for(lambda: len(load.answers.told) > answered + 50)
@@ -71,7 +67,7 @@ def test_kills_under_load_lose_no_prediction_that_a_client_has(home: Path) -> No
         os.killpg(service.process.pid, signal.SIGKILL)
         wait_for(lambda: len(load.answers.failures) > failed)
         answers = load.stop()
-        log = count(folder, answers.told)
+        log = count(home, answers.told)
         assert (log.lost, log.doubled) == (0, 0)
         # what was written and not answered: two texts of each client at most, for each kill
         assert log.unanswered <= 2 * 2 * CLIENTS
@@ -89,8 +85,8 @@ def test_a_full_disk_stops_predictions_and_nothing_else_until_there_is_room(home
         given = len(load.answers.told)
         wait_for(lambda: len(load.answers.failures) > 100)
         assert len(load.answers.told) == given
-        said = "Nothing can be logged now, so no prediction or label is taken: try again later."
-        assert set(load.answers.failures) == {f'503 {{"detail":"{said}"}}'}
+        detail = "The event log cannot be written, so no prediction or label is accepted: try again later."
+        assert set(load.answers.failures) == {f'503 {{"detail":"{detail}"}}'}
         _limit(workers, resource.RLIM_INFINITY)
         wait_for(lambda: len(load.answers.told) > given + 50)
         answers = load.stop()
@@ -99,9 +95,9 @@ def test_a_full_disk_stops_predictions_and_nothing_else_until_there_is_room(home
         assert _counted(service) == len(answers.told)
         service.stop()
         # once for each worker that met it, not once for each request
-        assert 1 <= service.said().count("cannot be written (File too large)") <= 2
-        log = count(home / "prediction_log", answers.told)
-        assert (log.lines, log.lost, log.doubled) == (len(answers.told), 0, 0)
+        assert 1 <= service.said().count("events.db cannot be written (") <= 2
+        log = count(home, answers.told)
+        assert (log.events, log.lost, log.doubled) == (len(answers.told), 0, 0)
 
 
 def _limit(workers: list[int], size: int) -> None:
@@ -116,7 +112,7 @@ def test_it_ends_when_it_is_told_to(home: Path, number: signal.Signals) -> None:
         service.stop(number)
         assert "Traceback" not in service.said()
         assert service.said().splitlines()[0].startswith("Predictions  http://127.0.0.1:")
-        assert count(home / "prediction_log", []).lines == 1
+        assert count(home, []).events == 1
 
 
 def test_what_keeps_it_from_starting_is_a_sentence(tmp_path: Path) -> None:

@@ -1,34 +1,35 @@
-"""Segments on their way: kept until they are taken, tried again, one process at a time, and kept small afterwards."""
+"""Uploads of the event log: repeated until they succeed, the same each time, one process at a time; then pruned."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from filelock import FileLock
 
-from mlops_platform.errors import WarehouseError
+from mlops_platform.errors import PlatformError, WarehouseError
+from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.serving import shipping
 from mlops_platform.serving.app import build_app, destination
-from mlops_platform.serving.log_store import segment_rows
-from mlops_platform.serving.prediction_log import LogError, PredictionLog, segments
-from mlops_platform.serving.shipping import SHIPPED, Look, Shipper, prune
+from mlops_platform.serving.log_store import import_segments
+from mlops_platform.serving.shipping import LogUploader, UploadResult
 from mlops_platform_tests.serving.conftest import Service, wait_for
 
-OPEN = "20260101T00000{}000000Z-1-abcdef12.{}"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Warehouse:
-    """Takes segments, or refuses them as it is told to."""
+    """A destination that a test can switch off, and that can lose its answer."""
 
     def __init__(self) -> None:
-        self.taken: list[str] = []
-        self.refused: set[str] = set()
-        self.away = False
+        self.uploads: dict[str, list[int]] = {}
+        self.refused: set[int] = set()
+        self.away = self.answer_is_lost = False
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -36,101 +37,167 @@ class Warehouse:
             raise WarehouseError("There are no credentials for the test.")
         yield
 
-    def take(self, segment: Path) -> int:
-        if segment.name in self.refused:
-            raise WarehouseError(f"{segment.name} is refused for the test.")
-        self.taken.append(segment.name)
-        return len(segment.read_text().splitlines())
+    def take(self, name: str, events: Iterable[Event]) -> None:
+        numbers = [event.body.get("n", -1) for event in events]
+        if self.refused & set(numbers):
+            raise WarehouseError("The upload is refused for the test.")
+        assert self.uploads.setdefault(name, numbers) == numbers  # a name is one content for ever
+        if self.answer_is_lost:
+            raise WarehouseError("The answer is lost for the test.")
+
+    def rows(self) -> list[int]:
+        """Return the numbers of all events that were taken."""
+        return [number for numbers in self.uploads.values() for number in numbers]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for number in range(3):
-        (tmp_path / OPEN.format(number, "jsonl")).write_text('{"id":1}\n' * (number + 1))
-    return tmp_path
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "events.db")
 
 
-def test_a_segment_that_is_refused_stays_and_holds_back_no_other(folder: Path) -> None:
-    warehouse, bad = Warehouse(), OPEN.format(1, "jsonl")
-    warehouse.refused.add(bad)
-    shipper = Shipper(folder, warehouse)
-    assert shipper.ship() == Look(records=4, errors=1, problem=f"{bad} is refused for the test.")
-    assert [each.name for each in segments(folder)] == [bad]
-    assert shipper.waiting() == 1
+def append(log: EventLog, *numbers: int, kind: str = "prediction") -> None:
+    log.append([Event(kind, AT, {"n": number}) for number in numbers])
+
+
+def uploader(log: EventLog, warehouse: Warehouse) -> LogUploader:
+    return LogUploader(log, ("prediction", "feedback"), warehouse, 3600)
+
+
+def test_each_event_is_uploaded_once_and_labels_stay(log: EventLog) -> None:
+    warehouse = Warehouse()
+    shipper = uploader(log, warehouse)
+    assert shipper.upload() == UploadResult()
+    append(log, 1, 2)
+    append(log, 3, kind="label")
+    append(log, 4, kind="feedback")
+    assert shipper.waiting() == 3
+    assert shipper.upload() == UploadResult(events=3)
+    assert shipper.upload() == UploadResult()
+    append(log, 5)
+    assert uploader(log, warehouse).upload() == UploadResult(events=1)
+    assert sorted(warehouse.uploads.values()) == [[1, 2, 4], [5]]
+    assert shipper.waiting() == 0
+
+
+def test_an_upload_whose_answer_is_lost_is_repeated_as_it_was(log: EventLog) -> None:
+    warehouse = Warehouse()
+    append(log, 1, 2)
+    warehouse.answer_is_lost = True
+    assert uploader(log, warehouse).upload().problem == "The answer is lost for the test."
+    append(log, 3)
+    warehouse.answer_is_lost = False
+    assert uploader(log, warehouse).upload() == UploadResult(events=3)  # as after a kill: another process
+    assert sorted(warehouse.uploads.values()) == [[1, 2], [3]]
+
+
+def test_an_upload_that_is_refused_stays_and_holds_back_no_other(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "UPLOAD_EVENTS", 2)
+    warehouse = Warehouse()
+    warehouse.refused = {3}
+    append(log, 1, 2, 3, 4, 5)
+    shipper = uploader(log, warehouse)
+    assert shipper.upload() == UploadResult(3, 1, "The upload is refused for the test.")
+    assert sorted(warehouse.uploads.values()) == [[1, 2], [5]]
+    assert (shipper.waiting(), shipper.problem) == (2, "The upload is refused for the test.")
     warehouse.refused.clear()
-    assert shipper.ship() == Look(records=2)
-    assert shipper.problem is None
-    assert shipper.ship() == Look()
-    assert sorted(warehouse.taken) == sorted(each.name for each in (folder / SHIPPED).iterdir())
-    assert len(warehouse.taken) == 3
+    assert shipper.upload() == UploadResult(events=2)
+    assert (shipper.waiting(), shipper.problem) == (0, None)
 
 
-def test_a_warehouse_that_is_away_leaves_everything(folder: Path) -> None:
+def test_a_warehouse_that_is_away_leaves_everything(log: EventLog) -> None:
     warehouse = Warehouse()
     warehouse.away = True
-    shipper = Shipper(folder, warehouse)
-    assert shipper.ship().problem == "There are no credentials for the test."
-    assert len(segments(folder)) == 3
+    append(log, 1)
+    shipper = uploader(log, warehouse)
+    assert shipper.upload().problem == "There are no credentials for the test."
+    assert shipper.waiting() == 1
     warehouse.away = False
-    assert shipper.ship().records == 6
+    assert shipper.upload().events == 1
 
 
-def test_one_process_ships_at_a_time(folder: Path) -> None:
-    first, second = Warehouse(), Warehouse()
-    with shipping._alone(folder) as alone:
-        assert alone
-        assert Shipper(folder, second).ship() == Look()
-    assert second.taken == []
-    assert Shipper(folder, first).ship().records == 6
-
-
-def test_what_a_killed_worker_left_is_shipped(folder: Path) -> None:
-    (folder / OPEN.format(9, "open")).write_text('{"id":9}\n{"half')
+def test_one_process_uploads_at_a_time(log: EventLog) -> None:
     warehouse = Warehouse()
-    assert Shipper(folder, warehouse).ship().records == 7
-    assert warehouse.taken[-1] == OPEN.format(9, "jsonl")
-    assert (folder / OPEN.format(9, "torn")).read_text() == '{"half'
+    append(log, 1)
+    with FileLock(f"{log.path}.upload.lock"):
+        assert uploader(log, warehouse).upload() == UploadResult()
+    assert warehouse.uploads == {}
+    assert uploader(log, warehouse).upload().events == 1
 
 
-def test_shipped_segments_go_by_age_and_by_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = folder / OPEN.format(2, "jsonl")
-    os.utime(old, (time.time() - 8 * 86400,) * 2)
-    prune(folder)
-    assert old not in segments(folder)
-    assert len(segments(folder)) == 2
+def test_uploaded_events_are_deleted_by_age_and_by_size(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    warehouse = Warehouse()
+    shipper = uploader(log, warehouse)
+    for number in range(3):
+        append(log, number)
+        append(log, number, kind="label")
+        shipper.upload()
+    assert [event.body["n"] for event in log.read("prediction")] == [0, 1, 2]
     monkeypatch.setattr(shipping, "KEPT_BYTES", 20)
-    prune(folder)
-    assert [each.name for each in segments(folder)] == [OPEN.format(1, "jsonl")]  # the newest stays
-    prune(folder / "missing")
+    shipper.upload()
+    assert [event.body["n"] for event in log.read("prediction")] == [1, 2]
+    monkeypatch.setattr(shipping, "KEPT_SECONDS", 0.0)
+    shipper.upload()
+    assert list(log.read("prediction")) == []
+    append(log, 3)
+    assert shipper.upload().events == 1  # and the row ids go on
+    assert warehouse.rows() == [0, 1, 2, 3]
+    assert [event.body["n"] for event in log.read("label")] == [0, 1, 2]
 
 
-def test_a_line_that_the_service_did_not_write_is_named(tmp_path: Path) -> None:
-    path = tmp_path / OPEN.format(0, "jsonl")
-    for line in ('{"id":"a"}', '{"id":"a","kind":"feedback","at":7}', '{"id":"a","kind":"feedback","at":"x"}'):
-        path.write_text(line + "\n")
-        with pytest.raises(LogError, match="line 1, is no record of the service"):
-            list(segment_rows(path))
+def test_what_is_not_uploaded_is_not_deleted(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "KEPT_SECONDS", 0.0)
+    warehouse = Warehouse()
+    warehouse.refused = {1}
+    append(log, 1)
+    shipper = uploader(log, warehouse)
+    shipper.upload()
+    append(log, 2)
+    shipper.upload()
+    assert [event.body["n"] for event in log.read("prediction")] == [1]
+    warehouse.refused.clear()
+    shipper.upload()
+    assert sorted(warehouse.rows()) == [1, 2]
 
 
-def test_the_service_ships_tells_and_ends_with_nothing_waiting(service: Service, tmp_path: Path) -> None:
-    settings = service.settings.model_copy(update={"home": tmp_path / "other"})
-    folder = settings.prediction_log_dir
-    folder.mkdir(parents=True)
-    (folder / OPEN.format(0, "jsonl")).write_text('{"id":1}\n')
-    warehouse, log = Warehouse(), PredictionLog(folder, seconds=3600, max_bytes=10_000)
+def test_segments_of_an_earlier_version_are_imported_once(log: EventLog, tmp_path: Path) -> None:
+    folder = tmp_path / "prediction_log"
+    folder.mkdir()
+    record = {"kind": "prediction", "id": "a.0", "at": "2026-01-01T00:00:00.000001+00:00", "title": "a\u2028b"}
+    label = {"kind": "feedback", "id": "a.0", "at": "2026-01-01T01:00:00.000000+00:00", "tag": "other"}
+    (folder / "1.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n")
+    (folder / "2.open").write_text(json.dumps(label) + "\n" + '{"kind": "predi')  # a killed writer's
+    for _ in range(2):
+        import_segments(log)
+        (prediction,) = log.read("prediction")
+        assert prediction.body == {"id": "a.0", "title": "a\u2028b"}
+        assert prediction.at == datetime(2026, 1, 1, 0, 0, 0, 1, UTC)
+        assert [event.body for event in log.read("feedback")] == [{"id": "a.0", "tag": "other"}]
+        # a kill before the file was renamed
+        (folder / "1.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n")
+    (folder / "3.jsonl").write_text('{"id": 1}\n')
+    with pytest.raises(PlatformError, match=r"3.jsonl cannot be imported"):
+        import_segments(log)
+    assert sorted(path.name for path in folder.iterdir()) == ["1.jsonl.imported", "2.open.imported", "3.jsonl"]
+
+
+def test_the_service_uploads_reports_and_ends_with_nothing_waiting(service: Service, tmp_path: Path) -> None:
+    settings = service.settings.model_copy(update={"home": tmp_path / "other", "serve_log_seconds": 0.05})
+    warehouse, log = Warehouse(), EventLog(settings.event_log_path)
+    append(log, 1)
     warehouse.away = True
     with TestClient(build_app(settings, service.followed, log, warehouse)) as client:
         wait_for(lambda: client.get("/model").json()["log_problem"] is not None)
-        assert client.post("/predict", json={"title": "a"}).status_code == 200
         figures = client.get("/metrics").text
-        assert "mlops_log_segments_waiting 1.0" in figures
+        assert "mlops_log_events_waiting 1.0" in figures
         assert "mlops_log_ship_last_error_timestamp_seconds 1." in figures
         warehouse.away = False
         wait_for(lambda: client.get("/model").json()["log_problem"] is None)
         wait_for(lambda: "mlops_log_shipped_total 1.0" in client.get("/metrics").text)
-    assert segments(folder) == []
-    assert len(warehouse.taken) == 2  # what the log sealed at its end, too
+        assert client.post("/predict", json={"title": "a"}).status_code == 200
+    assert sorted(warehouse.rows()) == [-1, 1]  # what came last, too
 
 
-def test_a_laptop_ships_nowhere(service: Service) -> None:
+def test_a_laptop_uploads_nowhere(service: Service) -> None:
     assert destination(service.settings) is None
