@@ -63,4 +63,4 @@ constraints: ## pin anew what pyproject.toml asks for (needs uv)
 		--no-emit-index-url --quiet --upgrade pyproject.toml -o constraints.txt
 
 clean: ## remove the environment and all state
-	rm -rf .venv .venv-bigquery .venv-airflow .venv-sentence .venv-torch var
+	rm -rf .venv .venv-bigquery .venv-airflow .venv-sentence var

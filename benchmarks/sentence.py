@@ -1,10 +1,11 @@
 """The sentence tier's F1, calibration and cost, the default tier beside it, and torch beside the encoder.
 
-It makes an environment with the packages once, `.venv-torch` (1.3 GB, and more where PyPI's torch brings CUDA).
+It runs in `.venv-sentence`, as `make test-sentence` does (5 GB where PyPI's torch brings CUDA).
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.ml.encoder import Encoder
 
-ENVIRONMENT = ".venv-torch"
+ENVIRONMENT = ".venv-sentence"
 
 
 def run(size: Size) -> Section:
@@ -33,7 +34,7 @@ def run(size: Size) -> Section:
     Raises:
         Unavailable: The packages could not be installed.
     """
-    set_up("sentence.sh", ENVIRONMENT, "sentence-transformers")
+    set_up("sentence.sh", ENVIRONMENT)
     python = PROJECT_ROOT / ENVIRONMENT / "bin" / "python"
     answer = subprocess.run(
         [str(python), "-m", "benchmarks.sentence", size],
@@ -59,12 +60,13 @@ def _goal(row: dict[str, Any]) -> Goal | None:
 
 def measured(size: Size) -> dict[str, Any]:
     """Measure in this process."""
-    from mlops_platform.resources.encoders import Encoders
+    from mlops_platform.assets.sentence_encoder import export_encoders
+    from mlops_platform.resources.encoders import EncoderStore
 
     repeats, rounds = (1, 2) if size == "quick" else (10, 5)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        exact, small = Encoders(features="sentence", weights=None, base_dir=folder)._made()
+        exact, small = export_encoders(EncoderStore(features="sentence", model=None, base_dir=folder))
         for data in (REAL_DATA, SAMPLE_DIR):
             if data.is_dir():
                 rows += _scores(*read(data), f"{data.name}", repeats, exact, small)
@@ -102,7 +104,6 @@ def _costs(texts: list[str], labels: list[str], exact: Encoder, small: Encoder, 
     import torch
 
     from mlops_platform.ml import model as models
-    from mlops_platform.ml.encoder import Encoder
 
     frame = pd.DataFrame({models.TEXT: texts})
     fits = [
@@ -112,7 +113,9 @@ def _costs(texts: list[str], labels: list[str], exact: Encoder, small: Encoder, 
     model, plain = (fit() for fit in fits)
     fitted = _in_turns(fits, rounds)
     # copies without a cache: what a service does for texts that it has not seen
-    bare = [Encoder(each.graph, each.tokenizer) for each in (exact, small)]
+    bare = [copy.copy(each) for each in (exact, small)]
+    for each in bare:
+        each.cache = None
     for each in bare:
         each.encode(texts[:10])
     torch.set_num_threads(1)

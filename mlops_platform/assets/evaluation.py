@@ -8,9 +8,10 @@ from mlops_platform.assets.dataset import STREAMED
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.frozen import evaluation_set, learnt_from
 from mlops_platform.assets.judged import answer, judged_rows
+from mlops_platform.assets.sentence_encoder import with_vector_cache
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import Encoders
+from mlops_platform.resources.encoders import EncoderStore
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 
@@ -32,7 +33,7 @@ def model_evaluation(
     datasets: DatasetStore,
     evaluation_sets: EvaluationSetStore,
     tracking: MlflowTracking,
-    encoders: Encoders,
+    encoders: EncoderStore,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Evaluate the candidate, and compare it with the champion if there is another one."""
     from mlops_platform.ml import metrics, period_plots, plots
@@ -54,10 +55,10 @@ def model_evaluation(
                 "MLOPS_TEST_SHARE."
             )
         check_never_trained_on(frozen, datasets.tags_of(dataset, frozen.tags, "train"))
-        candidate, rival, comparison = encoders.lend_cache(tracking.load(version)), None, None
+        candidate, rival, comparison = with_vector_cache(encoders, tracking.load(version)), None, None
         if champion is not None and champion.version != version:
             try:
-                rival = encoders.lend_cache(tracking.load(champion.version))
+                rival = with_vector_cache(encoders, tracking.load(champion.version))
             except ModelError as error:
                 # a champion whose files are gone can't serve either: it must not hold back its successor
                 comparison = {"champion": champion.version, "unreadable": str(error)}

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.sentence_encoder import with_vector_cache
 from mlops_platform.errors import ModelError, WarehouseError
-from mlops_platform.resources.encoders import Encoders
+from mlops_platform.resources.encoders import EncoderStore
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
@@ -87,7 +88,7 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
         ),
     )
     def predictions(
-        context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking, encoders: Encoders
+        context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking, encoders: EncoderStore
     ) -> dg.MaterializeResult:
         with sentences(), tempfile.TemporaryDirectory(prefix="mlops-predictions-") as name:
             window = context.partition_time_window
@@ -108,7 +109,7 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
 
 
 def _score(
-    warehouse: Warehouse, tracking: MlflowTracking, encoders: Encoders, folder: Path, first: dt.date, after: dt.date
+    warehouse: Warehouse, tracking: MlflowTracking, encoders: EncoderStore, folder: Path, first: dt.date, after: dt.date
 ) -> dict[str, Any]:
     """Predict the unlabeled projects of some days by the champion, day by day."""
     champion = tracking.by_alias(CHAMPION)
@@ -117,7 +118,7 @@ def _score(
     days = _days_of(warehouse, first, after, champion.version)
     rows = 0
     if days:
-        model = encoders.lend_cache(tracking.load(champion.version))
+        model = with_vector_cache(encoders, tracking.load(champion.version))
         for day in days:
             source, target = folder / "texts.parquet", folder / "predictions.parquet"
             # in no order: a sort would hold the day's texts in memory

@@ -12,10 +12,11 @@ import dagster as dg
 from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
+from mlops_platform.assets.sentence_encoder import tuned_encoder, with_vector_cache
 from mlops_platform.errors import ModelError, WarehouseError
 from mlops_platform.resources import label_log
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import Encoders
+from mlops_platform.resources.encoders import EncoderStore
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse_base import Warehouse
@@ -66,7 +67,7 @@ def label_issues(
     tuned_params: dict[str, Any],
     datasets: DatasetStore,
     warehouse: Warehouse,
-    encoders: Encoders,
+    encoders: EncoderStore,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Evaluate each label of the snapshot by models that were not fitted on it."""
     import pandas as pd
@@ -84,7 +85,7 @@ def label_issues(
         rows = pd.concat(parts, ignore_index=True)
         texts = models.frame(rows["title"], rows["description"])[models.TEXT].tolist()
         params = models.Params.from_dict(tuned_params["params"])
-        encoder = encoders.of(tuned_params)
+        encoder = tuned_encoder(encoders, tuned_params)
         quality = find_suspects(rows["id"].tolist(), texts, rows["tag"].tolist(), params, encoder=encoder)
         row_of = {int(key): row for row, key in enumerate(rows["id"])}
         known = LabeledTexts(rows["id"].tolist(), rows["title"].fillna("").tolist(), texts, rows["tag"].tolist())
@@ -140,7 +141,7 @@ def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.Asset
         ),
     )
     def labeling_queue(
-        label_issues: dict[str, Any], warehouse: Warehouse, tracking: MlflowTracking, encoders: Encoders
+        label_issues: dict[str, Any], warehouse: Warehouse, tracking: MlflowTracking, encoders: EncoderStore
     ) -> dg.MaterializeResult[None]:
         from mlops_platform.ml.label_quality import Suspect
         from mlops_platform.ml.selection import Labeled, choose
@@ -160,7 +161,7 @@ def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.Asset
             # a label that was changed since is no longer suspect
             suspects = [Suspect(**row) for row in label_issues["suspects"] if tags.get(row["id"]) == row["given"]]
             chosen = choose(
-                _with_probabilities(encoders.lend_cache(tracking.load(champion.version)), unlabeled),
+                _with_probabilities(with_vector_cache(encoders, tracking.load(champion.version)), unlabeled),
                 Labeled(*(labeled[name].tolist() for name in ("id", "title", "description", "tag"))),
                 size=size,
                 suspects=suspects,

@@ -14,11 +14,12 @@ import dagster as dg
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.inference import PREDICTIONS, daily_asset
 from mlops_platform.assets.ingest import markdown_table
+from mlops_platform.assets.sentence_encoder import with_vector_cache
 from mlops_platform.assets.windows import known_rows, window_rows
 from mlops_platform.errors import ModelError, PlatformError, WarehouseError
 from mlops_platform.resources import deployments
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import Encoders
+from mlops_platform.resources.encoders import EncoderStore
 from mlops_platform.resources.inspections import inspections
 from mlops_platform.resources.parquet_rows import write_rows
 from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
@@ -87,7 +88,7 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
         warehouse: Warehouse,
         datasets: DatasetStore,
         tracking: MlflowTracking,
-        encoders: Encoders,
+        encoders: EncoderStore,
     ) -> dg.MaterializeResult[None]:
         days = [dt.date.fromisoformat(key) for key in sorted(context.partition_keys)]
         with sentences(ValueError):
@@ -127,7 +128,7 @@ class _Watcher:
 
 def _watcher(
     tracking: MlflowTracking,
-    encoders: Encoders,
+    encoders: EncoderStore,
     datasets: DatasetStore,
     champion: RegisteredVersion,
     minimum: int,
@@ -138,10 +139,10 @@ def _watcher(
 
     version = champion.tags.get("data_version", "")
     training, held_out = known_rows(datasets, version, "train"), known_rows(datasets, version, "test")
-    model, params = encoders.lend_cache(tracking.load(champion.version)), _params(tracking, champion)
+    model, params = with_vector_cache(encoders, tracking.load(champion.version)), _params(tracking, champion)
     previous = _previous(tracking, champion)
     if previous is not None:
-        encoders.lend_cache(previous)
+        with_vector_cache(encoders, previous)
     few = len(held_out.tags) < ENOUGH_HELD_OUT
     fitted = folds_of(params, training, encoder=encoder_of(model)) if few else None
 

@@ -13,9 +13,10 @@ from pydantic import Field
 from mlops_platform.assets.dataset import STREAMED
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.frozen import evaluation_set, learnt_from
+from mlops_platform.assets.sentence_encoder import tuned_encoder
 from mlops_platform.ml.recipe import Recipe
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import Encoders
+from mlops_platform.resources.encoders import EncoderStore
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.tracking import CHALLENGER, CHAMPION, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
 
@@ -109,7 +110,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         datasets: DatasetStore,
         evaluation_sets: EvaluationSetStore,
         tracking: MlflowTracking,
-        encoders: Encoders,
+        encoders: EncoderStore,
     ) -> dg.MaterializeResult[dict[str, Any]]:
         """Train, or find the version that the same training made before."""
         from mlops_platform.ml import model as models
@@ -117,7 +118,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         with sentences(ValueError):
             dataset = validated_dataset["version"]
             params = models.Params.from_dict(tuned_params["params"])
-            encoder = encoders.of(tuned_params)
+            encoder = tuned_encoder(encoders, tuned_params)
             measured = tuned_params.get("encoder") or {}
             tier = {"encoder": encoder.digest, "encoder_precision": measured["precision"]} if encoder else {}
             streamed = bool(validated_dataset.get(STREAMED))

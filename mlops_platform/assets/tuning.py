@@ -10,8 +10,9 @@ from pydantic import Field
 
 from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
 from mlops_platform.assets.failures import sentences
+from mlops_platform.assets.sentence_encoder import choose_encoder
 from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import Encoders
+from mlops_platform.resources.encoders import EncoderStore
 from mlops_platform.resources.studies import StudyStore
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = m
         validated_dataset: dict[str, Any],
         datasets: DatasetStore,
         studies: dg.ResourceParam[StudyStore],
-        encoders: Encoders,
+        encoders: EncoderStore,
     ) -> dg.MaterializeResult[dict[str, Any]]:
         from mlops_platform.ml import model as models
         from mlops_platform.ml import plots, tuning
@@ -70,7 +71,7 @@ def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = m
             train = datasets.sample(version, "train", SAMPLE_ROWS) if sampled else datasets.load(version, "train")
             texts = models.frame(train["title"], train["description"])[models.TEXT].tolist()
             tags = train["tag"].tolist()
-            chosen = None if sampled else encoders.choose(texts, tags)
+            chosen = None if sampled else choose_encoder(encoders, texts, tags)
             if chosen is not None:
                 context.log.info(_precision_line(chosen))
             with studies.hold(config.study_name) as study:

@@ -115,15 +115,16 @@ def _folder(name: str, path: Path) -> Finding:
 def _encoder(settings: Settings) -> Finding:
     if missing := missing_sentence_packages():
         return Finding("sentence vectors", "missing", f"{', '.join(missing)}: run `{SENTENCE_REMEDY}`")
-    from mlops_platform.resources.weights import HUB_NAME, weights_at_hand
+    from mlops_platform.resources.sentence_export import DEFAULT_MODEL, local_model
 
     try:
-        weights = weights_at_hand(settings.sentence_model)
+        model = local_model(settings.sentence_model)
     except PlatformError as error:
         return Finding("sentence vectors", "missing", str(error))
-    if weights is None:
-        return Finding("sentence vectors", "note", f"the first training downloads the weights of {HUB_NAME}")
-    return Finding("sentence vectors", "ok", f"weights of {weights.source}")
+    if model is None:
+        name = settings.sentence_model or DEFAULT_MODEL
+        return Finding("sentence vectors", "note", f"the first training downloads {name} from the hub")
+    return Finding("sentence vectors", "ok", f"the model of {model.source}")
 
 
 def _registry(settings: Settings) -> Finding:

@@ -43,4 +43,4 @@ def load_job(name: str) -> dg.JobDefinition:
     """Return a job of the code location; the processes of the steps call this, too."""
     from mlops_platform.definitions import defs
 
-    return defs.resolve_job_def(name)
+    return defs().resolve_job_def(name)

@@ -1,8 +1,8 @@
 """Sentence vectors: an encoder that needs onnxruntime and tokenizers alone, and its scikit-learn step.
 
 A copy of this file goes into each registered model that uses it, so that such a model loads where this package is
-absent: nothing of the package is imported here. Making an encoder from weights is `ml.bert_graph`; keeping vectors is
-`resources.vectors`.
+absent: nothing of the package is imported here. Exporting an encoder is `resources.sentence_export`; caching vectors is
+`resources.vector_cache`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
-MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained with; the rest of a text is not read
-CHUNK = 512  # texts between two writes to the cache: what a killed process loses at most
+CHUNK = 512  # texts between two writes to the cache, which is what a killed process loses at most
 REMEDY = "pip install '.[sentence-serving]'"
 _RUNTIME = ("onnxruntime", "tokenizers")
 
@@ -29,7 +28,7 @@ _sessions: WeakValueDictionary[str, Any] = WeakValueDictionary()  # two models w
 
 
 class VectorCache(Protocol):
-    """Keeps the vectors that an encoder has made."""
+    """Keeps the vectors that an encoder computed."""
 
     def read(self, encoder: str, size: int, keys: Sequence[bytes]) -> Mapping[bytes, Vectors]:
         """Return those vectors of `size` numbers that are there, by key."""
@@ -41,32 +40,46 @@ class VectorCache(Protocol):
 class Encoder:
     """Turns a text into a vector of length 1; a text without words into zeros.
 
-    Each text runs through the graph by itself, whatever is asked for beside it: padding would let the neighbours of a
-    text change its vector, through the range over which activations are quantised. The numbers are rounded to half
-    precision, so that a vector that was kept is the vector that was computed.
+    Each text runs through the graph by itself: in a batch, padding would let other texts change its vector, through
+    the range over which activations are quantized. The numbers are rounded to half precision, so that a cached vector
+    equals the computed one.
 
     Attributes:
-        cache: Where vectors are looked up and kept; None computes them each time. It is no part of the encoder.
+        cache: Where vectors are looked up and kept; None computes them each time. It is not saved with the encoder.
     """
 
-    def __init__(self, graph: bytes, tokenizer: str, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, graph: bytes, tokenizer: str, max_tokens: int, pooling: str) -> None:
         """Load nothing yet.
 
         Args:
-            graph: ONNX; takes "ids", the int64 tokens of one text, and gives one float32 vector.
+            graph: ONNX from int64 "input_ids", "attention_mask" and, for BERT, "token_type_ids", shape (1, tokens), to
+                float32 token vectors, shape (1, tokens, size).
             tokenizer: What `tokenizers` saves as tokenizer.json.
-            max_tokens: Tokens of a text that are read.
+            max_tokens: Tokens of a text that are read; the rest is cut off.
+            pooling: "mean" of the token vectors, or "cls", the first of them.
         """
         self.cache: VectorCache | None = None
-        self.__setstate__({"graph": np.frombuffer(graph, np.uint8), "tokenizer": tokenizer, "max_tokens": max_tokens})
+        self.__setstate__(
+            {
+                "graph": np.frombuffer(graph, np.uint8),
+                "tokenizer": tokenizer,
+                "max_tokens": max_tokens,
+                "pooling": pooling,
+            }
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is saved: all that decides a vector."""
+        """Return all that decides a vector."""
         # skops writes an array once, however often a pipeline holds it; it would write bytes each time
-        return {"graph": self._graph, "tokenizer": self._tokenizer, "max_tokens": self._max_tokens}
+        return {
+            "graph": self._graph,
+            "tokenizer": self._tokenizer,
+            "max_tokens": self._max_tokens,
+            "pooling": self._pooling,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take what was saved.
+        """Restore what was saved.
 
         Raises:
             ModuleNotFoundError: The packages that run an encoder are not installed.
@@ -78,12 +91,13 @@ class Encoder:
             )
         self._graph: npt.NDArray[np.uint8] = state["graph"]
         self._tokenizer, self._max_tokens = str(state["tokenizer"]), int(state["max_tokens"])
+        self._pooling = str(state["pooling"])
         self._loaded: tuple[Any, Any] | None = None
         self._digest = ""
         self.cache = None
 
     def __deepcopy__(self, memo: Any) -> Encoder:
-        """It never changes, so scikit-learn's clones share it."""
+        """Return the same encoder: it never changes, so scikit-learn's clones share it."""
         return self
 
     def __repr__(self) -> str:
@@ -91,10 +105,10 @@ class Encoder:
 
     @property
     def digest(self) -> str:
-        """Identity: a SHA-256 of the weights, the tokenizer and the length."""
+        """Identity: a SHA-256 of graph, tokenizer, length and pooling."""
         if not self._digest:
             content = hashlib.sha256(self._graph.data)
-            content.update(f"\n{self._max_tokens}\n{self._tokenizer}".encode())
+            content.update(f"\n{self._max_tokens}\n{self._pooling}\n{self._tokenizer}".encode())
             self._digest = content.hexdigest()
         return self._digest
 
@@ -111,7 +125,7 @@ class Encoder:
     @property
     def size(self) -> int:
         """Numbers in a vector."""
-        return int(self._runtime()[0].get_outputs()[0].shape[0])
+        return int(self._runtime()[0].get_outputs()[0].shape[-1])
 
     def encode(self, texts: Iterable[str]) -> Vectors:
         """Encode texts.
@@ -122,35 +136,43 @@ class Encoder:
         Returns:
             Vectors, shape (n, size).
         """
-        # a lone surrogate, which JSON can hold, is no Unicode text
-        known = [text.encode("utf-8", "replace") for text in texts]
-        keys = [hashlib.sha256(text).digest() for text in known]
-        wanted = dict(zip(keys, known, strict=True))
-        found = dict(self.cache.read(self.digest, self.size, list(wanted))) if self.cache else {}
-        rest = [key for key in wanted if key not in found]
-        for start in range(0, len(rest), CHUNK):
-            chunk = rest[start : start + CHUNK]
-            made = dict(zip(chunk, self._computed([wanted[key].decode() for key in chunk]), strict=True))
+        # a lone surrogate, which JSON can hold, is not Unicode text
+        encoded = [text.encode("utf-8", "replace") for text in texts]
+        keys = [hashlib.sha256(text).digest() for text in encoded]
+        text_of = dict(zip(keys, encoded, strict=True))
+        vectors = dict(self.cache.read(self.digest, self.size, list(text_of))) if self.cache else {}
+        missing = [key for key in text_of if key not in vectors]
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            computed = dict(zip(chunk, self._compute([text_of[key].decode() for key in chunk]), strict=True))
             if self.cache:
-                self.cache.write(self.digest, made)
-            found.update(made)
-        return np.stack([found[key] for key in keys]) if keys else np.zeros((0, self.size), np.float32)
+                self.cache.write(self.digest, computed)
+            vectors.update(computed)
+        return np.stack([vectors[key] for key in keys]) if keys else np.zeros((0, self.size), np.float32)
 
-    def _computed(self, texts: Sequence[str]) -> list[Vectors]:
+    def _compute(self, texts: Sequence[str]) -> list[Vectors]:
         session, tokenizer = self._runtime()
+        inputs = {node.name for node in session.get_inputs()}
 
-        def one(text: str) -> Vectors:
+        def encode_one(text: str) -> Vectors:
             tokens = tokenizer.encode(text)
             if sum(tokens.special_tokens_mask) == len(tokens):
                 return np.zeros(self.size, np.float32)
-            (vector,) = session.run(None, {"ids": np.array(tokens.ids, np.int64)})
-            return np.asarray(vector).astype(np.float16).astype(np.float32)
+            arrays = {
+                "input_ids": tokens.ids,
+                "attention_mask": tokens.attention_mask,
+                "token_type_ids": tokens.type_ids,
+            }
+            feed = {name: np.array([values], np.int64) for name, values in arrays.items() if name in inputs}
+            token_vectors = np.asarray(session.run(None, feed)[0][0])
+            vector = token_vectors[0] if self._pooling == "cls" else token_vectors.mean(axis=0)
+            return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float16).astype(np.float32)
 
         threads = min(os.cpu_count() or 1, len(texts))
         if threads == 1:
-            return [one(text) for text in texts]
+            return [encode_one(text) for text in texts]
         with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(one, texts))
+            return list(pool.map(encode_one, texts))
 
     def _runtime(self) -> tuple[Any, Any]:
         """The session and the tokenizer, loaded once."""
@@ -169,7 +191,7 @@ class Encoder:
         session = _sessions.get(self.digest)
         if session is None:
             options = onnxruntime.SessionOptions()
-            # texts run side by side instead, which pays off more than to divide a short one
+            # texts run in parallel instead, which pays off more than to divide a short one
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(self.graph, options, providers=["CPUExecutionProvider"])

@@ -12,7 +12,7 @@ from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.dbt import Dbt, DbtRunner
 from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables
 from mlops_platform.resources.dbt_manifest import PreparedProject, prepare_project
-from mlops_platform.resources.encoders import Encoders
+from mlops_platform.resources.encoders import EncoderStore
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.expectations import ExpectationsEngine
 from mlops_platform.resources.studies import StudyStore
@@ -100,9 +100,9 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "warehouse": bigquery_warehouse(settings) if settings.env == "production" else duckdb_warehouse(settings),
         "expectations": ExpectationsEngine(docs_dir=str(settings.data_docs_dir), docs_url=settings.data_docs_url),
         "datasets": DatasetStore(base_dir=str(settings.datasets_dir), memory_mb=settings.duckdb_memory_mb),
-        "encoders": Encoders(
+        "encoders": EncoderStore(
             features=settings.features,
-            weights=str(settings.sentence_model) if settings.sentence_model else None,
+            model=settings.sentence_model,
             base_dir=str(settings.encoders_dir),
         ),
         "evaluation_sets": EvaluationSetStore(base_dir=str(settings.evaluation_sets_dir)),

@@ -1,19 +1,20 @@
-"""The encoder: what sentence-transformers computes, one text at a time, without torch."""
+"""The encoder: it computes what sentence-transformers does, one text at a time, without torch."""
 
 from __future__ import annotations
 
 import copy
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import skops.io
 
-from mlops_platform.ml import bert_graph
+from mlops_platform.assets.sentence_encoder import export_encoders
 from mlops_platform.ml.cross_validation import cross_validate, stratified_folds
-from mlops_platform.ml.encoder import MAX_TOKENS, Encoder, SentenceVectors, Vectors
+from mlops_platform.ml.encoder import Encoder, SentenceVectors, Vectors
 from mlops_platform.ml.model import (
     SENTENCE_DEFAULT,
     SENTENCE_TYPES,
@@ -25,7 +26,7 @@ from mlops_platform.ml.model import (
 )
 from mlops_platform.ml.precision import choose_precision
 from mlops_platform_tests.ml.corpus import made_up, real
-from mlops_platform_tests.sentence.conftest import CONFIG, encoders, package_folder, random_weights
+from mlops_platform_tests.sentence.conftest import encoder_store, package_folder, write_small
 from mlops_platform_tests.training_graph import TrainingHome
 
 TEXTS = [
@@ -92,10 +93,9 @@ class Kept:
 @pytest.fixture(scope="module")
 def both(real_home: TrainingHome) -> tuple[Encoder, Encoder]:
     """The exact and the small encoder of the real weights, which know no cache."""
-    made = encoders(real_home.settings.encoders_dir)._made()
-    for each in made:
-        each.cache = None
-    return made
+    exact, quantized = export_encoders(encoder_store(real_home.settings.encoders_dir))
+    exact.cache = quantized.cache = None
+    return exact, quantized
 
 
 def test_the_vectors_are_those_of_sentence_transformers(both: tuple[Encoder, Encoder]) -> None:
@@ -106,9 +106,10 @@ def test_the_vectors_are_those_of_sentence_transformers(both: tuple[Encoder, Enc
 
 
 def test_it_is_what_torch_computes(both: tuple[Encoder, Encoder]) -> None:
-    library = pytest.importorskip("sentence_transformers", reason="the packages that the encoder replaces are absent")
+    from sentence_transformers import SentenceTransformer
+
     texts, _ = made_up(20)
-    expected = library.SentenceTransformer(str(package_folder()), device="cpu").encode([*texts, *TEXTS])
+    expected = SentenceTransformer(str(package_folder()), device="cpu").encode([*texts, *TEXTS])
     np.testing.assert_allclose(both[0].encode([*texts, *TEXTS]), expected, atol=2e-4)
 
 
@@ -140,7 +141,7 @@ def test_a_text_is_computed_once(both: tuple[Encoder, Encoder]) -> None:
 
 
 def test_threads_share_an_encoder(both: tuple[Encoder, Encoder]) -> None:
-    fresh = Encoder(both[1].graph, both[1].tokenizer)
+    fresh = Encoder(both[1].graph, both[1].tokenizer, 256, "mean")
     answers: list[bytes] = []
     threads = [threading.Thread(target=lambda: answers.append(fresh.encode(TEXTS).tobytes())) for _ in range(8)]
     for thread in threads:
@@ -150,15 +151,16 @@ def test_threads_share_an_encoder(both: tuple[Encoder, Encoder]) -> None:
     assert answers == [both[1].encode(TEXTS).tobytes()] * 8
 
 
-def test_the_identity_covers_graph_tokenizer_and_length(both: tuple[Encoder, Encoder]) -> None:
+def test_the_identity_covers_graph_tokenizer_length_and_pooling(both: tuple[Encoder, Encoder]) -> None:
     exact, small = both
     others = [
-        Encoder(small.graph, small.tokenizer),
+        Encoder(small.graph, small.tokenizer, 256, "mean"),
         exact,
-        Encoder(small.graph, small.tokenizer + " "),
-        Encoder(small.graph, small.tokenizer, MAX_TOKENS // 2),
+        Encoder(small.graph, small.tokenizer + " ", 256, "mean"),
+        Encoder(small.graph, small.tokenizer, 128, "mean"),
+        Encoder(small.graph, small.tokenizer, 256, "cls"),
     ]
-    assert [each.digest == small.digest for each in others] == [True, False, False, False]
+    assert [each.digest == small.digest for each in others] == [True, False, False, False, False]
 
 
 def test_a_model_is_saved_with_its_encoder_once_and_predicts_the_same(both: tuple[Encoder, Encoder]) -> None:
@@ -188,14 +190,14 @@ def test_parameters_and_encoder_belong_together(both: tuple[Encoder, Encoder]) -
         fit(frame, labels, Params(), encoder=both[1])
 
 
-def test_the_loss_decides_which_encoder_is_taken(both: tuple[Encoder, Encoder]) -> None:
+def test_the_loss_of_f1_decides_which_encoder_is_chosen(both: tuple[Encoder, Encoder], tmp_path: Path) -> None:
     exact, small = both
     texts = [f"{word} {number}" for number, word in enumerate(ANIMALS + VEHICLES)]
     tags = ["animal"] * len(ANIMALS) + ["vehicle"] * len(VEHICLES)
     taken = choose_precision(exact, small, texts, tags)
     assert (taken.name, taken.encoder, taken.rows) == ("int8", small, 28)
-    # vectors of random weights in place of the small encoder's: no word is known from another
-    noise = Encoder(bert_graph.build(CONFIG, random_weights()), exact.tokenizer)
+    # vectors of random weights in place of the int8 encoder's: one word is like another
+    noise, _ = export_encoders(encoder_store(tmp_path / "base", write_small(tmp_path / "model")))
     refused = choose_precision(exact, noise, texts, tags)
     assert (refused.name, refused.encoder) == ("float32", exact)
     assert refused.f1_exact - refused.f1_small >= 0.005

