@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import sys
@@ -138,7 +137,6 @@ def ours(folder: Path, home: Path) -> dict[str, float]:
         began, cpu = time.perf_counter(), time.process_time()
         result = dg.materialize(assets, resources=resources, instance=instance)
         spent = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
-        gc.unfreeze()  # DuckDB warns of what is not collected at the end
         steps = {
             str(each.step_key): each.step_success_data.duration_ms / 1000
             for each in result.all_events
@@ -153,20 +151,17 @@ def ours(folder: Path, home: Path) -> dict[str, float]:
 def _imported(project: PreparedProject, instance: dg.DagsterInstance) -> None:
     """Do what a process does once, whatever the number of rows: all imports, and dbt's first parse of its project."""
     import dagster as dg
-    from dbt.cli.main import dbtRunner
 
     import mlops_platform.ml.plots  # noqa: F401
-    from mlops_platform.resources.dbt_manifest import dbt_options
+    from mlops_platform.resources.dbt_manifest import invoke_dbt
 
     @dg.asset
     def nothing() -> None: ...
 
     dg.materialize([nothing], instance=instance)
-    options = dbt_options(project.project_dir, project.target_path, project.target, project.variables)
-    parsed = dbtRunner().invoke(["parse", *options, "--no-write-json"])
+    parsed = invoke_dbt(["parse", *project.options, "--no-write-json"])
     if parsed.exception is not None:
         raise parsed.exception
-    gc.freeze()  # as `mlops_platform.definitions` does: else each collection looks at all that was imported
 
 
 def raw(folder: Path, home: Path) -> dict[str, float]:

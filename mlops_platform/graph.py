@@ -26,7 +26,6 @@ from mlops_platform.checks.labels import build_conflict_check, build_label_check
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executors import build_executor
 from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
-from mlops_platform.resources.dbt_manifest import Preparation
 from mlops_platform.resources.notify import Notifier
 from mlops_platform.sensors.alerts import build_alert_sensor
 from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
@@ -36,23 +35,22 @@ from mlops_platform.serving.log_store import log_store
 from mlops_platform.settings import Settings
 
 
-def build_definitions(settings: Settings | None = None, preparation: Preparation | None = None) -> dg.Definitions:
+def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """Assemble the graph.
 
     Args:
         settings: What to build it from; by default the environment.
-        preparation: The dbt project, from `prepare_dbt` with these settings; by default it begins here.
 
     Returns:
         Assets, checks, jobs, schedules, sensors and resources, with the policies applied.
 
     Raises:
-        PlatformError: Packages of production are missing.
+        PlatformError: Packages of production are missing, or dbt cannot read its project.
     """
     settings = settings or Settings()
     # Arrow's own allocator keeps 20 MB of what is freed; Arrow looks once, when a step loads it
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    project = dbt_project(settings) if preparation is None else preparation.finish()
+    project = dbt_project(settings)
     named, acting = jobs.build_jobs(), build_act_job()
     sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
     sensors.append(build_alert_sensor(Notifier(settings.alerts), settings.alert_after))

@@ -203,9 +203,6 @@ class Settings(BaseSettings):
     dbt_cloud_environment_id: int = Field(0, ge=0, description="dbt Cloud environment.")
     dbt_cloud_token: SecretStr = Field(SecretStr(""), description="dbt Cloud API token.")
     dbt_cloud_timeout: float = Field(3600.0, gt=0, description="Seconds after which a run in dbt Cloud is cancelled.")
-    dbt_merge_above_mb: int = Field(
-        1024, ge=0, description="MiB of data from which on dbt merges changed days on BigQuery; 0 always does."
-    )
     partition_sensor: Literal["run", "observe"] = Field(
         "run", description="What changed partitions of the raw tables do: start a run, or report new data versions."
     )

@@ -1,4 +1,22 @@
-{% call(changed) merged(['created_on', 'tag'], ['projects', 'tags']) %}
+{{
+    config(
+        post_hook="""
+            {% if is_incremental() %}
+            delete from {{ this }} as built
+            where not exists (
+                select 1
+                from {{ source('raw', 'projects') }} as projects
+                inner join {{ source('raw', 'tags') }} as tags
+                    on projects.id = tags.id
+                where
+                    projects.id = built.id
+                    and tags.tag is not null
+            )
+            {% endif %}
+        """
+    )
+}}
+
 select
     projects.id,
     projects.created_on,
@@ -8,7 +26,10 @@ select
 from {{ source('raw', 'projects') }} as projects
 inner join {{ source('raw', 'tags') }} as tags
     on projects.id = tags.id
-where
-    tags.tag is not null
-    {{ changed }}
-{% endcall %}
+where tags.tag is not null
+
+{% if is_incremental() %}
+-- merge only the rows that are new or changed
+except distinct
+select id, created_on, title, description, tag from {{ this }}
+{% endif %}

@@ -1,5 +1,26 @@
-{{ config(pre_hook="{{ drop_labeled() }}") }}
-{% call(changed) merged(['created_on'], ['projects']) %}
+{{
+    config(
+        post_hook="""
+            {% if is_incremental() %}
+            delete from {{ this }} as built
+            where
+                not exists (
+                    select 1
+                    from {{ source('raw', 'projects') }} as projects
+                    where projects.id = built.id
+                )
+                or exists (
+                    select 1
+                    from {{ source('raw', 'tags') }} as tags
+                    where
+                        tags.id = built.id
+                        and tags.tag is not null
+                )
+            {% endif %}
+        """
+    )
+}}
+
 select
     projects.id,
     projects.created_on,
@@ -14,5 +35,9 @@ where
             tags.id = projects.id
             and tags.tag is not null
     )
-    {{ changed }}
-{% endcall %}
+
+{% if is_incremental() %}
+-- merge only the rows that are new or changed
+except distinct
+select id, created_on, title, description from {{ this }}
+{% endif %}

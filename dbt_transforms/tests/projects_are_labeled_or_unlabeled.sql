@@ -6,11 +6,11 @@ select
     sum(in_raw) as times_raw,
     sum(in_models) as times_in_models
 from (
-    select id, 1 as in_raw, 0 as in_models from {{ rows_to_test(source('raw', 'projects')) }} as raw_projects
+    select id, 1 as in_raw, 0 as in_models from {{ source('raw', 'projects') }} as raw_projects
     union all
-    select id, 0 as in_raw, 1 as in_models from {{ rows_to_test(ref('labeled_projects')) }} as labeled
+    select id, 0 as in_raw, 1 as in_models from {{ ref('labeled_projects') }} as labeled
     union all
-    select id, 0 as in_raw, 1 as in_models from {{ rows_to_test(ref('unlabeled_projects')) }} as unlabeled
+    select id, 0 as in_raw, 1 as in_models from {{ ref('unlabeled_projects') }} as unlabeled
 ) as counted
 group by id
 having sum(in_raw) <> sum(in_models)

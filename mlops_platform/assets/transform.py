@@ -1,43 +1,43 @@
-"""The transform stage: what dbt builds from the raw tables, as assets and asset checks.
+"""The transform stage: dbt's models as assets, dbt's tests as their checks.
 
 What belongs here: how a dbt node becomes an asset or a check, and how a dbt result becomes a Dagster event.
-How dbt is called is in `resources/dbt.py`; the SQL is in `dbt_transforms/`.
+How dbt runs is in `resources/dbt.py`; the SQL is in `dbt_transforms/`.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DbtProject
+from dagster_dbt import DagsterDbtTranslator, DbtProject, dbt_assets
 from pydantic import Field
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult
+from mlops_platform.resources.dbt_lineage import column_lineage
 from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, first_lines
-from mlops_platform.resources.table_growth import Growth
 from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.sql import SQL, sql
 
-_UNIQUE_ID = "dagster_dbt/unique_id"  # dagster-dbt notes on each spec and check spec which node it is
+_UNIQUE_ID = "dagster_dbt/unique_id"  # the metadata in which dagster-dbt names the node of a spec or check spec
 
 
 class TransformConfig(dg.Config):
-    """How a run builds tables that are merged; where they are built whole anyway, it changes nothing."""
+    """How a run builds incremental tables; tables that are rebuilt anyway are not affected."""
 
-    full_refresh: bool = Field(default=False, description="Build merged tables whole.")
+    full_refresh: bool = Field(default=False, description="Rebuild incremental tables.")
 
 
 class TransformTranslator(DagsterDbtTranslator):
-    """Gives dbt's models, sources and tests the names, owner and texts that the graph wants."""
+    """Gives dbt's models, sources and tests their asset keys, group, owners and descriptions."""
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """Return the bare table name, for models and sources alike."""
         return dg.AssetKey([dbt_resource_props["name"]])
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """Return what the yml file says; the compiled SQL is on each materialization."""
+        """Return the description in the yml file; the compiled SQL is on each materialization."""
         return str(dbt_resource_props["description"])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:  # noqa: ARG002
@@ -45,17 +45,13 @@ class TransformTranslator(DagsterDbtTranslator):
         return "transform"
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:  # noqa: ARG002
-        """Return the team that answers for the tables."""
+        """Return the team that is responsible for the tables."""
         return ["team:data"]
 
     def get_asset_check_spec(
-        self,
-        asset_spec: dg.AssetSpec,
-        manifest: Mapping[str, Any],
-        unique_id: str,
-        project: DbtProject | None,
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
     ) -> dg.AssetCheckSpec | None:
-        """Return dagster-dbt's check, blocking if the test's severity is error, with its description."""
+        """Return dagster-dbt's check with the test's description."""
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
         if spec is None:
             return None
@@ -78,14 +74,21 @@ def build_transform_assets(
     hash of the table as its data version, so a rebuild with the same result changes nothing downstream.
 
     Args:
-        project: The project with its manifest, from `Preparation.finish`.
+        project: The project, from `prepare_project`.
         translator: How dbt nodes become assets; default `TransformTranslator`.
+
+    Raises:
+        TransformError: A test belongs to no model.
     """
     manifest = project.manifest
-    specs, check_specs = _specs(manifest, translator or TransformTranslator())
 
-    # not dagster-dbt's decorator: to select all nodes it imports dbt's graph and networkx, 0.4 s of each load
-    @dg.multi_asset(name="transform", specs=specs, check_specs=check_specs, can_subset=True, pool="warehouse")
+    @dbt_assets(
+        name="transform",
+        manifest=manifest,
+        project=project.dbt_project,
+        dagster_dbt_translator=translator or TransformTranslator(),
+        pool="warehouse",
+    )
     def transform(
         context: dg.AssetExecutionContext, config: TransformConfig, dbt: Dbt, warehouse: Warehouse
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
@@ -94,47 +97,33 @@ def build_transform_assets(
         with sentences(), warehouse.connect():
             _require_sources(manifest, warehouse)
             select = [".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in keys]
-            growth = _growth(manifest, project.target_path.name, warehouse, whole=config.full_refresh)
-            build = _build(dbt, select, config.full_refresh, growth, warehouse)
+            build = _build(dbt, select, config.full_refresh, warehouse)
             if build.log:
                 context.log.info(build.log)
-            tested = _tests(manifest) <= {node.unique_id for node in build.nodes if node.status == "pass"}
             for node in build.nodes:
                 key = keys[node.unique_id]
-                props = manifest["nodes"][node.unique_id]
                 if isinstance(key, dg.AssetKey) and node.status == "success":
-                    if growth is not None:
-                        warehouse.remember_built(props["alias"], growth, tested=tested)
-                    yield _materialization(key, node, props, warehouse, build.url)
+                    yield _materialization(key, node, manifest, warehouse, build.url)
                 elif isinstance(key, dg.AssetCheckKey) and node.status in {"pass", "fail", "warn"}:
-                    yield _check_result(key, node, props, warehouse)
+                    yield _check_result(key, node, manifest, warehouse)
             _raise_errors(build.nodes, manifest, warehouse)
 
+    _require_models_for_tests(transform, manifest)
     return transform
 
 
-def _growth(manifest: Mapping[str, Any], tests: str, warehouse: Warehouse, *, whole: bool) -> Growth | None:
-    """Return what the raw tables have grown by since the models were built of them; None where all is built whole."""
-    models: dict[str, list[str]] = {}
-    for node in manifest["nodes"].values():
-        if node["resource_type"] == "model":
-            of = node["depends_on"]["nodes"]
-            if any(each not in manifest["sources"] for each in of):
-                return None  # of a model, which may change otherwise than by new rows
-            models[node["alias"]] = [manifest["sources"][each]["identifier"] for each in of]
-    growth = warehouse.growth(models, tests)
-    return replace(growth, models={}, tested=False) if growth is not None and whole else growth
+def _require_models_for_tests(assets: dg.AssetsDefinition, manifest: Mapping[str, Any]) -> None:
+    tests = {unique_id for unique_id, node in manifest["nodes"].items() if node["resource_type"] == "test"}
+    tests -= {(spec.metadata or {})[_UNIQUE_ID] for spec in assets.check_specs}
+    if tests:
+        # it would never run, and nobody would see that
+        name = manifest["nodes"][min(tests)]["name"]
+        raise TransformError(f"The dbt test {name} belongs to no model: name one under meta.dagster.ref in its config.")
 
 
-def _tests(manifest: Mapping[str, Any]) -> set[str]:
-    return {name for name, node in manifest["nodes"].items() if node["resource_type"] == "test"}
-
-
-def _build(
-    dbt: Dbt, select: Sequence[str], full_refresh: bool, growth: Growth | None, warehouse: Warehouse
-) -> BuildResult:
+def _build(dbt: Dbt, select: Sequence[str], full_refresh: bool, warehouse: Warehouse) -> BuildResult:
     try:
-        return dbt.build(select, full_refresh=full_refresh, growth=growth.to_json() if growth else "{}")
+        return dbt.build(select, full_refresh=full_refresh)
     except TransformError as error:
         refusal = warehouse.refusal(str(error))
         if refusal is None:
@@ -142,31 +131,8 @@ def _build(
         raise TransformError(f"dbt could not begin: {refusal}") from error
 
 
-def _specs(
-    manifest: Mapping[str, Any], translator: DagsterDbtTranslator
-) -> tuple[list[dg.AssetSpec], list[dg.AssetCheckSpec]]:
-    specs: list[dg.AssetSpec] = []
-    check_specs: list[dg.AssetCheckSpec] = []
-    tests = _tests(manifest)
-    for unique_id, node in manifest["nodes"].items():
-        if node["resource_type"] != "model":
-            continue
-        spec = translator.get_asset_spec(manifest, unique_id, None)
-        specs.append(spec)
-        for test in sorted(tests):
-            check_spec = translator.get_asset_check_spec(spec, manifest, test, None)
-            if check_spec is not None:
-                check_specs.append(check_spec)
-                tests.discard(test)
-    if tests:
-        # it would never run, and nobody would see that
-        name = manifest["nodes"][min(tests)]["name"]
-        raise TransformError(f"The dbt test {name} belongs to no model: name one under meta.dagster.ref in its config.")
-    return specs, check_specs
-
-
 def _selected_keys(context: dg.AssetExecutionContext) -> dict[str, dg.AssetKey | dg.AssetCheckKey]:
-    """Return what this step is asked for, by dbt's unique id."""
+    """Return the selected assets and checks of this step by dbt's unique id."""
     assets = context.assets_def
     keys: dict[str, dg.AssetKey | dg.AssetCheckKey] = {
         assets.get_asset_spec(key).metadata[_UNIQUE_ID]: key for key in context.selected_asset_keys
@@ -187,61 +153,70 @@ def _require_sources(manifest: Mapping[str, Any], warehouse: Warehouse) -> None:
 
 
 def _check_result(
-    key: dg.AssetCheckKey, node: NodeResult, props: Mapping[str, Any], warehouse: Warehouse
+    key: dg.AssetCheckKey, node: NodeResult, manifest: Mapping[str, Any], warehouse: Warehouse
 ) -> dg.AssetCheckResult:
-    warns = node.status == "warn" or props["config"]["severity"].lower() == "warn"
+    severity = manifest["nodes"][node.unique_id]["config"]["severity"].lower()
     metadata: dict[str, Any] = {
         "failing_rows": node.failures,
         "seconds": node.seconds,
         "sql": dg.MetadataValue.md(f"```sql\n{node.sql}\n```"),
     }
     if node.failures:
-        rows = warehouse.fetch_rows(f"select * from (\n{node.sql}\n) as failing limit 5")  # noqa: S608
+        rows = warehouse.fetch_rows(sql("select * from (\n{test}\n) as failing limit 5", test=SQL(node.sql)))
         metadata["examples"] = dg.MetadataValue.json([[str(value) for value in row] for row in rows])
     return dg.AssetCheckResult(
         asset_key=key.asset_key,
         check_name=key.name,
         passed=node.status == "pass",
-        severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
+        severity=dg.AssetCheckSeverity.WARN if "warn" in (node.status, severity) else dg.AssetCheckSeverity.ERROR,
         metadata=metadata,
     )
 
 
 def _materialization(
-    key: dg.AssetKey, node: NodeResult, props: Mapping[str, Any], warehouse: Warehouse, url: str | None
+    key: dg.AssetKey, node: NodeResult, manifest: Mapping[str, Any], warehouse: Warehouse, url: str | None
 ) -> dg.MaterializeResult:
-    table = props["alias"]
-    descriptions = {name: column["description"] for name, column in props["columns"].items()}
-    columns = [
-        dg.TableColumn(name, type=kind, description=descriptions.get(name) or None)
-        for name, kind in warehouse.describe(table)
-    ]
+    model = manifest["nodes"][node.unique_id]
+    table, columns = model["alias"], warehouse.describe(model["alias"])
+    descriptions = {name: column["description"] for name, column in model["columns"].items()}
+    schema = dg.TableSchema(
+        [dg.TableColumn(name, type=kind, description=descriptions.get(name) or None) for name, kind in columns]
+    )
+    nodes = {**manifest["sources"], **manifest["nodes"]}
+    parents = [nodes[unique_id] for unique_id in model["depends_on"]["nodes"]]
+    parent_tables = {parent.get("identifier") or parent["alias"] for parent in parents}
+    lineage = column_lineage(
+        node.sql,
+        [name for name, _ in columns],
+        {parent: warehouse.describe(parent) for parent in parent_tables},
+        manifest["metadata"]["adapter_type"],
+    )
     return dg.MaterializeResult(
         asset_key=key,
         data_version=dg.DataVersion(warehouse.content_version(table)),
         metadata={
             "dagster/row_count": warehouse.row_count(table),
-            "dagster/column_schema": dg.TableSchema(columns=columns),
+            "dagster/column_schema": schema,
             "seconds": node.seconds,
             "sql": dg.MetadataValue.md(f"```sql\n{node.sql}\n```"),
+            **({"dagster/column_lineage": lineage} if lineage else {}),
             **({"run": dg.MetadataValue.url(url)} if url else {}),
         },
     )
 
 
 def _raise_errors(nodes: Sequence[NodeResult], manifest: Mapping[str, Any], warehouse: Warehouse) -> None:
-    """Raise for what could not run, which is neither a built table nor a failed check."""
+    """Raise for nodes that could not run, which are neither a built table nor a failed check."""
     # in a fixed order: dbt's threads finish in any
     errors = sorted(
-        (each for each in nodes if each.status in {"error", "runtime error"}), key=lambda each: each.unique_id
+        (node for node in nodes if node.status in {"error", "runtime error"}), key=lambda node: node.unique_id
     )
     if not errors:
         return
     props = manifest["nodes"][errors[0].unique_id]
     verb = "run the test" if props["resource_type"] == "test" else "build"
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    # dbt's first line says again which node it was
-    reason = re.sub(r"^\w+ Error in (model|test) .*\n", "", errors[0].message)
-    refusal = warehouse.refusal(first_lines(reason))
-    remedy = f"{first_lines(reason)}; mend {props['original_file_path']} or the tables that it reads."
-    raise TransformError(f"dbt could not {verb} {props['name']}{more}: {refusal or remedy}")
+    # dbt's first line repeats the name of the node
+    reason = first_lines(re.sub(r"^\w+ Error in (model|test) .*\n", "", errors[0].message))
+    remedy = f"{reason}; correct {props['original_file_path']} or the tables that it reads."
+    raise TransformError(f"dbt could not {verb} {props['name']}{more}: {warehouse.refusal(reason) or remedy}")

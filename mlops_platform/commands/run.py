@@ -18,7 +18,6 @@ import scipy.special  # noqa: F401
 
 from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, held_open, open_instance
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.dbt_preparation import prepare_dbt
 from mlops_platform.resources.mlflow_store import database_made_meanwhile
 from mlops_platform.settings import Settings
 
@@ -185,8 +184,6 @@ def run_job(
     log = None if debug else settings.home / "logs" / "run.log"
     with (
         exclusive(settings),
-        # on a new home dbt parses for seconds, in a process of its own: meanwhile this one imports
-        prepare_dbt(settings) as preparation,
         open_instance(settings) as instance,
         terminal_apart(log) as terminal,
     ):
@@ -203,10 +200,7 @@ def run_job(
 
         from mlops_platform.graph import build_definitions
 
-        if preparation.at_work and settings.executor == "in_process":
-            # its steps will: there is time for it now
-            import mlops_platform.resources.validation  # noqa: F401
-        definition = _job(build_definitions(settings, preparation), job)
+        definition = _job(build_definitions(settings), job)
         progress, run_id = Progress(console), str(uuid.uuid4())
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config}
         partition = _partition(definition, job, day)

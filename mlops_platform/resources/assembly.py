@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlops_platform.packages import require_packages
 from mlops_platform.resources.airbyte import Airbyte
 from mlops_platform.resources.bigquery import BigQueryKey, BigQueryWarehouse
 from mlops_platform.resources.datasets import DatasetStore
 from mlops_platform.resources.dbt import Dbt, DbtRunner
-from mlops_platform.resources.dbt_bigquery import bigquery_secrets
-from mlops_platform.resources.dbt_manifest import PreparedProject
-from mlops_platform.resources.dbt_preparation import merge_choices, prepare_dbt
+from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables
+from mlops_platform.resources.dbt_manifest import PreparedProject, prepare_project
 from mlops_platform.resources.encoders import Encoders
 from mlops_platform.resources.evaluation_sets import EvaluationSetStore
 from mlops_platform.resources.expectations import ExpectationsEngine
@@ -18,30 +18,37 @@ from mlops_platform.resources.studies import StudyStore
 from mlops_platform.resources.tracking import MlflowTracking
 from mlops_platform.resources.values import JsonValues
 from mlops_platform.resources.warehouse import DuckDBWarehouse
-from mlops_platform.settings import Settings
+from mlops_platform.settings import DBT_PROJECT_DIR, Settings
 
 
 def dbt_project(settings: Settings) -> PreparedProject:
-    """The dbt project with its manifest, which is made when there is none that fits.
+    """Return the dbt project for the warehouse of the settings, with its manifest.
 
     Args:
         settings: Where the warehouse is, and where dbt may write.
+
+    Raises:
+        PlatformError: Packages of production are missing.
+        TransformError: There is no project, dbt cannot read it, or its folder cannot be written.
     """
-    with prepare_dbt(settings) as preparation:
-        return preparation.finish()
+    require_packages(settings)
+    if settings.env == "production":
+        return prepare_project(DBT_PROJECT_DIR, settings.home / "dbt", bigquery_variables(settings), "bigquery")
+    variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
+    return prepare_project(DBT_PROJECT_DIR, settings.home / "dbt", variables, "duckdb")
 
 
 def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
-    """What runs dbt.
+    """Return the resource that runs dbt.
 
     Args:
-        settings: Who runs it, and what opens the warehouse for it.
+        settings: Whether dbt runs here or in dbt Cloud, and the credentials of the warehouse.
         project: The project, from `dbt_project`.
     """
     if settings.dbt_runner == "cloud":
         from mlops_platform.resources.dbt_cloud import dbt_cloud_runner
 
-        return dbt_cloud_runner(settings, merge_choices(settings), settings.dbt_cloud_timeout)
+        return dbt_cloud_runner(settings)
     secrets = bigquery_secrets(settings.bigquery_credentials) if settings.env == "production" else None
     return DbtRunner.of(project, secrets)
 

@@ -1,10 +1,11 @@
-"""dbt: its runs, in this process.
+"""Runs of dbt in this process.
 
-What belongs here: calling dbt and saying in a sentence why it failed. Its manifest is made in `dbt_manifest.py`; what
-its models and tests mean to the asset graph is in `assets/transform.py`; the SQL is in `dbt_transforms/`.
+What belongs here: running models and tests, and the one-sentence error when dbt stops. The manifest is in
+`dbt_manifest.py`; how models and tests become assets and checks is in `assets/transform.py`; the SQL is in
+`dbt_transforms/`.
 
 dbt runs in process because a subprocess imports dbt again for each run (4.7 s of CPU for 0.4 s of work) and,
-if the run is killed, lives on and keeps the warehouse file locked.
+if the run is killed, survives it and keeps the warehouse file locked.
 """
 
 import json
@@ -13,18 +14,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
-from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, dbt_options, first_lines
+from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, first_lines, invoke_dbt
 from mlops_platform.resources.job_labels import job_labels
 
 
 @dataclass(frozen=True)
 class NodeResult:
-    """How one model or test ended; `status` is dbt's word: success, error, pass, fail, warn or skipped."""
+    """How one model or test ended; `status` is dbt's own: success, error, pass, fail, warn or skipped."""
 
     unique_id: str
     status: str
@@ -36,7 +37,7 @@ class NodeResult:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """How a `dbt build` ended: its nodes in the order they finished, what dbt said meanwhile, where to read more."""
+    """How a `dbt build` ended: its nodes in the order they finished, its log, and the URL of the run if it has one."""
 
     nodes: Sequence[NodeResult]
     log: str
@@ -51,7 +52,7 @@ class DbtSecrets:
 
     @contextmanager
     def exported(self) -> Iterator[None]:
-        """Puts them into the environment of the process, and takes them out at the end."""
+        """Set them in the environment of the process within the block."""
         before = {name: os.environ.get(name) for name in self.environment}
         os.environ.update(self.environment)
         try:
@@ -68,15 +69,14 @@ class Dbt(dg.ConfigurableResource, ABC):
     """What runs dbt for the graph."""
 
     @abstractmethod
-    def build(self, select: Sequence[str], *, full_refresh: bool = False, growth: str = "{}") -> BuildResult:
+    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
         """Run `dbt build` for exactly these models and tests, in dbt's order.
 
-        A model or test that fails doesn't raise: see the statuses.
+        A model or test that fails raises nothing: its status says so.
 
         Args:
             select: Fully qualified names of dbt nodes.
-            full_refresh: Build incremental models whole.
-            growth: What the raw tables have grown by since they were built of (`Growth.to_json`).
+            full_refresh: Rebuild incremental models.
 
         Raises:
             TransformError: dbt stopped before it ran anything.
@@ -86,11 +86,8 @@ class Dbt(dg.ConfigurableResource, ABC):
 class DbtRunner(Dbt):
     """Runs dbt in this process."""
 
-    project_dir: str
-    target_path: str
-    target: str
-    variables: dict[str, str]
-    # not a config field: the UI shows those
+    options: list[str] = Field(description="Options of the dbt command: project, profile, target and variables.")
+    # not a config field, since the UI shows those
     secrets: dg.ResourceDependency[DbtSecrets] = DbtSecrets()  # type: ignore[assignment]
 
     @classmethod
@@ -98,34 +95,22 @@ class DbtRunner(Dbt):
         """Return the runner of a prepared project.
 
         Args:
-            project: The project, from `Preparation.finish`.
+            project: The project, from `prepare_project`.
             secrets: What the profile's target takes from the environment; by default nothing.
         """
-        return cls(
-            project_dir=str(project.project_dir),
-            target_path=str(project.target_path),
-            target=project.target,
-            variables=dict(project.variables),
-            secrets=secrets or DbtSecrets(),
-        )
+        return cls(options=project.options, secrets=secrets or DbtSecrets())
 
-    def build(self, select: Sequence[str], *, full_refresh: bool = False, growth: str = "{}") -> BuildResult:
+    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
         """Run `dbt build` in this process; see `Dbt.build`."""
-        from dbt.cli.main import dbtRunner
-
         lines: list[str] = []
-        runner = dbtRunner(callbacks=[lambda event: _keep_line(event, lines)])
-        options = dbt_options(Path(self.project_dir), Path(self.target_path), self.target, self.variables)
-        # no JSON: the artifacts would tell what the result tells, for 0.3 s
-        arguments = ["build", *options, "--no-write-json", "--indirect-selection", "empty"]
+        # no JSON: the artifacts repeat the result, and take 0.3 s
+        arguments = ["build", *self.options, "--no-write-json", "--indirect-selection", "empty"]
         if full_refresh:
             arguments.append("--full-refresh")
-        # not as variables, since dbt parses anew when one changes
-        told = {"MLOPS_JOB_LABELS": json.dumps(job_labels()), "MLOPS_GROWTH": growth}
-        with self.secrets.exported(), DbtSecrets(told).exported():
-            outcome = runner.invoke([*arguments, "--select", *select])
-        if outcome.exception is not None and not isinstance(outcome.exception, Exception):
-            raise outcome.exception  # an interrupt, which dbt hands back as a result
+        # not a variable, since dbt parses the project again when one changes
+        labels = DbtSecrets({"MLOPS_JOB_LABELS": json.dumps(job_labels())})
+        with self.secrets.exported(), labels.exported():
+            outcome = invoke_dbt([*arguments, "--select", *select], [lambda event: _keep_line(event, lines)])
         results = getattr(outcome.result, "results", None)
         if results is None:
             raise TransformError(f"dbt stopped: {first_lines(str(outcome.exception))}.") from outcome.exception
@@ -133,7 +118,7 @@ class DbtRunner(Dbt):
 
 
 def _keep_line(event: Any, lines: list[str]) -> None:
-    # what was built and what is wrong; passed tests show as checks
+    # models and problems; passed tests show as checks
     if event.info.name == "LogModelResult" or event.info.level in {"warn", "error"}:
         lines.append(event.info.msg.strip())
 

@@ -1,4 +1,4 @@
-"""What dbt needs to know to build on BigQuery: variables for its profile, and the key, which is no variable.
+"""What dbt needs to build on BigQuery: variables for its profile, and the key, which is no variable.
 
 dbt writes variables into its artifacts, so a secret reaches it through the environment, and only while it runs.
 """
@@ -44,10 +44,10 @@ def bigquery_secrets(credentials: SecretStr | None) -> DbtSecrets:
     """Return what the environment must hold while dbt runs.
 
     Args:
-        credentials: A service-account key as base64, if that is what opens the warehouse.
+        credentials: A service-account key as base64, if one is set.
 
     Raises:
-        TransformError: It is no key.
+        TransformError: It is not a key.
     """
     if credentials is None:
         return DbtSecrets()

@@ -1,10 +1,9 @@
-"""dbt Cloud: runs of the project there, told in the same words as runs in this process.
+"""Runs of dbt in dbt Cloud, with the same results as runs in this process.
 
-What belongs here: triggering a run, waiting for it and saying in a sentence why there is no result. The Cloud
-environment brings its own connection to the warehouse, and its own commit of `dbt_transforms/`.
+What belongs here: triggering a run, waiting for it, and the one-sentence error when there is no result. The Cloud
+environment has its own connection to the warehouse and its own commit of `dbt_transforms/`.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,23 +25,16 @@ _SETTINGS = "MLOPS_DBT_CLOUD_URL, MLOPS_DBT_CLOUD_ACCOUNT_ID and MLOPS_DBT_CLOUD
 class DbtCloudRunner(Dbt):
     """Runs dbt in dbt Cloud, in the job that dagster-dbt keeps there for a project and environment.
 
-    Nothing is asked of dbt Cloud before the first run, so the code location loads without it.
+    The first call to dbt Cloud is that of the first run, so the code location loads without it.
     """
 
     workspace: dg.ResourceDependency[DbtCloudWorkspace]
-    variables: dict[str, str] = Field(default={}, description="dbt variables for all runs, such as `merge_above_mb`.")
     timeout: float = Field(default=3600.0, gt=0, description="Seconds after which a run is cancelled.")
 
     def __repr_args__(self) -> list[tuple[str, object]]:
         return [("timeout", self.timeout)]  # dagster-dbt's workspace would print its token
 
-    def build(
-        self,
-        select: Sequence[str],
-        *,
-        full_refresh: bool = False,
-        growth: str = "{}",  # noqa: ARG002 - of the embedded warehouse, which dbt Cloud cannot reach
-    ) -> BuildResult:
+    def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
         """Run `dbt build` in dbt Cloud for exactly these models and tests; see `Dbt.build`.
 
         Raises:
@@ -51,8 +43,6 @@ class DbtCloudRunner(Dbt):
         arguments = ["build", "--indirect-selection", "empty", "--select", *select]
         if full_refresh:
             arguments.append("--full-refresh")
-        if self.variables:
-            arguments += ["--vars", json.dumps(self.variables, sort_keys=True)]
         with self._sentences():
             handler = DbtCloudJobRunHandler.run(self._job_id(), arguments, self.workspace.get_client())
         run = self._wait(handler)
@@ -62,9 +52,9 @@ class DbtCloudRunner(Dbt):
         try:
             results = handler.get_run_results()
         except dg.Failure:
-            # a run that never got to dbt, such as one that could not clone the project
+            # the run never started dbt, such as one that could not clone the project
             reason = first_lines(handler.get_run_logs() or "")
-            raise TransformError(f"The dbt Cloud run {where} gave no results: {reason}; look at it there.") from None
+            raise TransformError(f"The dbt Cloud run {where} gave no results: {reason}; read its log there.") from None
         nodes = [_node_result(result) for result in results["results"]]
         missing = {name.rpartition(".")[2] for name in select} - {node.unique_id.split(".")[2] for node in nodes}
         if missing:
@@ -75,18 +65,18 @@ class DbtCloudRunner(Dbt):
         return BuildResult(nodes, f"dbt Cloud ran {' '.join(arguments)}: {where}", url=run.url)
 
     def _job_id(self) -> int:
-        """The number of the job for runs from Dagster, which is made if it is not there."""
+        """Return the id of the job for runs from Dagster; create it if it is missing."""
         workspace, client = self.workspace, self.workspace.get_client()
         ids = {"project_id": workspace.project_id, "environment_id": workspace.environment_id}
         name = workspace.adhoc_job_name or get_dagster_adhoc_job_name(**ids)
         for job in client.list_jobs(**ids):
             if job.get("name") == name:
                 return int(job["id"])
-        made = client.create_job(**ids, job_name=name, description="Runs of the asset graph's transform stage.")
-        return int(made["id"])
+        job = client.create_job(**ids, job_name=name, description="Runs of the asset graph's transform stage.")
+        return int(job["id"])
 
     def _wait(self, handler: DbtCloudJobRunHandler) -> DbtCloudRun:
-        """Wait for the end; an interrupted step cancels the run in dbt Cloud (dagster-dbt sees to that)."""
+        """Wait for the end; dagster-dbt cancels the run when the step is interrupted."""
         end = time.monotonic() + self.timeout
         with self._sentences():
             try:
@@ -99,7 +89,7 @@ class DbtCloudRunner(Dbt):
                 handler.cancel()
                 raise TransformError(
                     f"The dbt Cloud run {handler.run_id} took over {self.timeout:g} s and was cancelled; "
-                    "look there at what it waited for."
+                    "see there what it waited for."
                 ) from error
 
     @contextmanager
@@ -109,8 +99,8 @@ class DbtCloudRunner(Dbt):
         except dg.Failure as error:
             address = self.workspace.credentials.access_url
             raise TransformError(
-                f"dbt Cloud at {address} did not answer or refused ({first_lines(error.description or '')}); the log "
-                f"of the run has its words: check {_SETTINGS}."
+                f"dbt Cloud at {address} did not answer or refused ({first_lines(error.description or '')}); see the "
+                f"log of the run, and check {_SETTINGS}."
             ) from error
 
 
@@ -125,15 +115,11 @@ def _node_result(result: Mapping[str, Any]) -> NodeResult:
     )
 
 
-def dbt_cloud_runner(
-    settings: Settings, variables: Mapping[str, str] | None = None, timeout: float = 3600.0
-) -> DbtCloudRunner:
-    """Return the runner for the account in the settings; nothing is asked of dbt Cloud yet.
+def dbt_cloud_runner(settings: Settings) -> DbtCloudRunner:
+    """Return the runner for the account in the settings, without a call to dbt Cloud.
 
     Args:
-        settings: The address, the account, the project, the environment and the token.
-        variables: dbt variables for all runs.
-        timeout: Seconds after which a run is cancelled.
+        settings: The address, the account, the project, the environment, the token and the timeout.
     """
     credentials = DbtCloudCredentials(
         account_id=settings.dbt_cloud_account_id,
@@ -145,4 +131,4 @@ def dbt_cloud_runner(
         project_id=settings.dbt_cloud_project_id,
         environment_id=settings.dbt_cloud_environment_id,
     )
-    return DbtCloudRunner(workspace=workspace, variables=dict(variables or {}), timeout=timeout)
+    return DbtCloudRunner(workspace=workspace, timeout=settings.dbt_cloud_timeout)

@@ -1,6 +1,6 @@
-"""dbt's manifest: made by a process of its own when there is none that fits the project's files.
+"""The dbt project and its manifest, which dbt parses again when a file of the project has changed.
 
-This imports no Dagster, so that dbt can begin to parse while its caller still imports what it needs.
+Running models and tests is in `dbt.py`; which project, target and variables the settings mean is in `assembly.py`.
 """
 
 from __future__ import annotations
@@ -8,26 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from dagster_dbt import DbtProject
+from filelock import FileLock
 
 from mlops_platform.errors import PlatformError
 
-_PARSE_TIMEOUT = 300  # seconds
-_KEPT_PARSES = 8  # an edit of the project makes a new folder: this many are kept
+_KEPT_PARSES = 8
 _WRITTEN_BY_DBT = {"target", "logs", "dbt_packages"}
-# dbt's parser runs in a child, so that loading the definitions doesn't import it when the manifest is there
-_CHILD = (
-    "import sys; from dbt.cli.main import dbtRunner; r = dbtRunner().invoke(sys.argv[1:]); "
-    "sys.exit(0 if r.success else str(r.exception))"
-)
 _EXCERPTS = ("LINE ", "Candidate bindings", "compiled code at", "in macro ", "> ", "line ")
 
 
@@ -37,125 +30,72 @@ class TransformError(PlatformError):
 
 @dataclass(frozen=True)
 class PreparedProject:
-    """A dbt project with the manifest that dbt made of it as it is now."""
+    """A dbt project, its variables, and the manifest of its files as they are now."""
 
-    project_dir: Path
-    target_path: Path
-    target: str
+    dbt_project: DbtProject
     variables: Mapping[str, str]
     manifest: Mapping[str, Any]
 
-
-class Preparation:
-    """A dbt project whose manifest is being made, if there is none that fits; leaving the block ends that process.
-
-    A manifest lies in a folder named after the content of the project's files, the target, the variables and
-    dbt's version: a stale one is never found, and of two processes that make it at once either may win.
-    """
-
-    def __init__(self, project_dir: Path, state_dir: Path, variables: Mapping[str, str], target: str) -> None:
-        """Begin to prepare.
-
-        Args:
-            project_dir: The folder that holds dbt_project.yml and profiles.yml. Nothing is written there.
-            state_dir: The folder for what dbt writes (manifest, compiled SQL).
-            variables: dbt variables for the profile, with all that names a table (path, schema, project).
-            target: The target in profiles.yml.
-
-        Raises:
-            TransformError: There is no project, or `state_dir` cannot be written.
-        """
-        if not (project_dir / "dbt_project.yml").is_file():
-            raise TransformError(f"No dbt project in {project_dir}: run from a full checkout of the repository.")
-        self._project_dir, self._variables, self._target = project_dir, dict(variables), target
-        self._target_path = state_dir / _fingerprint(project_dir, target, variables)
-        self._manifest = _read_manifest(self._target_path)
-        self._folder: str | None = None
-        self._child: subprocess.Popen[str] | None = None
-        if self._manifest is None:
-            try:
-                self._begin()
-            except OSError as error:
-                self._end()
-                raise self._unwritable(error) from error
-
-    def __enter__(self) -> Self:
-        """Enter the block within which the project is prepared."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End dbt if it is at work, and remove what it wrote."""
-        self._end()
-
     @property
-    def at_work(self) -> bool:
-        """Whether dbt still parses."""
-        return self._child is not None and self._child.poll() is None
+    def options(self) -> list[str]:
+        """The command-line options for dbt: all that it would otherwise take from the environment or ~/.dbt."""
+        return [
+            *("--project-dir", str(self.dbt_project.project_dir)),
+            *("--profiles-dir", str(self.dbt_project.profiles_dir)),
+            *("--target", str(self.dbt_project.target), "--vars", json.dumps(dict(self.variables), sort_keys=True)),
+            *("--target-path", str(self.dbt_project.target_path), "--log-path", str(self.dbt_project.target_path)),
+            *("--log-level", "none", "--log-level-file", "none", "--no-use-colors", "--partial-parse"),
+            *("--no-send-anonymous-usage-stats", "--no-print"),
+        ]
 
-    def finish(self) -> PreparedProject:
-        """Return the project, as soon as its manifest is there.
 
-        Raises:
-            TransformError: dbt cannot read the project, or its folder cannot be written.
-        """
-        if self._manifest is None:
-            try:
-                self._take()
-                self._end()  # what it wrote is none of the parses that are kept
-                self._prune()
-            except OSError as error:
-                raise self._unwritable(error) from error
-            finally:
-                self._end()
-            self._manifest = _read_manifest(self._target_path)
-        if self._manifest is None:
-            raise TransformError(f"dbt parsed {self._project_dir} but wrote no manifest in {self._target_path}.")
-        return PreparedProject(self._project_dir, self._target_path, self._target, self._variables, self._manifest)
+def prepare_project(project_dir: Path, state_dir: Path, variables: Mapping[str, str], target: str) -> PreparedProject:
+    """Return a dbt project with its manifest, which is parsed here when there is none of these files.
 
-    def _begin(self) -> None:
-        self._target_path.mkdir(parents=True, exist_ok=True)
-        self._folder = tempfile.mkdtemp(prefix=".parse-", dir=self._target_path.parent)
-        command = [sys.executable, "-c", _CHILD, "parse"]
-        command += dbt_options(self._project_dir, Path(self._folder), self._target, self._variables)
-        self._child = subprocess.Popen(  # noqa: S603
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+    The manifest lies in a folder named after the content of the project's files, the target, the variables and dbt's
+    version, so a stale one is never read. Processes that prepare the same project wait for each other.
 
-    def _take(self) -> None:
-        if self._child is None or self._folder is None:
-            raise TransformError(f"The preparation of {self._project_dir} has been left.")
+    Args:
+        project_dir: The folder that holds dbt_project.yml and profiles.yml. Nothing is written there.
+        state_dir: The folder for what dbt writes (manifest, compiled SQL).
+        variables: dbt variables for the profile, with all that names a table (path, schema, project).
+        target: The target in profiles.yml.
+
+    Raises:
+        TransformError: There is no project, dbt cannot read it, or `state_dir` cannot be written.
+    """
+    if not (project_dir / "dbt_project.yml").is_file():
+        raise TransformError(f"No dbt project in {project_dir}: run from a full checkout of the repository.")
+    target_path = state_dir / _fingerprint(project_dir, target, variables)
+    dbt_project = DbtProject(project_dir, target_path=target_path, target=target)
+    manifest = _read_manifest(dbt_project)
+    if manifest is None:
         try:
-            _, said = self._child.communicate(timeout=_PARSE_TIMEOUT)
-        except subprocess.TimeoutExpired as error:
-            raise TransformError(f"dbt took over {_PARSE_TIMEOUT} s to parse {self._project_dir}.") from error
-        if self._child.returncode != 0:
-            raise TransformError(f"dbt cannot read the project in {self._project_dir}: {first_lines(said)}.")
-        # the manifest goes last: where it is, the rest is
-        for name in ("partial_parse.msgpack", "manifest.json"):
-            (Path(self._folder) / name).replace(self._target_path / name)
+            manifest = _parse(PreparedProject(dbt_project, variables, {}))
+        except OSError as error:
+            raise TransformError(
+                f"Cannot write dbt's manifest in {state_dir} ({error.strerror or error}): "
+                "set MLOPS_HOME to a folder that you may write."
+            ) from error
+    return PreparedProject(dbt_project, dict(variables), manifest)
 
-    def _prune(self) -> None:
-        entries = sorted(self._target_path.parent.iterdir(), key=lambda path: path.stat().st_mtime)
-        for old in entries[:-_KEPT_PARSES]:
-            shutil.rmtree(old, ignore_errors=True)
 
-    def _end(self) -> None:
-        if self._child is not None:
-            if self._child.poll() is None:
-                self._child.kill()
-            self._child.communicate()
-            self._child = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+def invoke_dbt(arguments: Sequence[str], callbacks: Sequence[Callable[[Any], None]] = ()) -> Any:
+    """Run a dbt command in this process.
 
-    def _unwritable(self, error: OSError) -> TransformError:
-        return TransformError(
-            f"Cannot write dbt's manifest in {self._target_path.parent} ({error.strerror or error}): "
-            "set MLOPS_HOME to a folder that you may write."
-        )
+    Args:
+        arguments: The command and its options.
+        callbacks: Functions that receive each of dbt's events.
+
+    Returns:
+        dbt's `dbtRunnerResult`.
+    """
+    from dbt.cli.main import dbtRunner
+
+    outcome = dbtRunner(callbacks=list(callbacks)).invoke(list(arguments))
+    if outcome.exception is not None and not isinstance(outcome.exception, Exception):
+        raise outcome.exception  # an interrupt, which dbt returns as a result
+    return outcome
 
 
 def first_lines(message: str) -> str:
@@ -166,15 +106,31 @@ def first_lines(message: str) -> str:
     return text if len(text) <= 400 else f"{text[:400]}..."
 
 
-def dbt_options(project_dir: Path, target_path: Path, target: str, variables: Mapping[str, str]) -> list[str]:
-    """Say everything that dbt would otherwise take from DBT_* variables, the folder it is in, or ~/.dbt."""
-    return [
-        *("--project-dir", str(project_dir), "--profiles-dir", str(project_dir), "--target", target),
-        *("--target-path", str(target_path), "--log-path", str(target_path)),
-        *("--vars", json.dumps(dict(variables), sort_keys=True)),
-        *("--log-level", "none", "--log-level-file", "none", "--no-use-colors", "--partial-parse"),
-        *("--no-send-anonymous-usage-stats", "--no-print"),
-    ]
+def _parse(project: PreparedProject) -> dict[str, Any]:
+    project_dir, target_path = project.dbt_project.project_dir, project.dbt_project.target_path
+    target_path.mkdir(parents=True, exist_ok=True)
+    with FileLock(target_path.parent / ".parse.lock"):
+        manifest = _read_manifest(project.dbt_project)  # another process may have parsed it meanwhile
+        if manifest is None:
+            outcome = invoke_dbt(["parse", *project.options])
+            if not outcome.success:
+                reason = first_lines(str(outcome.exception))
+                raise TransformError(f"dbt cannot read the project in {project_dir}: {reason}.")
+            manifest = _read_manifest(project.dbt_project)
+        if manifest is None:
+            raise TransformError(f"dbt parsed {project_dir} but wrote no manifest in {target_path}.")
+        parses = sorted(filter(Path.is_dir, target_path.parent.iterdir()), key=lambda path: path.stat().st_mtime)
+        for old in parses[:-_KEPT_PARSES]:
+            shutil.rmtree(old, ignore_errors=True)
+    return manifest
+
+
+def _read_manifest(project: DbtProject) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads(project.manifest_path.read_bytes())
+    except (OSError, ValueError):
+        return None  # missing or damaged: parse again
+    return manifest if isinstance(manifest, dict) and "nodes" in manifest else None
 
 
 def _fingerprint(project_dir: Path, target: str, variables: Mapping[str, str]) -> str:
@@ -203,11 +159,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "missing"
-
-
-def _read_manifest(target_path: Path) -> dict[str, Any] | None:
-    try:
-        manifest = json.loads((target_path / "manifest.json").read_bytes())
-    except (OSError, ValueError):
-        return None  # not there, or damaged: either way it is made anew
-    return manifest if isinstance(manifest, dict) and "nodes" in manifest else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+import json
 import signal
 import subprocess
 import sys
@@ -174,6 +176,12 @@ def test_materializations_carry_schema_count_and_content_version(
     ]
     assert all(column.description for column in columns.columns)
     assert _versions(first)["labeled_projects"] == warehouse.content_version("labeled_projects")
+    lineage = labeled.metadata["dagster/column_lineage"].value
+    assert isinstance(lineage, dg.TableColumnLineage)
+    assert lineage.deps_by_column == {
+        **{name: [dg.TableColumnDep("projects", name)] for name in ("id", "created_on", "title", "description")},
+        "tag": [dg.TableColumnDep("tags", "tag")],
+    }
 
     assert _versions(_run(project, warehouse)) == _versions(first)
     warehouse.execute("update tags set tag = 'other' where id = 1")
@@ -255,13 +263,13 @@ def test_a_test_that_belongs_to_no_model_is_refused(project: PreparedProject) ->
     name = "test.mlops_course.projects_are_labeled_or_unlabeled"
     stray = {**project.manifest["nodes"][name], "config": {"severity": "error", "meta": {}}, "meta": {}}
     manifest = {**project.manifest, "nodes": {**project.manifest["nodes"], name: stray}}
-    changed = PreparedProject(project.project_dir, project.target_path, project.target, project.variables, manifest)
+    changed = dataclasses.replace(project, manifest=manifest)
     with pytest.raises(TransformError, match=r"projects_are_labeled_or_unlabeled belongs to no model"):
         build_transform_assets(changed)
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 from mlops_platform.resources import dbt
 
 def kill(event, lines):
@@ -269,10 +277,7 @@ def kill(event, lines):
         os.kill(os.getpid(), signal.SIGKILL)
 
 dbt._keep_line = kill
-variables = {"warehouse_path": sys.argv[2], "schema_name": "mlops_course"}
-runner = dbt.DbtRunner(
-    project_dir=sys.argv[3], target_path=sys.argv[4], target="duckdb", variables=variables
-)
+runner = dbt.DbtRunner(options=json.loads(sys.argv[2]))
 runner.build(["mlops_course.labeled_projects", "mlops_course.unlabeled_projects"])
 """
 
@@ -291,8 +296,8 @@ def test_a_kill_leaves_a_whole_table_and_the_next_run_heals(
 ) -> None:
     assert _run(project, warehouse).success
     warehouse.execute("insert into tags values (9, 'mlops')")
-    where = [project.variables["warehouse_path"], str(project.project_dir), str(project.target_path)]
-    child = subprocess.run([sys.executable, "-c", KILLED, moment, *where], cwd=PROJECT_ROOT, check=False)
+    command = [sys.executable, "-c", KILLED, moment, json.dumps(project.options)]
+    child = subprocess.run(command, cwd=PROJECT_ROOT, check=False)
     assert child.returncode == -signal.SIGKILL
     assert warehouse.row_count("unlabeled_projects") == rows
     assert warehouse.row_count("labeled_projects") == 5

@@ -92,20 +92,12 @@ class DbtCloud:
         from dbt.cli.main import dbtRunner
 
         project, target = self.project, self.folder / str(run.number)
-        where = [
-            *("--project-dir", str(project.project_dir), "--profiles-dir", str(project.project_dir)),
-            *("--target", project.target, "--target-path", str(target), "--log-path", str(target)),
-            *("--log-level", "none", "--log-level-file", "none", "--no-send-anonymous-usage-stats"),
-        ]
+        where = [*project.options, "--target-path", str(target), "--log-path", str(target)]
         ok = True
         for step in run.steps:
             program, *arguments = shlex.split(step)
             assert program == "dbt"
-            given = json.loads(arguments.pop(arguments.index("--vars") + 1)) if "--vars" in arguments else {}
-            arguments = [each for each in arguments if each != "--vars"]
-            # what a Cloud environment knows of the connection by itself
-            variables = json.dumps({**project.variables, **given})
-            outcome = dbtRunner().invoke([*arguments, *where, "--vars", variables])
+            outcome = dbtRunner().invoke([*arguments, *where])
             run.log += str(outcome.exception or "")
             ok = ok and outcome.success
         results = target / "run_results.json"

@@ -54,7 +54,7 @@ def cloud(project: PreparedProject, tmp_path: Path) -> Iterator[DbtCloud]:
         yield running
 
 
-def _settings(url: str, token: str = TOKEN) -> Settings:
+def _settings(url: str, token: str = TOKEN, timeout: float = 60) -> Settings:
     return Settings(
         _env_file=None,
         dbt_runner="cloud",
@@ -63,6 +63,7 @@ def _settings(url: str, token: str = TOKEN) -> Settings:
         dbt_cloud_project_id=PROJECT,
         dbt_cloud_environment_id=ENVIRONMENT,
         dbt_cloud_token=SecretStr(token),
+        dbt_cloud_timeout=timeout,
     )
 
 
@@ -85,7 +86,7 @@ def _run(
 def _through(
     cloud: DbtCloud, warehouse: DuckDBWarehouse, token: str = TOKEN, timeout: float = 60, **config: Any
 ) -> dg.ExecuteInProcessResult:
-    runner = dbt_cloud_runner(_settings(cloud.url, token), timeout=timeout)
+    runner = dbt_cloud_runner(_settings(cloud.url, token, timeout))
     return _run(build_dbt_cloud_assets(cloud.project), runner, warehouse, config)
 
 

@@ -68,7 +68,7 @@ def sentence(result: dg.ExecuteInProcessResult) -> str:
 
 
 def test_every_job_names_its_run_and_asset_and_has_the_limits(stage: Stage) -> None:
-    state = {path: path.stat().st_mtime_ns for path in stage.project.target_path.glob("*.msgpack")}
+    state = {path: path.stat().st_mtime_ns for path in stage.project.dbt_project.target_path.glob("*.msgpack")}
     for _ in range(2):  # the second run has another number, and dbt parses nothing anew
         result = stage.run()
         assert result.success
@@ -85,7 +85,7 @@ def test_every_job_names_its_run_and_asset_and_has_the_limits(stage: Stage) -> N
         checks = result.get_asset_check_evaluations()
         for key, found in by_asset.items():
             assert len(found) >= 1 + sum(check.asset_key.to_user_string() == key for check in checks)
-    assert stage.prepared().target_path == stage.project.target_path
+    assert stage.prepared().dbt_project.target_path == stage.project.dbt_project.target_path
     assert {path: path.stat().st_mtime_ns for path in state} == state
     assert state
 

@@ -1,4 +1,4 @@
-"""The manifest: made when needed, never stale, healed; and dbt in this process, which leaves no trace."""
+"""The manifest: parsed when needed, never stale, rebuilt when damaged; dbt in this process, which leaves no trace."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import importlib.util
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mlops_platform.resources.dbt import DbtRunner
-from mlops_platform.resources.dbt_manifest import Preparation, PreparedProject, TransformError, first_lines
+from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, first_lines
 from mlops_platform.resources.warehouse import DuckDBWarehouse
-from mlops_platform.settings import DBT_PROJECT_DIR
+from mlops_platform.settings import DBT_PROJECT_DIR, PROJECT_ROOT
 from mlops_platform_tests.dbt_projects import prepared_project
 
 RAW = """
@@ -32,16 +30,14 @@ def _variables(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[PreparedProject, PreparedProject]:
-    """One project prepared twice at once, in a path with spaces and with no dbt on PATH."""
+def project(tmp_path_factory: pytest.TempPathFactory) -> PreparedProject:
+    """A copy of the project, prepared in a path with spaces and with no dbt on PATH."""
     home = tmp_path_factory.mktemp("a home")
     ignored = shutil.ignore_patterns("target", "logs")
     project_dir = Path(shutil.copytree(DBT_PROJECT_DIR, home / "dbt project", ignore=ignored))
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "/usr/bin:/bin")
-        # each thread waits for its own dbt process
-        jobs = [pool.submit(prepared_project, project_dir, home / "state" / "dbt", _variables(home)) for _ in "ab"]
-        return jobs[0].result(), jobs[1].result()
+        return prepared_project(project_dir, home / "state" / "dbt", _variables(home))
 
 
 def _state() -> tuple[object, ...]:
@@ -58,40 +54,56 @@ def _model(manifest: object, name: str) -> dict[str, str]:
     return manifest["nodes"][f"model.mlops_course.{name}"]
 
 
-def test_two_processes_prepare_at_once(prepared: tuple[PreparedProject, PreparedProject]) -> None:
-    first, second = prepared
-    assert _model(first.manifest, "labeled_projects")["schema"] == "mlops_course"
-    assert first.target_path == second.target_path
-    assert list(first.manifest["nodes"]) == list(second.manifest["nodes"])
-    assert _files(first.target_path) == {"manifest.json", "partial_parse.msgpack"}
-    assert list(first.target_path.parent.iterdir()) == [first.target_path]
-    assert {"target", "logs", ".user.yml"}.isdisjoint(_files(first.project_dir)), "it may be read-only"
+def test_a_project_is_prepared_and_its_folder_stays_untouched(project: PreparedProject) -> None:
+    dbt_project = project.dbt_project
+    assert _model(project.manifest, "labeled_projects")["schema"] == "mlops_course"
+    assert {"manifest.json", "partial_parse.msgpack"} <= _files(dbt_project.target_path)
+    assert {"target", "logs", ".user.yml"}.isdisjoint(_files(dbt_project.project_dir)), "it may be read-only"
 
 
-def test_a_manifest_is_reused_healed_and_never_stale(
-    prepared: tuple[PreparedProject, PreparedProject], monkeypatch: pytest.MonkeyPatch
+PREPARED = """
+import sys
+from pathlib import Path
+from mlops_platform.resources.dbt_manifest import prepare_project
+project = prepare_project(Path(sys.argv[1]), Path(sys.argv[2]), {"warehouse_path": "x"}, "duckdb")
+print(len(project.manifest["nodes"]))
+"""
+
+
+def test_two_processes_prepare_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PREPARED, str(DBT_PROJECT_DIR), str(tmp_path / "dbt")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT) for _ in range(2)]
+    answers = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert answers == ["14", "14"]
+    assert [path.name for path in (tmp_path / "dbt").iterdir() if path.is_dir()] == [
+        prepared_project(DBT_PROJECT_DIR, tmp_path / "dbt", {"warehouse_path": "x"}).dbt_project.target_path.name
+    ]
+
+
+def test_a_manifest_is_reused_rebuilt_and_never_stale(
+    project: PreparedProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = prepared[0]
+    dbt_project = project.dbt_project
 
     def again() -> PreparedProject:
-        return prepared_project(project.project_dir, project.target_path.parent, project.variables)
+        return prepared_project(dbt_project.project_dir, dbt_project.target_path.parent, project.variables)
 
     with monkeypatch.context() as patch:
-        patch.setattr(subprocess, "Popen", lambda *_args, **_kwargs: pytest.fail("dbt ran again"))
-        assert again().target_path == project.target_path
+        patch.setattr("dbt.cli.main.dbtRunner", lambda **_: pytest.fail("dbt ran again"))
+        assert again().dbt_project.target_path == dbt_project.target_path
 
-    written = project.target_path / "manifest.json"
+    written = dbt_project.manifest_path
     whole = written.read_bytes()
     written.write_bytes(whole[: len(whole) // 2])
     assert again().manifest["nodes"].keys() == project.manifest["nodes"].keys()
 
-    model = project.project_dir / "models" / "labeled_projects.sql"
+    model = dbt_project.project_dir / "models" / "labeled_projects.sql"
     sql = model.read_text()
     try:
-        model.write_text(sql + "    and tags.tag <> 'gone'\n")
+        model.write_text(sql.replace("where tags.tag is not null", "where tags.tag <> 'gone'"))
         changed = again()
         assert "gone" in _model(changed.manifest, "labeled_projects")["raw_code"]
-        assert changed.target_path != project.target_path
+        assert changed.dbt_project.target_path != dbt_project.target_path
 
         model.write_text("select {{ nonsense(")
         with pytest.raises(TransformError, match=r"^dbt cannot read the project in .*labeled_projects") as error:
@@ -108,28 +120,6 @@ def test_a_folder_that_cannot_be_written_gives_a_sentence(tmp_path: Path) -> Non
         prepared_project(DBT_PROJECT_DIR, tmp_path / "home", _variables(tmp_path))
 
 
-def test_a_preparation_that_is_left_ends_dbt_and_leaves_nothing(tmp_path: Path) -> None:
-    with Preparation(DBT_PROJECT_DIR, tmp_path / "dbt", _variables(tmp_path), "duckdb") as preparation:
-        assert preparation.at_work
-        child = preparation._child
-    assert child is not None
-    assert child.returncode == -signal.SIGKILL
-    assert [each for each in (tmp_path / "dbt").rglob("*") if each.is_file()] == []
-    with pytest.raises(TransformError, match="has been left"):
-        preparation.finish()
-
-
-def test_a_preparation_is_finished_twice_as_once(tmp_path: Path) -> None:
-    with Preparation(DBT_PROJECT_DIR, tmp_path / "dbt", _variables(tmp_path), "duckdb") as preparation:
-        first, second = preparation.finish(), preparation.finish()
-        assert not preparation.at_work
-    assert first == second
-    assert {each.name for each in (tmp_path / "dbt").iterdir()} == {first.target_path.name}
-    with Preparation(DBT_PROJECT_DIR, tmp_path / "dbt", _variables(tmp_path), "duckdb") as again:
-        assert not again.at_work, "the manifest is there"
-        assert again.finish() == first
-
-
 def test_a_folder_without_a_project_gives_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(TransformError, match=r"^No dbt project in .*full checkout"):
         prepared_project(tmp_path, tmp_path / "dbt", {})
@@ -144,10 +134,7 @@ def test_the_bigquery_target_parses_without_an_account(tmp_path: Path) -> None:
     assert sources == ["`acme`.`course`.`projects`", "`acme`.`course`.`tags`"]
 
 
-def test_a_build_leaves_the_process_as_it_was(
-    prepared: tuple[PreparedProject, PreparedProject], capfd: pytest.CaptureFixture[str]
-) -> None:
-    project = prepared[0]
+def test_a_build_leaves_the_process_as_it_was(project: PreparedProject, capfd: pytest.CaptureFixture[str]) -> None:
     variables = project.variables
     warehouse = DuckDBWarehouse(path=variables["warehouse_path"], schema_name="mlops_course", lock_timeout=5)
     with warehouse.connect() as connection:
@@ -171,8 +158,12 @@ def test_a_build_leaves_the_process_as_it_was(
     subprocess.run([sys.executable, "-c", opened], check=True)
 
 
+def _options_without_a_project(folder: Path) -> list[str]:
+    return ["--project-dir", str(folder), "--profiles-dir", str(folder), "--log-path", str(folder)]
+
+
 def test_dbt_that_stops_early_gives_a_sentence(tmp_path: Path) -> None:
-    runner = DbtRunner(project_dir=str(tmp_path), target_path=str(tmp_path), target="duckdb", variables={})
+    runner = DbtRunner(options=_options_without_a_project(tmp_path))
     with pytest.raises(TransformError, match=r"^dbt stopped: ") as error:
         runner.build(["anything"])
     assert "\n" not in str(error.value)
@@ -184,7 +175,7 @@ def test_an_interrupt_passes_through_dbt(tmp_path: Path, monkeypatch: pytest.Mon
 
     # deep inside dbt, which turns whatever it catches into a result
     monkeypatch.setattr("dbt.cli.requires.load_profile", interrupt)
-    runner = DbtRunner(project_dir=str(tmp_path), target_path=str(tmp_path), target="duckdb", variables={})
+    runner = DbtRunner(options=_options_without_a_project(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         runner.build(["anything"])
 
