@@ -158,8 +158,12 @@ def test_a_build_leaves_the_process_as_it_was(project: PreparedProject, capfd: p
     subprocess.run([sys.executable, "-c", opened], check=True)
 
 
+def _options_without_a_project(folder: Path) -> list[str]:
+    return ["--project-dir", str(folder), "--profiles-dir", str(folder), "--log-path", str(folder)]
+
+
 def test_dbt_that_stops_early_gives_a_sentence(tmp_path: Path) -> None:
-    runner = DbtRunner(options=["--project-dir", str(tmp_path), "--profiles-dir", str(tmp_path)])
+    runner = DbtRunner(options=_options_without_a_project(tmp_path))
     with pytest.raises(TransformError, match=r"^dbt stopped: ") as error:
         runner.build(["anything"])
     assert "\n" not in str(error.value)
@@ -171,7 +175,7 @@ def test_an_interrupt_passes_through_dbt(tmp_path: Path, monkeypatch: pytest.Mon
 
     # deep inside dbt, which turns whatever it catches into a result
     monkeypatch.setattr("dbt.cli.requires.load_profile", interrupt)
-    runner = DbtRunner(options=["--project-dir", str(tmp_path), "--profiles-dir", str(tmp_path)])
+    runner = DbtRunner(options=_options_without_a_project(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         runner.build(["anything"])
 
