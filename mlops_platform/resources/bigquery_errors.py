@@ -16,8 +16,8 @@ from google.api_core import exceptions
 from google.auth import exceptions as auth_exceptions
 
 from mlops_platform.errors import WarehouseError
+from mlops_platform.resources.bigquery_credentials import HOW_TO_LOG_IN
 
-HOW_TO_LOG_IN = "set MLOPS_BIGQUERY_KEYFILE or MLOPS_BIGQUERY_CREDENTIALS, or provide Application Default Credentials"
 _UNREACHABLE = (
     exceptions.RetryError,
     exceptions.TooManyRequests,
