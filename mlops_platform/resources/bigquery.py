@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from mlops_platform.resources.csv_loading import LoadResult
 from mlops_platform.resources.job_labels import job_labels
 from mlops_platform.resources.partitions import Partition
 from mlops_platform.resources.table_loading import META, require_columns
+from mlops_platform.resources.table_version import Sums, version_of
 from mlops_platform.resources.warehouse import DuckDBWarehouse
 from mlops_platform.resources.warehouse_base import Warehouse
 from mlops_platform.sql import literal, sql
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from google.cloud import bigquery
     from google.cloud.bigquery.table import RowIterator
+    from google.cloud.bigquery_storage import BigQueryReadClient
 
     from mlops_platform.resources.bigquery_errors import Dataset
 
@@ -87,28 +90,14 @@ class BigQueryWarehouse(Warehouse):
                 self._open.client = None
 
     def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
-        """Replace a table by the rows of a CSV file, then its entries in `rejects`.
-
-        The embedded warehouse reads the file, so that rows, rejects and their reasons are the same on both.
-
-        Raises:
-            SourceError: If the file can't be loaded; the old table stays.
-            WarehouseError: If BigQuery can't take it; the old table stays.
-        """
+        """Replace a table by the rows of a CSV file as the embedded warehouse reads it, then its `rejects`."""
         with self._jobs() as jobs, _embedded() as (local, connection):
             result = local.load_csv(table, path, columns, source)
             bigquery_loading.replace_table(jobs, connection, table, columns, result.rejected)
         return result
 
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
-        """Replace a table by the typed rows of another one, then its entries in `rejects`.
-
-        As with a CSV file, the embedded warehouse types the rows.
-
-        Raises:
-            SourceError: If the landing table lacks a column or has no row that can be read; the old table stays.
-            WarehouseError: If the landing table doesn't exist, or BigQuery can't take the rows.
-        """
+        """Replace a table by the rows of another one as the embedded warehouse types them, then its `rejects`."""
         with self._jobs() as jobs, _embedded() as (local, connection):
             present = {column.lower(): (column, kind) for column, kind in jobs.columns(landing)}
             require_columns(landing, present, columns, source)
@@ -122,11 +111,7 @@ class BigQueryWarehouse(Warehouse):
         return rejected
 
     def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
-        """Replace some of a table's rows by those of a Parquet file, in one statement.
-
-        Raises:
-            WarehouseError: If the file's columns are not the table's, or have a type that BigQuery doesn't know.
-        """
+        """Replace some of a table's rows by those of a Parquet file, in one statement."""
         with self._jobs() as jobs:
             return bigquery_loading.replace_rows(jobs, table, file, where)
 
@@ -146,7 +131,7 @@ class BigQueryWarehouse(Warehouse):
             WarehouseError: BigQuery can't take it, or doesn't say whether it has.
         """
         with self._jobs() as jobs:
-            bigquery_loading.append_once(jobs, table, file, columns, name, failed)
+            jobs.load_once(table, file, bigquery_loading.load_config(columns), name, failed)
 
     def clear_rejects(self, table: str) -> None:
         """Delete a table's entries from `rejects`, which is created when missing."""
@@ -169,42 +154,24 @@ class BigQueryWarehouse(Warehouse):
             return True
 
     def row_count(self, table: str) -> int:
-        """Count the rows of a table.
-
-        Raises:
-            WarehouseError: If the table doesn't exist.
-        """
+        """Count the rows of a table."""
         return int(self.fetch_rows(sql("SELECT COUNT(*) FROM {table}", table=table))[0][0])
 
     def describe(self, table: str) -> list[tuple[str, str]]:
-        """Return a table's columns as (name, DuckDB type), in their order.
-
-        Raises:
-            WarehouseError: If the table doesn't exist.
-        """
+        """Return a table's columns as (name, DuckDB type), in their order."""
         with self._jobs() as jobs:
             return [(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in jobs.columns(table)]
 
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
-        """Return the digest of a table's content, computed in BigQuery, as DuckDB gives it for a small table.
-
-        Raises:
-            WarehouseError: If the table doesn't exist.
-        """
+        """Return the digest of a table's content, computed in BigQuery, as DuckDB gives it for a small table."""
         with self._jobs() as jobs:
             counted = [column for column in jobs.columns(table) if columns is None or column[0] in columns]
-            (row,) = self.fetch_rows(bigquery_sql.version_sql(table, counted))
-        return bigquery_sql.content_version(counted, row)
+            ((rows, high, low),) = self.fetch_rows(bigquery_sql.version_sql(table, counted))
+        sums = Sums(rows, int(high or 0), int(low or 0))
+        return version_of([(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in counted], sums)
 
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
-        """List the partitions of tables as they are now, in one query that reads no table.
-
-        Args:
-            tables: Names of tables; one that doesn't exist gives no partition, one without rows gives one.
-
-        Raises:
-            WarehouseError: If BigQuery refuses the query or can't be reached.
-        """
+        """List the partitions of tables as they are now, in one query that reads no table."""
         partitions = []
         for table, created, listed in self.fetch_rows(bigquery_sql.partitions_sql(self.schema_name, tables)):
             for partition in listed.split(";"):
@@ -213,31 +180,27 @@ class BigQueryWarehouse(Warehouse):
         return partitions
 
     def export_parquet(self, query: str, path: Path) -> int:
-        """Write a query's rows to a Parquet file.
-
-        Returns:
-            Number of rows.
-        """
+        """Write a query's rows to a Parquet file; return their number."""
         import pyarrow.parquet as pq
 
-        from mlops_platform.resources.bigquery_client import storage_client
-
-        with self._jobs() as jobs, storage_client(self.storage_endpoint) as storage, atomic_write(path) as partial:
-            rows = jobs.query(to_bigquery(query))
-            schema, count = _arrow_schema(rows), 0
+        with self._rows(query) as (rows, storage), atomic_write(path) as partial:
+            batches = rows.to_arrow_iterable(bqstorage_client=storage, timeout=self.timeout)
+            first = next(batches, None)
+            if first is None:
+                pq.write_table(self.fetch_arrow(query), partial)
+                return 0
+            schema, count = _zoneless(first.schema), 0
             with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-                for batch in rows.to_arrow_iterable(bqstorage_client=storage, timeout=self.timeout):
+                for batch in chain([first], batches):
                     writer.write_batch(batch.cast(schema))
                     count += batch.num_rows
         return count
 
     def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
         """Return a query's rows as an Arrow table, read through the Storage API."""
-        from mlops_platform.resources.bigquery_client import storage_client
-
-        with self._jobs() as jobs, storage_client(self.storage_endpoint) as storage:
-            rows = jobs.query(to_bigquery(query), params)
-            return rows.to_arrow(bqstorage_client=storage, timeout=self.timeout).cast(_arrow_schema(rows))
+        with self._rows(query, params) as (rows, storage):
+            table = rows.to_arrow(bqstorage_client=storage, timeout=self.timeout)
+        return table.cast(_zoneless(table.schema))
 
     def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Return a query's rows as tuples; for few rows."""
@@ -291,6 +254,16 @@ class BigQueryWarehouse(Warehouse):
         with self.connect() as client, as_warehouse_error(self._dataset):
             yield Jobs(client, self._dataset_id, self.retry_seconds, self.timeout)
 
+    @contextmanager
+    def _rows(
+        self, query: str, params: Sequence[object] | None = None
+    ) -> Iterator[tuple["RowIterator", "BigQueryReadClient | None"]]:
+        """Run a query; yield its result and the client of the Storage API to read it with."""
+        from mlops_platform.resources.bigquery_client import storage_client
+
+        with self._jobs() as jobs, storage_client(self.storage_endpoint) as storage:
+            yield jobs.query(to_bigquery(query), params), storage
+
     @property
     def _dataset_id(self) -> str:
         return f"{self.project}.{self.schema_name}"
@@ -311,23 +284,12 @@ def _embedded() -> Iterator[tuple[DuckDBWarehouse, "duckdb.DuckDBPyConnection"]]
             yield local, connection
 
 
-def _arrow_schema(rows: "RowIterator") -> "pa.Schema":
-    """Return what a query's columns are in Arrow, with times in UTC without a zone."""
+def _zoneless(schema: "pa.Schema") -> "pa.Schema":
+    """Return a schema whose times are in UTC without a zone, as DuckDB gives them."""
     import pyarrow as pa
 
-    arrow_types = {
-        "BIGINT": pa.int64(),
-        "VARCHAR": pa.string(),
-        "TIMESTAMP": pa.timestamp("us"),
-        "DOUBLE": pa.float64(),
-        "BOOLEAN": pa.bool_(),
-        "DATE": pa.date32(),
-    }
-    kinds = {field.name: DUCKDB_TYPES.get(field.field_type) for field in rows.schema}
-    for name, kind in kinds.items():
-        if kind is None:
-            raise WarehouseError(f"BigQuery's column {name} has a type that the platform doesn't read: cast it.")
-    return pa.schema([(name, arrow_types[str(kind)]) for name, kind in kinds.items()])
+    time = pa.timestamp("us")
+    return pa.schema([(field.name, time if pa.types.is_timestamp(field.type) else field.type) for field in schema])
 
 
 def _without_zone(value: Any) -> Any:

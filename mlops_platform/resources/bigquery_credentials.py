@@ -12,6 +12,8 @@ from pydantic import SecretStr
 
 from mlops_platform.errors import WarehouseError
 
+HOW_TO_LOG_IN = "set MLOPS_BIGQUERY_KEYFILE or MLOPS_BIGQUERY_CREDENTIALS, or provide Application Default Credentials"
+
 
 @dataclass(frozen=True)
 class BigQueryKey:
@@ -35,15 +37,13 @@ def credentials(key: BigQueryKey) -> Any:
     from google.cloud.bigquery import Client
     from google.oauth2.service_account import Credentials
 
-    from mlops_platform.resources.bigquery_errors import HOW_TO_LOG_IN
-
     try:
         if key.encoded is not None:
             setting = "MLOPS_BIGQUERY_CREDENTIALS"
             info = json.loads(base64.b64decode(key.encoded.get_secret_value(), validate=True))
         elif key.file is not None:
             setting = f"MLOPS_BIGQUERY_KEYFILE ({key.file})"
-            info = json.loads(key.file.read_text(encoding="utf-8"))
+            info = json.loads(key.file.read_bytes())
         else:
             return google.auth.default(scopes=Client.SCOPE)[0]
         return Credentials.from_service_account_info(info, scopes=Client.SCOPE)

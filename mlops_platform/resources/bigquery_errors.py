@@ -16,8 +16,8 @@ from google.api_core import exceptions
 from google.auth import exceptions as auth_exceptions
 
 from mlops_platform.errors import WarehouseError
+from mlops_platform.resources.bigquery_credentials import HOW_TO_LOG_IN
 
-HOW_TO_LOG_IN = "set MLOPS_BIGQUERY_KEYFILE or MLOPS_BIGQUERY_CREDENTIALS, or provide Application Default Credentials"
 _UNREACHABLE = (
     exceptions.RetryError,
     exceptions.TooManyRequests,
@@ -96,7 +96,9 @@ def names_dataset(error: Exception) -> bool:
 
 
 def _sentence(error: Exception, dataset: Dataset) -> str:
-    cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
+    cause = error
+    while isinstance(cause, exceptions.RetryError) and isinstance(cause.cause, Exception):
+        cause = cause.cause  # a retry of a job wraps the retries of its requests
     message = _first_line(cause)
     reasons = {detail.get("reason") for detail in getattr(cause, "errors", None) or () if isinstance(detail, dict)}
     if isinstance(cause, concurrent.futures.TimeoutError) or re.search(r"timed? ?out", message, re.I):
@@ -110,7 +112,8 @@ def _sentence(error: Exception, dataset: Dataset) -> str:
             "raise MLOPS_BIGQUERY_MAX_BYTES if it is meant to."
         )
     if isinstance(error, _UNREACHABLE):
-        return f"BigQuery could not serve {dataset}, and not after several tries either ({message}); run again later."
+        retried = ", and not after several attempts either" if isinstance(error, exceptions.RetryError) else ""
+        return f"BigQuery could not serve {dataset}{retried} ({message}); run again later."
     if reasons & _QUOTA_REASONS:
         return f"A quota of BigQuery for {dataset} is used up ({message}); run again later, or have it raised."
     if isinstance(cause, auth_exceptions.GoogleAuthError | exceptions.Unauthorized):

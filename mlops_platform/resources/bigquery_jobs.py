@@ -98,15 +98,9 @@ class Jobs:
     ) -> None:
         """Append a Parquet file to a table: once, however often and from however many processes this is called.
 
-        A job id can be used once in a project and location. The id consists of the table, the name and the number
-        of the attempt: an attempt that exists is waited for, and the next one starts only after it has failed.
-
-        Args:
-            table: Name of the table.
-            file: The rows.
-            config: Of the load job.
-            name: Name of the rows: letters, digits, `_` and `-`.
-            failed: Name to number of failed attempts; kept up to date, and kept by the caller between calls.
+        A job id can be used once in a project and location. The id consists of the table, the name of the rows and
+        the number of the attempt (in `failed`, kept up to date): an attempt that exists is waited for, and the next
+        one starts only after it has failed.
         """
         from google.api_core.exceptions import Conflict, GoogleAPICallError
         from google.cloud.bigquery import WriteDisposition

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import tempfile
 import uuid
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.bigquery_sql import BIGQUERY_TYPES, DUCKDB_TYPES, replace_sql, to_bigquery
+from mlops_platform.resources.bigquery_sql import BIGQUERY_TYPES, DUCKDB_TYPES, to_bigquery
 from mlops_platform.resources.csv_loading import REJECT_COLUMNS
 from mlops_platform.resources.table_loading import require_same_columns
 from mlops_platform.sql import SQL, identifier, literal, sql
@@ -43,7 +43,7 @@ def replace_table(
     with tempfile.TemporaryDirectory(prefix="mlops-bigquery-") as folder:
         file = Path(folder) / "table.parquet"
         _export(local, identifier(table), columns, file)
-        jobs.load(table, file, _load_config(columns))
+        jobs.load(table, file, load_config(columns))
         if not rejected:
             clear_rejects(jobs, table)
             return
@@ -59,20 +59,7 @@ def clear_rejects(jobs: Jobs, table: str) -> None:
 
 
 def replace_rows(jobs: Jobs, table: str, file: Path, where: Mapping[str, object]) -> int:
-    """Replace some of a table's rows by those of a Parquet file, in one statement.
-
-    Args:
-        jobs: The dataset.
-        table: Name of the table (see `Warehouse.replace_rows`).
-        file: The new rows.
-        where: Column to value: which rows go.
-
-    Returns:
-        Number of rows inserted.
-
-    Raises:
-        WarehouseError: If a type has no counterpart in BigQuery, or the columns are not the table's.
-    """
+    """Replace some of a table's rows by those of a Parquet file; see `Warehouse.replace_rows`."""
     import duckdb
     from google.api_core.exceptions import NotFound
 
@@ -93,22 +80,6 @@ def replace_rows(jobs: Jobs, table: str, file: Path, where: Mapping[str, object]
         count = _export(local, rows, existing, typed)
         _replace_rows(jobs, table, typed, existing, where)
     return count
-
-
-def append_once(
-    jobs: Jobs, table: str, file: Path, columns: Mapping[str, str], name: str, failed: MutableMapping[str, int]
-) -> None:
-    """Append a Parquet file to a table, which is created when missing, in a load job that can succeed once only.
-
-    Args:
-        jobs: The dataset.
-        table: Name of the table.
-        file: The rows; a time in it says that it is UTC.
-        columns: Column names and their DuckDB types.
-        name: Name of the rows (see `Jobs.load_once`).
-        failed: Failed attempts by name.
-    """
-    jobs.load_once(table, file, _load_config(columns), name, failed)
 
 
 def _export(local: duckdb.DuckDBPyConnection, rows: SQL, columns: Mapping[str, str], file: Path) -> int:
@@ -132,7 +103,14 @@ def _replace_rows(jobs: Jobs, table: str, file: Path, columns: Mapping[str, str]
     jobs.create(staging_table)
     try:
         jobs.load(staging, file, bigquery.LoadJobConfig(schema=_schema(columns)))
-        jobs.query(to_bigquery(replace_sql(table, staging, where)), list(where.values()))
+        merge = sql(
+            "MERGE INTO {table} AS old USING {staging} AS staged ON FALSE "
+            "WHEN NOT MATCHED BY SOURCE AND TRUE{conditions} THEN DELETE WHEN NOT MATCHED THEN INSERT ROW",
+            table=table,
+            staging=staging,
+            conditions=SQL("".join(sql(" AND old.{column} = ?", column=column) for column in where)),
+        )
+        jobs.query(to_bigquery(merge), list(where.values()))
     finally:
         jobs.drop(staging)
 
@@ -140,28 +118,22 @@ def _replace_rows(jobs: Jobs, table: str, file: Path, columns: Mapping[str, str]
 def _create(jobs: Jobs, table: str, columns: Mapping[str, str]) -> None:
     from google.cloud import bigquery
 
-    new = bigquery.Table(jobs.table_id(table), schema=_schema(columns))
-    new.time_partitioning, new.clustering_fields = _partitioning(columns), _clustering(columns)
+    config = load_config(columns)
+    new = bigquery.Table(jobs.table_id(table), schema=config.schema)
+    new.time_partitioning, new.clustering_fields = config.time_partitioning, config.clustering_fields
     jobs.create(new)
 
 
-def _load_config(columns: Mapping[str, str]) -> bigquery.LoadJobConfig:
+def load_config(columns: Mapping[str, str]) -> bigquery.LoadJobConfig:
+    """Return how a table with these columns (name to DuckDB type) is loaded: typed, partitioned and clustered."""
     from google.cloud import bigquery
 
-    return bigquery.LoadJobConfig(
-        schema=_schema(columns), time_partitioning=_partitioning(columns), clustering_fields=_clustering(columns)
-    )
-
-
-def _partitioning(columns: Mapping[str, str]) -> bigquery.TimePartitioning | None:
-    from google.cloud.bigquery import TimePartitioning, TimePartitioningType
-
     days = [name for name in _PARTITION_COLUMNS if columns.get(name) in ("DATE", "TIMESTAMP")]
-    return TimePartitioning(TimePartitioningType.DAY, days[0]) if days else None
-
-
-def _clustering(columns: Mapping[str, str]) -> list[str] | None:
-    return [_CLUSTER_COLUMN] if _CLUSTER_COLUMN in columns else None
+    return bigquery.LoadJobConfig(
+        schema=_schema(columns),
+        time_partitioning=bigquery.TimePartitioning(field=days[0]) if days else None,
+        clustering_fields=[_CLUSTER_COLUMN] if _CLUSTER_COLUMN in columns else None,
+    )
 
 
 def _schema(columns: Mapping[str, str]) -> list[bigquery.SchemaField]:

@@ -9,7 +9,6 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from mlops_platform.resources.partitions import UNPARTITIONED
-from mlops_platform.resources.table_version import Sums, version_of
 from mlops_platform.sql import SQL, identifier, literal, sql
 
 # BigQuery's name (of the API and of SQL) to DuckDB's; both kinds of DuckDB's times have no zone and are UTC here
@@ -59,26 +58,14 @@ def to_bigquery(query: str) -> str:
 
 
 def landing_sql(landing: str, columns: Sequence[tuple[str, str]]) -> SQL:
-    """Return the query of a landing table's columns as text, which `load_table` of DuckDB then casts.
-
-    Args:
-        landing: Name of the table.
-        columns: (name, BigQuery type) of each column.
-    """
-    texts = ", ".join(
-        sql("TO_JSON_STRING({name}) AS {name}" if kind in ("JSON", "RECORD", "STRUCT") else _AS_TEXT, name=name)
-        for name, kind in columns
-    )
+    """Return the query of a landing table's columns, as (name, BigQuery type), as text for DuckDB to cast."""
+    as_text = dict.fromkeys(("JSON", "RECORD", "STRUCT"), "TO_JSON_STRING({name}) AS {name}")
+    texts = ", ".join(sql(as_text.get(kind, "CAST({name} AS VARCHAR) AS {name}"), name=name) for name, kind in columns)
     return sql("SELECT {texts} FROM {landing}", texts=SQL(texts), landing=landing)
 
 
 def version_sql(table: str, columns: Sequence[tuple[str, str]]) -> SQL:
-    """Return the query whose one row `content_version` turns into the digest of `table_version`.
-
-    Args:
-        table: Name of the table.
-        columns: (name, BigQuery type) of each column.
-    """
+    """Return the query of a table's `Sums`; the columns are (name, BigQuery type)."""
     row_text = SQL(" || ".join(_encode(name, kind) for name, kind in sorted(columns)))
     # as NUMERIC: a sum of 60-bit numbers leaves INT64 after eight rows
     number = "SUM(CAST(CAST('0x' || substr(digest, {start}, 15) AS BIGINT) AS DECIMAL(29, 0)))"
@@ -91,40 +78,12 @@ def version_sql(table: str, columns: Sequence[tuple[str, str]]) -> SQL:
     )
 
 
-def content_version(columns: Sequence[tuple[str, str]], row: Sequence[int | None]) -> str:
-    """Return the digest of a table from the row of `version_sql`."""
-    count, high, low = (int(value or 0) for value in row)
-    return version_of([(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in columns], Sums(count, high, low))
-
-
-def replace_sql(table: str, staging: str, condition_columns: Iterable[str]) -> SQL:
-    """Return the one statement that replaces the rows of a table that meet a condition by those of a staging table.
-
-    Args:
-        table: Name of the table.
-        staging: Name of a table with the same columns in the same order.
-        condition_columns: A row goes if each of these has the value of its parameter.
-    """
-    conditions = "".join(sql(" AND old.{column} = ?", column=column) for column in condition_columns)
-    return sql(
-        "MERGE INTO {table} AS old USING {staging} AS staged ON FALSE "
-        "WHEN NOT MATCHED BY SOURCE AND TRUE{conditions} THEN DELETE WHEN NOT MATCHED THEN INSERT ROW",
-        table=table,
-        staging=staging,
-        conditions=SQL(conditions),
-    )
-
-
 def partitions_sql(schema: str, tables: Iterable[str]) -> SQL:
     """Return the query of the partitions of tables: name, creation and a text `id modified rows;...` of each table.
 
     It reads INFORMATION_SCHEMA only and bills the minimum of a query, 10 MB. A table without rows has no partition:
     the join with TABLES tells it from one that does not exist. One text per table, because Google's client takes
     20 us for each value.
-
-    Args:
-        schema: Name of the dataset.
-        tables: Names of tables.
     """
     return sql(
         """
@@ -142,9 +101,6 @@ def partitions_sql(schema: str, tables: Iterable[str]) -> SQL:
         schema=schema,
         names=SQL(", ".join(map(literal, tables))),
     )
-
-
-_AS_TEXT = "CAST({name} AS VARCHAR) AS {name}"
 
 
 def _encode(name: str, kind: str) -> SQL:
