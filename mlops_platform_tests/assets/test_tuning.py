@@ -73,8 +73,6 @@ def test_the_data_version_covers_the_params_though_the_dataset_agrees(
     import optuna
 
     better = optuna.trial.create_trial(
-        params={**done.params, "char_ngram_max": 3},
-        distributions=done.distributions,
         value=0.999,
         intermediate_values=dict.fromkeys(range(5), 0.999),
         user_attrs={
