@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.harness import Section, Unavailable
-from mlops_platform.commands.doctor import PACKAGES
+from mlops_platform.cli.doctor import PACKAGES
 
 # in the order of the page
 SECTIONS = ["quality", "sentence", "tuning", "orchestration", "beside_airflow", "training_scale", "elt", "validation"]

@@ -116,7 +116,7 @@ def _theirs(airflow: servers.Airflow, way: _Way) -> None:
 def _ours(ways: dict[str, _Way]) -> None:
     python = servers.ENVIRONMENT / "bin" / "python"
     commands = {
-        "mlops": ["mlops_platform.cli", "run"],
+        "mlops": ["mlops_platform.cli.main", "run"],
         "job": ["dagster", "job", "execute", "-m", "mlops_platform.definitions", "-j", "end_to_end"],
     }
     for name, command in commands.items():

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import REAL_DATA
-from mlops_platform.ml import model as models
-from mlops_platform.ml.drift import holm
-from mlops_platform.ml.watching import LabeledRows, WindowRows, watch
+from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.monitoring.drift_monitor import LabeledRows, WindowRows, watch
+from mlops_platform.ml.monitoring.drift_tests import holm
 from mlops_platform.replay.history import read_history
 from mlops_platform.settings import SAMPLE_DIR
 

@@ -19,7 +19,7 @@ from benchmarks.rows import grow, rows, short_rows
 if TYPE_CHECKING:
     import dagster as dg
 
-    from mlops_platform.resources.dbt_manifest import PreparedProject
+    from mlops_platform.resources.dbt.manifest import PreparedProject
 
 SIZES = {"quick": (10_000, 100_000), "full": (100_000, 1_000_000, 10_000_000)}
 ROUNDS = {10_000: 1, 100_000: 3, 1_000_000: 2, 10_000_000: 1}
@@ -121,7 +121,7 @@ def ours(folder: Path, home: Path) -> dict[str, float]:
     from mlops_platform.assets.dataset import build_dataset_asset
     from mlops_platform.assets.ingest import build_ingest_assets
     from mlops_platform.assets.transform import build_transform_assets
-    from mlops_platform.resources.assembly import build_resources, dbt_project, dbt_resource
+    from mlops_platform.resources.factory import build_resources, dbt_project, dbt_resource
     from mlops_platform.settings import Settings
 
     settings = Settings(home=home, projects_uri=str(folder / "projects.csv"), tags_uri=str(folder / "tags.csv"))
@@ -152,8 +152,8 @@ def _imported(project: PreparedProject, instance: dg.DagsterInstance) -> None:
     """Do what a process does once, whatever the number of rows: all imports, and dbt's first parse of its project."""
     import dagster as dg
 
-    import mlops_platform.ml.plots  # noqa: F401
-    from mlops_platform.resources.dbt_manifest import invoke_dbt
+    import mlops_platform.ml.evaluation.plots  # noqa: F401
+    from mlops_platform.resources.dbt.manifest import invoke_dbt
 
     @dg.asset
     def nothing() -> None: ...

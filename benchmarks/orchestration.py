@@ -20,7 +20,7 @@ def run(size: Size) -> Section:
     python = sys.executable
     whole = in_turns(
         [
-            lambda home: ["/usr/bin/env", f"MLOPS_HOME={home}", python, "-m", "mlops_platform.cli", "run"],
+            lambda home: ["/usr/bin/env", f"MLOPS_HOME={home}", python, "-m", "mlops_platform.cli.main", "run"],
             lambda home: [python, "-m", "benchmarks.plain", str(home)],
         ],
         rounds,

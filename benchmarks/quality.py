@@ -30,7 +30,7 @@ def read(folder: Path) -> tuple[list[str], list[str]]:
     Returns:
         The composed texts and their tags.
     """
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.classifier import pipeline as models
 
     def rows(name: str) -> list[dict[str, str]]:
         with (folder / name).open(encoding="utf-8", newline="") as file:
@@ -47,7 +47,7 @@ class Ours:
 
     def fit(self, texts: Sequence[str], labels: Sequence[str]) -> Ours:
         """Train."""
-        from mlops_platform.ml import model as models
+        from mlops_platform.ml.classifier import pipeline as models
 
         self._frame = lambda each: models.frame(each, [""] * len(each))
         self.model = models.fit(self._frame(texts), labels)
@@ -142,8 +142,8 @@ def _crossed(
     make: Callable[[], Any], texts: list[str], labels: list[str], repeats: int
 ) -> tuple[list[float], list[float]]:
     """Cross-validate; the weighted F1 (mean over the folds) and the calibration error of each repeat."""
-    from mlops_platform.ml.cross_validation import stratified_folds
-    from mlops_platform.ml.metrics import expected_calibration_error, weighted_f1
+    from mlops_platform.ml.evaluation.metrics import expected_calibration_error, weighted_f1
+    from mlops_platform.ml.tuning.cross_validation import stratified_folds
 
     tags, scores, errors = np.array(labels), [], []
     for repeat in range(repeats):
@@ -172,8 +172,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _logged(texts: list[str], labels: list[str]) -> float:
     """Megabytes of the folder that the platform's own call leaves in MLflow."""
-    from mlops_platform.ml import model as models
-    from mlops_platform.resources.tracking import FINGERPRINT_TAG, MlflowTracking
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.resources.registry.mlflow import FINGERPRINT_TAG, MlflowTracking
 
     with tempfile.TemporaryDirectory() as folder:
         tracking = MlflowTracking(tracking_uri=f"sqlite:///{folder}/mlflow.db", store_dir=folder, ui_url="")

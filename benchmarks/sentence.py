@@ -23,7 +23,7 @@ from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.encoder import Encoder
+    from mlops_platform.ml.embeddings.encoder import Encoder
 
 ENVIRONMENT = ".venv-sentence"
 
@@ -61,7 +61,7 @@ def _goal(row: dict[str, Any]) -> Goal | None:
 def measured(size: Size) -> dict[str, Any]:
     """Measure in this process."""
     from mlops_platform.assets.sentence_encoder import export_encoders
-    from mlops_platform.resources.encoders import EncoderStore
+    from mlops_platform.resources.encoders.store import EncoderStore
 
     repeats, rounds = (1, 2) if size == "quick" else (10, 5)
     rows: list[dict[str, Any]] = []
@@ -82,8 +82,8 @@ def _row(what: str, unit: str, ours: Sequence[float], theirs: Sequence[float] = 
 def _scores(
     texts: list[str], labels: list[str], name: str, repeats: int, exact: Encoder, small: Encoder
 ) -> list[dict[str, Any]]:
-    from mlops_platform.ml import model as models
-    from mlops_platform.ml.cross_validation import cross_validate
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.tuning.cross_validation import cross_validate
 
     whole, eighth = (
         cross_validate(texts, labels, models.SENTENCE_DEFAULT, repeats=repeats, encoder=each) for each in (exact, small)
@@ -103,7 +103,7 @@ def _costs(texts: list[str], labels: list[str], exact: Encoder, small: Encoder, 
     import sentence_transformers
     import torch
 
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.classifier import pipeline as models
 
     frame = pd.DataFrame({models.TEXT: texts})
     fits = [

@@ -23,7 +23,7 @@ from typing import IO, Any
 import requests
 
 from mlops_platform.resources.event_log import EventLog
-from mlops_platform.serving.log_store import FEEDBACK, PREDICTION
+from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION
 from mlops_platform.settings import PROJECT_ROOT
 
 START_SECONDS = 120.0
@@ -93,12 +93,12 @@ def served(
         home: Its MLOPS_HOME.
         arguments: Of `mlops serve`, beside the port.
         settings: Environment variables; the caller's own settings don't reach it.
-        command: Instead of `python -m mlops_platform.cli serve`.
+        command: Instead of `python -m mlops_platform.cli.main serve`.
         ready: Wait until a model is loaded.
     """
     port = free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_IT)}
-    program = command or [sys.executable, "-m", "mlops_platform.cli", "serve"]
+    program = command or [sys.executable, "-m", "mlops_platform.cli.main", "serve"]
     # a file: a pipe that nobody reads would stop the service once it is full
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from benchmarks.service_load import Load, count, served
-from mlops_platform.resources.assembly import build_resources
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
+from mlops_platform.resources.factory import build_resources
+from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
 from mlops_platform.settings import SAMPLE_DIR, Settings
 
 
@@ -29,7 +29,7 @@ def make_versions(home: Path) -> tuple[MlflowTracking, list[str]]:
     Returns:
         The registry, and the titles of the sample.
     """
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.classifier import pipeline as models
 
     tracking: MlflowTracking = build_resources(Settings(_env_file=None, home=home))["tracking"]
     with (SAMPLE_DIR / "tags.csv").open(encoding="utf-8", newline="") as file:

@@ -11,7 +11,7 @@ import json
 import uuid
 from typing import Any
 
-from mlops_platform.resources.assembly import build_resources, dbt_project
+from mlops_platform.resources.factory import build_resources, dbt_project
 from mlops_platform.settings import Settings
 
 
@@ -37,7 +37,7 @@ def validate_tags(settings: Settings) -> None:
 
 def transform(settings: Settings) -> None:
     """Run dbt's models and tests."""
-    from mlops_platform.resources.dbt import DbtRunner
+    from mlops_platform.resources.dbt.runner import DbtRunner
 
     project = dbt_project(settings)
     nodes = [node for node in project.manifest["nodes"].values() if node["resource_type"] in ("model", "test")]
@@ -54,7 +54,7 @@ def validate_transforms(settings: Settings) -> None:
 def extract_data(settings: Settings) -> None:
     """Write the labeled projects as a snapshot that is named by its content."""
     from mlops_platform.assets.dataset import dataset_version
-    from mlops_platform.resources.split_sql import split_sql
+    from mlops_platform.resources.warehouse.split_sql import split_sql
 
     resources = build_resources(settings)
     warehouse, datasets = resources["warehouse"], resources["datasets"]
@@ -69,8 +69,8 @@ def extract_data(settings: Settings) -> None:
 
 def validate(settings: Settings) -> None:
     """Validate the snapshot, and that its two splits have the same tags."""
-    from mlops_platform.ml import splits
-    from mlops_platform.resources.duckdb_validation import DuckDBSource
+    from mlops_platform.ml.training_data import splits
+    from mlops_platform.resources.warehouse.duckdb_validation import DuckDBSource
 
     resources, version = build_resources(settings), _kept(settings, "dataset")
     with resources["datasets"].view(version, "labeled_projects", "main") as connection:
@@ -85,8 +85,9 @@ def validate(settings: Settings) -> None:
 
 def optimize(settings: Settings) -> None:
     """Search the parameters."""
-    from mlops_platform.ml import model as models
-    from mlops_platform.ml import plots, tuning
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.evaluation import plots
+    from mlops_platform.ml.tuning import search as tuning
 
     resources, version = build_resources(settings), _kept(settings, "dataset")
     train = resources["datasets"].load(version, "train")
@@ -106,8 +107,8 @@ def optimize(settings: Settings) -> None:
 def train_model(settings: Settings) -> None:
     """Fit and register the model."""
     from mlops_platform.assets.training import code_version, fingerprint
-    from mlops_platform.ml import model as models
-    from mlops_platform.resources.tracking import CHALLENGER, FINGERPRINT_TAG
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.resources.registry.mlflow import CHALLENGER, FINGERPRINT_TAG
 
     resources, version, tuned = build_resources(settings), _kept(settings, "dataset"), _kept(settings, "tuned")
     tracking = resources["tracking"]
@@ -136,8 +137,8 @@ def train_model(settings: Settings) -> None:
 
 def evaluate(settings: Settings) -> None:
     """Evaluate the model on the test split, and keep figures and pictures with its run."""
-    from mlops_platform.ml import metrics, plots
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.evaluation import metrics, plots
 
     resources, version, registered = (
         build_resources(settings),
@@ -173,8 +174,8 @@ def evaluate(settings: Settings) -> None:
 
 def deploy(settings: Settings) -> None:
     """Make the model the champion if it passes the gates."""
-    from mlops_platform.ml import gates
-    from mlops_platform.resources.tracking import CHAMPION
+    from mlops_platform.ml.evaluation import promotion_gates as gates
+    from mlops_platform.resources.registry.mlflow import CHAMPION
 
     version = _kept(settings, "registered")["version"]
     decision = gates.decide(
@@ -202,7 +203,7 @@ MLOPS = (extract_data, validate, optimize, train_model, evaluate, deploy)
 
 def _extract_and_load(settings: Settings, table: str, uri: str) -> None:
     from mlops_platform.assets.ingest import TABLES
-    from mlops_platform.resources.sources import fetched
+    from mlops_platform.resources.csv_ingest.source_file import fetched
 
     columns = {name: column.kind for name, column in TABLES[table].items()}
     with fetched(uri, settings.fetch_timeout) as source:

@@ -113,9 +113,9 @@ def tick_seconds(ticks: int, partitions: int = PARTITIONS) -> dict[str, list[flo
     import requests
     from pydantic import SecretStr
 
-    from mlops_platform.resources.bigquery import BigQueryWarehouse
-    from mlops_platform.resources.bigquery_credentials import BigQueryKey
-    from mlops_platform.sensors.partitions import build_partition_sensor
+    from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
+    from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+    from mlops_platform.sensors.new_partitions import build_partition_sensor
     from mlops_platform_tests.production.bigquery_emulator import service_account_key
 
     sensor, instance = build_partition_sensor(), dg.DagsterInstance.ephemeral()

@@ -26,8 +26,8 @@ def prepare(folder: Path, rows: str) -> None:
 
     from benchmarks import generate
     from mlops_platform.assets.dataset import STREAMED
-    from mlops_platform.ml import model as models
-    from mlops_platform.resources.split_sql import split_sql
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.resources.warehouse.split_sql import split_sql
     from mlops_platform.settings import Settings
 
     many = int(rows)
@@ -69,7 +69,7 @@ def ours(folder: Path) -> None:
     """Materialize trained_model, as a step of a run does: code location, snapshot, registry and all."""
     import dagster as dg
 
-    from mlops_platform.graph import build_definitions
+    from mlops_platform.build import build_definitions
     from mlops_platform.settings import Settings
 
     job = build_definitions(Settings(home=folder)).get_repository_def().get_job("mlops")
@@ -95,7 +95,7 @@ def in_memory(folder: Path) -> None:
     """The model that the platform fits below the row count, with its default parameters."""
     import pandas as pd
 
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.classifier import pipeline as models
 
     train = pd.read_csv(folder / "train.csv")
     fitted = models.fit(models.frame(train["title"], train["description"]), train["tag"].tolist())
@@ -106,9 +106,9 @@ def judge(folder: Path, which: str) -> None:
     """Print weighted F1 and expected calibration error of what a way has left in the folder."""
     import pandas as pd
 
-    from mlops_platform.ml import metrics
-    from mlops_platform.ml import model as models
-    from mlops_platform.resources.assembly import build_resources
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.evaluation import metrics
+    from mlops_platform.resources.factory import build_resources
     from mlops_platform.settings import Settings
 
     rows = pd.read_parquet(folder / "unseen.parquet")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_platform.executors import build_executor
-from mlops_platform.resources.values import JsonValues
+from mlops_platform.executor import build_executor
+from mlops_platform.resources.json_io_manager import JsonValues
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 STEPS = 10

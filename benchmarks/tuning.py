@@ -63,9 +63,9 @@ def _many_classes() -> list[Row]:
 
 def _nested(repeats: int) -> list[Row]:
     """Evaluate searches on rows that they have not seen."""
-    from mlops_platform.ml.confirmation import interval
-    from mlops_platform.ml.model import DEFAULT
-    from mlops_platform.ml.scoring import Scorer, cut
+    from mlops_platform.ml.classifier.pipeline import DEFAULT
+    from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
+    from mlops_platform.ml.tuning.significance import interval
 
     texts, labels = read(REAL_DATA)
     default, returned, best, kept = [], [], [], 0
@@ -99,7 +99,7 @@ def _nested(repeats: int) -> list[Row]:
 def _search(texts: list[str], labels: list[str], seed: int):  # type: ignore[no-untyped-def]
     import optuna
 
-    from mlops_platform.ml.tuning import tune
+    from mlops_platform.ml.tuning.search import tune
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize")
@@ -108,8 +108,8 @@ def _search(texts: list[str], labels: list[str], seed: int):  # type: ignore[no-
 
 def main() -> None:
     """Run one search and print its CPU seconds."""
-    from mlops_platform.ml import tuning
-    from mlops_platform.resources.studies import StudyStore
+    from mlops_platform.ml.tuning import search as tuning
+    from mlops_platform.resources.study_store import StudyStore
 
     trials, folder = int(sys.argv[1]), Path(sys.argv[2])
     if len(sys.argv) > 3:

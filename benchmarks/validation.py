@@ -65,7 +65,7 @@ def fill(folder: Path, database: Path) -> None:
         folder: Holds the CSV files.
         database: The DuckDB file to create.
     """
-    from mlops_platform.resources.warehouse import DuckDBWarehouse
+    from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
     with DuckDBWarehouse(path=str(database)).connect() as connection:
         for table in ("projects", "tags"):
@@ -89,9 +89,10 @@ def ours(database: Path, home: Path) -> dict[str, float]:
     Raises:
         RuntimeError: A rule is broken.
     """
-    from mlops_platform.resources import data_docs, validation
-    from mlops_platform.resources.expectations import ExpectationsEngine
-    from mlops_platform.resources.warehouse import DuckDBWarehouse
+    from mlops_platform.resources.validation import data_docs
+    from mlops_platform.resources.validation import runner as validation
+    from mlops_platform.resources.validation.resource import ExpectationsEngine
+    from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
     del data_docs, validation  # imported by the first suite, whatever the number of rows
     engine = ExpectationsEngine(docs_dir=str(home / "docs"), docs_url="http://127.0.0.1")

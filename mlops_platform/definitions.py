@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_platform.graph import build_definitions
+from mlops_platform.build import build_definitions
 
 _DEFS_FOLDER = Path(__file__).parent / "defs"
 

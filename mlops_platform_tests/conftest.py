@@ -21,7 +21,7 @@ def run_mlops(home: Path, *arguments: str, **settings: str) -> subprocess.Comple
     # nothing of the developer's own settings may reach a test
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "DBT_"))}
     return subprocess.run(
-        [sys.executable, "-m", "mlops_platform.cli", *arguments],
+        [sys.executable, "-m", "mlops_platform.cli.main", *arguments],
         capture_output=True,
         text=True,
         cwd=PROJECT_ROOT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlops_platform.resources.dbt_manifest import PreparedProject, prepare_project
+from mlops_platform.resources.dbt.manifest import PreparedProject, prepare_project
 
 
 def prepared_project(

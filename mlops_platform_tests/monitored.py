@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.decision import DECISION, build_decision_asset
-from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.monitoring import REPORT, build_drift_asset
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.assets.promotion import build_deployment_asset
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sensors.decisions import build_act_job
 from mlops_platform.settings import SAMPLE_DIR, Settings
 from mlops_platform_tests.training_graph import MIN_F1, ROWS, Run, TrainingHome

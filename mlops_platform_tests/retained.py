@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform import automation, retention
+from mlops_platform import automation
+from mlops_platform import run_retention as retention
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)  # every run of a test is old then
 

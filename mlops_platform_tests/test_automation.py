@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_platform.graph import build_definitions
+from mlops_platform.build import build_definitions
 from mlops_platform.settings import SAMPLE_DIR, Settings
 
 START = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
 
-from mlops_platform.graph import build_definitions
-from mlops_platform.resources.assembly import dbt_project
+from mlops_platform.build import build_definitions
+from mlops_platform.resources.factory import dbt_project
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 HEAVY = ("great_expectations", "mlflow", "sklearn", "optuna", "pandas", "matplotlib", "duckdb", "google")

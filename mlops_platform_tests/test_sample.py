@@ -10,8 +10,8 @@ from itertools import combinations
 
 import pytest
 
-from mlops_platform.ml import model as models
-from mlops_platform.ml.cross_validation import cross_validate
+from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.tuning.cross_validation import cross_validate
 from mlops_platform.settings import SAMPLE_DIR
 
 # shares of the 764 Made With ML projects

@@ -16,17 +16,17 @@ import pytest
 from filelock import FileLock
 
 from mlops_platform.assets.dataset import STREAM_ABOVE_ROWS, build_dataset_asset
-from mlops_platform.assets.deployment import build_deployment_asset
 from mlops_platform.assets.evaluation import model_evaluation
+from mlops_platform.assets.promotion import build_deployment_asset
 from mlops_platform.assets.training import build_training_asset
 from mlops_platform.assets.tuning import build_tuning_asset
-from mlops_platform.commands.run_progress import failure_sentence
-from mlops_platform.ml.recipe import Recipe
-from mlops_platform.resources.assembly import build_resources
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.studies import StudyStore
-from mlops_platform.resources.tracking import MlflowTracking
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.cli.run_progress import failure_sentence
+from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.factory import build_resources
+from mlops_platform.resources.registry.mlflow import MlflowTracking
+from mlops_platform.resources.study_store import StudyStore
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import SAMPLE_DIR, Settings
 
 ROWS = 240

@@ -12,9 +12,9 @@ import dagster as dg
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import TABLES, declaration, read_labels, table_metadata, take_in
 from mlops_platform.errors import AirbyteError
-from mlops_platform.resources.airbyte import Airbyte
-from mlops_platform.resources.label_tables import TAGS
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.airbyte.workspace import Airbyte
+from mlops_platform.resources.labels.tables import TAGS
+from mlops_platform.resources.warehouse.base import Warehouse
 
 LANDING_PREFIX = "airbyte_"
 

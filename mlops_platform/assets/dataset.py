@@ -7,8 +7,8 @@ import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import SQL, sql
 
 # bump when the same rows must give another snapshot: the rule of the splits, the columns, the order of the rows
@@ -52,7 +52,7 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
         metadata={"dagster/column_schema": _SCHEMA},
     )
     def validated_dataset(warehouse: Warehouse, datasets: DatasetStore) -> dg.MaterializeResult[dict[str, Any]]:
-        from mlops_platform.ml import plots
+        from mlops_platform.ml.evaluation import plots
 
         with sentences(ValueError):
             with warehouse.connect():

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster_dbt import DbtProject
 
 from mlops_platform.assets.transform import TransformTranslator, build_transform_assets
-from mlops_platform.resources.dbt_manifest import PreparedProject
+from mlops_platform.resources.dbt.manifest import PreparedProject
 
 
 class DbtCloudTranslator(TransformTranslator):

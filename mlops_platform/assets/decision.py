@@ -14,21 +14,28 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.inference import daily_asset
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.monitoring import AGAINST_PREVIOUS, ONLINE, REPORT
-from mlops_platform.assets.windows import new_labels
+from mlops_platform.assets.monitoring_window import new_labels
+from mlops_platform.assets.predictions import daily_asset
 from mlops_platform.errors import ModelError, WarehouseError
-from mlops_platform.resources import deployments
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.inspections import inspections, open_inspection
-from mlops_platform.resources.parquet_rows import write_rows
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry.inspections import inspections, open_inspection
+from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.warehouse.base import Warehouse
+from mlops_platform.resources.warehouse.parquet_writer import write_rows
 from mlops_platform.sql import sql
 
 if TYPE_CHECKING:
-    from mlops_platform.ml.policy import Evaluation, History, LabelDoubt, PastAction, RetrainingDecision, Thresholds
+    from mlops_platform.ml.monitoring.retraining_policy import (
+        Evaluation,
+        History,
+        LabelDoubt,
+        PastAction,
+        RetrainingDecision,
+        Thresholds,
+    )
 
 DECISION = "retraining_decision"
 DECISION_TAG = "mlops/decision"  # on the runs that a decision started: the day
@@ -74,7 +81,7 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
         datasets: DatasetStore,
         tracking: MlflowTracking,
     ) -> dg.MaterializeResult[None]:
-        from mlops_platform.ml import policy
+        from mlops_platform.ml.monitoring import retraining_policy as policy
 
         limits = policy.Thresholds(**thresholds)
         identities = []
@@ -130,7 +137,7 @@ def _metadata(warehouse: Warehouse, day: dt.date, version: str, decision: "Retra
 
 def _report(warehouse: Warehouse, day: dt.date, version: str) -> tuple[list[Any], dict[str, dict[str, Any]]]:
     """Return a day's report: its tests, and its figures by name."""
-    from mlops_platform.ml.drift import DriftTest
+    from mlops_platform.ml.monitoring.drift_tests import DriftTest
 
     if not warehouse.has_table(REPORT):
         raise WarehouseError(f"The warehouse has no table {REPORT}: materialize {REPORT} first.")
@@ -159,10 +166,10 @@ def _evaluation(
     label_count: int,
     doubt: "LabelDoubt | None",
 ) -> "Evaluation":
-    from mlops_platform.ml.drift import Interval
-    from mlops_platform.ml.metrics import Difference
-    from mlops_platform.ml.policy import Evaluation
-    from mlops_platform.ml.watching import SURE
+    from mlops_platform.ml.evaluation.metrics import Difference
+    from mlops_platform.ml.monitoring.drift_monitor import SURE
+    from mlops_platform.ml.monitoring.drift_tests import Interval
+    from mlops_platform.ml.monitoring.retraining_policy import Evaluation
 
     measured = tracking.metrics(champion.run_id)
     if "test_f1_weighted" not in measured:
@@ -187,7 +194,7 @@ def _history(
     day: dt.date,
     limits: "Thresholds",
 ) -> "History":
-    from mlops_platform.ml.policy import History
+    from mlops_platform.ml.monitoring.retraining_policy import History
 
     moves = deployments.history(tracking)
     previous = deployments.served_before(moves, champion.version)
@@ -207,7 +214,7 @@ def _actions(
     instance: dg.DagsterInstance, warehouse: Warehouse, tracking: MlflowTracking, day: dt.date, days: int
 ) -> "list[PastAction]":
     """Return the decisions of earlier days that were acted upon, without retrainings that failed."""
-    from mlops_platform.ml.policy import PastAction
+    from mlops_platform.ml.monitoring.retraining_policy import PastAction
 
     if not warehouse.has_table(DECISION):
         return []

@@ -5,15 +5,15 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.dataset import STREAMED
+from mlops_platform.assets.evaluation_predictions import answer, judged_rows
+from mlops_platform.assets.evaluation_set import evaluation_set, learnt_from
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.frozen import evaluation_set, learnt_from
-from mlops_platform.assets.judged import answer, judged_rows
 from mlops_platform.assets.sentence_encoder import with_vector_cache
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import EncoderStore
-from mlops_platform.resources.evaluation_sets import EvaluationSetStore
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
+from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
 
 
 @dg.asset(
@@ -36,9 +36,10 @@ def model_evaluation(
     encoders: EncoderStore,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Evaluate the candidate, and compare it with the champion if there is another one."""
-    from mlops_platform.ml import metrics, period_plots, plots
-    from mlops_platform.ml.evaluation_set import check_never_trained_on
-    from mlops_platform.ml.periods import compare_slices, quarters
+    from mlops_platform.ml.evaluation import metrics, plots
+    from mlops_platform.ml.evaluation import slice_plots as period_plots
+    from mlops_platform.ml.evaluation.holdout import check_never_trained_on
+    from mlops_platform.ml.evaluation.slices import compare_slices, quarters
 
     with sentences(ValueError):
         dataset, version = validated_dataset["version"], trained_model["version"]
@@ -120,7 +121,7 @@ def model_evaluation(
 
 
 def _picture(png: bytes) -> dg.MarkdownMetadataValue:
-    from mlops_platform.ml import plots
+    from mlops_platform.ml.evaluation import plots
 
     return dg.MetadataValue.md(plots.embed(png))
 

@@ -12,9 +12,10 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
-from mlops_platform.resources import label_log, label_tables
-from mlops_platform.resources.sources import SOURCE_FINGERPRINT, fetched
-from mlops_platform.resources.warehouse_base import LoadResult, Warehouse
+from mlops_platform.resources.csv_ingest.source_file import SOURCE_FINGERPRINT, fetched
+from mlops_platform.resources.labels import log as label_log
+from mlops_platform.resources.labels import tables as label_tables
+from mlops_platform.resources.warehouse.base import LoadResult, Warehouse
 from mlops_platform.sql import SQL, sql
 
 _PREVIEW_ROWS = 5

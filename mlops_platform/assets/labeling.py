@@ -14,12 +14,12 @@ from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.sentence_encoder import tuned_encoder, with_vector_cache
 from mlops_platform.errors import ModelError, WarehouseError
-from mlops_platform.resources import label_log
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import EncoderStore
-from mlops_platform.resources.parquet_rows import write_rows
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.labels import log as label_log
+from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
+from mlops_platform.resources.warehouse.base import Warehouse
+from mlops_platform.resources.warehouse.parquet_writer import write_rows
 from mlops_platform.sql import SQL, identifiers, sql
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ def label_issues(
     """Evaluate each label of the snapshot by models that were not fitted on it."""
     import pandas as pd
 
-    from mlops_platform.ml import model as models
-    from mlops_platform.ml.label_quality import find_suspects
-    from mlops_platform.ml.neighbours import LabeledTexts, nearest_labeled
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.labeling.label_quality import find_suspects
+    from mlops_platform.ml.labeling.nearest_neighbors import LabeledTexts, nearest_labeled
 
     with sentences(ValueError):
         version = validated_dataset["version"]
@@ -143,8 +143,8 @@ def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.Asset
     def labeling_queue(
         label_issues: dict[str, Any], warehouse: Warehouse, tracking: MlflowTracking, encoders: EncoderStore
     ) -> dg.MaterializeResult[None]:
-        from mlops_platform.ml.label_quality import Suspect
-        from mlops_platform.ml.selection import Labeled, choose
+        from mlops_platform.ml.labeling.label_quality import Suspect
+        from mlops_platform.ml.labeling.query_strategy import Labeled, choose
 
         with sentences(ValueError):
             champion = tracking.by_alias(CHAMPION)
@@ -210,8 +210,8 @@ def _texts(warehouse: Warehouse, table: str, columns: Sequence[str], always: Seq
 
 
 def _with_probabilities(model: "Pipeline", rows: "pd.DataFrame") -> Any:
-    from mlops_platform.ml import model as models
-    from mlops_platform.ml.selection import Unlabeled
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.labeling.query_strategy import Unlabeled
 
     classes = [str(tag) for tag in model.classes_]
     texts = models.frame(rows["title"], rows["description"])

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.inference import PREDICTIONS, daily_asset
 from mlops_platform.assets.ingest import markdown_table
+from mlops_platform.assets.monitoring_window import known_rows, window_rows
+from mlops_platform.assets.predictions import PREDICTIONS, daily_asset
 from mlops_platform.assets.sentence_encoder import with_vector_cache
-from mlops_platform.assets.windows import known_rows, window_rows
 from mlops_platform.errors import ModelError, PlatformError, WarehouseError
-from mlops_platform.resources import deployments
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import EncoderStore
-from mlops_platform.resources.inspections import inspections
-from mlops_platform.resources.parquet_rows import write_rows
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry.inspections import inspections
+from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.warehouse.base import Warehouse
+from mlops_platform.resources.warehouse.parquet_writer import write_rows
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.model import Params
-    from mlops_platform.ml.watching import Watched, WindowRows
+    from mlops_platform.ml.classifier.pipeline import Params
+    from mlops_platform.ml.monitoring.drift_monitor import Watched, WindowRows
 
 REPORT = "drift_report"
 ONLINE, AGAINST_PREVIOUS = "online_f1", "against_previous"  # rows of the table that are figures, not tests
@@ -134,8 +134,8 @@ def _watcher(
     minimum: int,
     alpha: float,
 ) -> _Watcher:
-    from mlops_platform.ml.model import encoder_of
-    from mlops_platform.ml.watching import ENOUGH_HELD_OUT, folds_of, watch
+    from mlops_platform.ml.classifier.pipeline import encoder_of
+    from mlops_platform.ml.monitoring.drift_monitor import ENOUGH_HELD_OUT, folds_of, watch
 
     version = champion.tags.get("data_version", "")
     training, held_out = known_rows(datasets, version, "train"), known_rows(datasets, version, "test")
@@ -173,7 +173,8 @@ def _keep(warehouse: Warehouse, day: dt.date, rows: Sequence[Mapping[str, Any]])
 def _metadata(
     watched: "Watched", rows: Sequence[Mapping[str, Any]], window: "WindowRows", before: Sequence[int]
 ) -> dict[str, Any]:
-    from mlops_platform.ml import drift_plots, plots
+    from mlops_platform.ml.evaluation import plots
+    from mlops_platform.ml.monitoring import drift_plots
 
     run = [test for test in watched.tests if test.p_value is not None]
     picture = drift_plots.drift_png(watched.tests, watched.reference, watched.window, (before, window.rows_by_day))
@@ -202,7 +203,7 @@ def _begin(tracking: MlflowTracking, day: dt.date, days: int, first_day: dt.date
 
 def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
     """Return the parameters that the champion was trained with, from its run."""
-    from mlops_platform.ml.model import Params
+    from mlops_platform.ml.classifier.pipeline import Params
 
     logged = tracking.params(champion.run_id)
     try:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.encoders import EncoderStore
+from mlops_platform.resources.encoders.store import EncoderStore
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.encoder import Encoder
-    from mlops_platform.ml.precision import Precision
+    from mlops_platform.ml.embeddings.encoder import Encoder
+    from mlops_platform.ml.embeddings.quantization import Precision
 
 __all__ = ["choose_encoder", "export_encoders", "tuned_encoder", "with_vector_cache"]
 
@@ -33,7 +33,7 @@ def choose_encoder(store: EncoderStore, texts: list[str], labels: list[str]) -> 
     """
     if store.features != "sentence":
         return None
-    from mlops_platform.ml.precision import choose_precision
+    from mlops_platform.ml.embeddings.quantization import choose_precision
 
     exact, quantized = export_encoders(store)
     return choose_precision(exact, quantized, texts, labels)
@@ -76,7 +76,7 @@ def with_vector_cache(store: EncoderStore, model: Pipeline) -> Pipeline:
         store: Holds the cache.
         model: A fitted pipeline.
     """
-    from mlops_platform.ml.model import encoder_of
+    from mlops_platform.ml.classifier.pipeline import encoder_of
 
     encoder = encoder_of(model)
     if encoder is not None:
@@ -93,8 +93,8 @@ def export_encoders(store: EncoderStore) -> tuple[Encoder, Encoder]:
     Raises:
         ModelError: The model cannot be found or exported.
     """
-    from mlops_platform.ml.encoder import Encoder
-    from mlops_platform.resources.sentence_export import export
+    from mlops_platform.ml.embeddings.encoder import Encoder
+    from mlops_platform.resources.encoders.export import export
 
     model = store.find_model()
     with store.lock():
@@ -114,7 +114,7 @@ def export_encoders(store: EncoderStore) -> tuple[Encoder, Encoder]:
 
 def _load(store: EncoderStore, digest: str) -> Encoder | None:
     """Return a kept encoder, or None if it is missing or damaged."""
-    from mlops_platform.ml.encoder import Encoder
+    from mlops_platform.ml.embeddings.encoder import Encoder
 
     files = store.load(digest)
     if files is None:

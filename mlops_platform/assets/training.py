@@ -11,24 +11,24 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.assets.dataset import STREAMED
+from mlops_platform.assets.evaluation_set import evaluation_set, learnt_from
 from mlops_platform.assets.failures import sentences
-from mlops_platform.assets.frozen import evaluation_set, learnt_from
 from mlops_platform.assets.sentence_encoder import tuned_encoder
-from mlops_platform.ml.recipe import Recipe
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import EncoderStore
-from mlops_platform.resources.evaluation_sets import EvaluationSetStore
-from mlops_platform.resources.tracking import CHALLENGER, CHAMPION, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
+from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.registry.mlflow import CHALLENGER, CHAMPION, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
 
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml import model as models
-    from mlops_platform.ml.composition import Composed
-    from mlops_platform.ml.encoder import Encoder
-    from mlops_platform.ml.evaluation_set import EvaluationSet
-    from mlops_platform.ml.streaming import Batch
+    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier.out_of_core import Batch
+    from mlops_platform.ml.embeddings.encoder import Encoder
+    from mlops_platform.ml.evaluation.holdout import EvaluationSet
+    from mlops_platform.ml.training_data.resampling import Composed
 
 # the sources and packages that decide which model the same data and parameters give
 _MODEL_SOURCES = ("text.py", "model.py", "composition.py", "encoder.py", "recipe.py", "splits.py")
@@ -113,7 +113,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         encoders: EncoderStore,
     ) -> dg.MaterializeResult[dict[str, Any]]:
         """Train, or find the version that the same training made before."""
-        from mlops_platform.ml import model as models
+        from mlops_platform.ml.classifier import pipeline as models
 
         with sentences(ValueError):
             dataset = validated_dataset["version"]
@@ -227,9 +227,9 @@ class _Whole:
 
     def fit(self, frozen: "EvaluationSet | None") -> _Made:
         """Fit on the train split, of which no row may be in the evaluation set."""
-        from mlops_platform.ml import model as models
-        from mlops_platform.ml.composition import compose_rows
-        from mlops_platform.ml.evaluation_set import check_never_trained_on
+        from mlops_platform.ml.classifier import pipeline as models
+        from mlops_platform.ml.evaluation.holdout import check_never_trained_on
+        from mlops_platform.ml.training_data.resampling import compose_rows
 
         composed = compose_rows(self._datasets.load(self._dataset, "train"), self._recipe, seed=self._seed)
         if frozen is not None:
@@ -252,7 +252,7 @@ class _Streamed:
     """Training batch by batch, where there are more rows than shall be in memory."""
 
     def __init__(self, datasets: DatasetStore, dataset: str, recipe: Recipe) -> None:
-        from mlops_platform.ml.streaming import STREAM
+        from mlops_platform.ml.classifier.out_of_core import STREAM
 
         self._datasets, self._dataset, self._recipe = datasets, dataset, recipe
         self.params, self.code = STREAM.to_dict(), code_version(*_STREAM_SOURCES)
@@ -262,9 +262,9 @@ class _Streamed:
         """Fit on the train split, of which no row may be in the evaluation set."""
         from itertools import islice
 
-        from mlops_platform.ml import model as models
-        from mlops_platform.ml import streaming
-        from mlops_platform.ml.evaluation_set import check_never_trained_on
+        from mlops_platform.ml.classifier import out_of_core as streaming
+        from mlops_platform.ml.classifier import pipeline as models
+        from mlops_platform.ml.evaluation.holdout import check_never_trained_on
 
         if frozen is not None:
             check_never_trained_on(frozen, self._datasets.tags_of(self._dataset, frozen.tags, "train"))
@@ -291,7 +291,7 @@ class _Streamed:
         )
 
     def _rows(self) -> "Iterator[Batch]":
-        from mlops_platform.ml.streaming import Batch
+        from mlops_platform.ml.classifier.out_of_core import Batch
 
         for batch in self._datasets.batches(self._dataset, "train", _LEARNT):
             yield Batch(*(batch.column(name).to_pylist() for name in _LEARNT))

@@ -1,7 +1,7 @@
 """The transform stage: dbt's models as assets, dbt's tests as their checks.
 
 What belongs here: how a dbt node becomes an asset or a check, and how a dbt result becomes a Dagster event.
-How dbt runs is in `resources/dbt.py`; the SQL is in `dbt_transforms/`.
+How dbt runs is in `resources/dbt/runner.py`; the SQL is in `dbt_transforms/`.
 """
 
 import re
@@ -14,10 +14,10 @@ from pydantic import Field
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.dbt import BuildResult, Dbt, NodeResult
-from mlops_platform.resources.dbt_lineage import column_lineage
-from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, first_lines
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.dbt.column_lineage import column_lineage
+from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError, first_lines
+from mlops_platform.resources.dbt.runner import BuildResult, Dbt, NodeResult
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import SQL, sql
 
 _UNIQUE_ID = "dagster_dbt/unique_id"  # the metadata in which dagster-dbt names the node of a spec or check spec

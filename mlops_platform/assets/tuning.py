@@ -11,13 +11,13 @@ from pydantic import Field
 from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.sentence_encoder import choose_encoder
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.encoders import EncoderStore
-from mlops_platform.resources.studies import StudyStore
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.study_store import StudyStore
 
 if TYPE_CHECKING:
-    from mlops_platform.ml.precision import Precision
-    from mlops_platform.ml.tuning import TrialRecord
+    from mlops_platform.ml.embeddings.quantization import Precision
+    from mlops_platform.ml.tuning.search import TrialRecord
 
 _SAMPLED = (
     "There are too many rows to train on in memory: the model is streamed, with parameters of its own. These, found on "
@@ -62,8 +62,9 @@ def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = m
         studies: dg.ResourceParam[StudyStore],
         encoders: EncoderStore,
     ) -> dg.MaterializeResult[dict[str, Any]]:
-        from mlops_platform.ml import model as models
-        from mlops_platform.ml import plots, tuning
+        from mlops_platform.ml.classifier import pipeline as models
+        from mlops_platform.ml.evaluation import plots
+        from mlops_platform.ml.tuning import search as tuning
 
         version = validated_dataset["version"]
         with sentences(ValueError):

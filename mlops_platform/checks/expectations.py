@@ -8,11 +8,11 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.failures import sentences
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
-from mlops_platform.resources.suites import ID, Expectation, Outcome, read_suite
-from mlops_platform.resources.validation_sources import ValidationSource
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.validation.resource import ExpectationsEngine, SuiteResult
+from mlops_platform.resources.validation.source import ValidationSource
+from mlops_platform.resources.validation.suite import ID, Expectation, Outcome, read_suite
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.settings import GX_ROOT_DIR
 
 _SHOWN_ERRORS = 3

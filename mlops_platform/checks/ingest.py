@@ -8,7 +8,7 @@ import dagster as dg
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import TABLES, markdown_table
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import sql
 
 _SHOWN_REJECTS = 20

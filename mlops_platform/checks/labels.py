@@ -8,8 +8,8 @@ import dagster as dg
 
 from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
-from mlops_platform.resources.label_tables import CONFLICTS
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.labels.tables import CONFLICTS
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import sql
 
 _SHOWN = 20

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform.ml import gates
+from mlops_platform.ml.evaluation import promotion_gates as gates
 
 CALIBRATION_LIMIT = 0.15
 STRATIFICATION_ALPHA = 0.01
@@ -104,7 +104,7 @@ def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
 
 def _no_forgetting(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """Warn where a period or a tag is worse than under the champion, whatever the average."""
-    from mlops_platform.ml.periods import SliceComparison, forgotten
+    from mlops_platform.ml.evaluation.slices import SliceComparison, forgotten
 
     # values of earlier releases have none
     slices = [SliceComparison(**item) for item in (*evaluation.get("periods", ()), *evaluation.get("tags", ()))]
@@ -125,7 +125,7 @@ def _no_forgetting(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
 )
 def splits_are_stratified(validated_dataset: dict[str, Any], datasets: dg.ResourceParam[Any]) -> dg.AssetCheckResult:
     """Warn where the hash of the ids happens to split a class unevenly."""
-    from mlops_platform.ml import splits
+    from mlops_platform.ml.training_data import splits
 
     version = validated_dataset["version"]
     train, test = datasets.counts(version, "train"), datasets.counts(version, "test")

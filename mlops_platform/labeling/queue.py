@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.label_log import PAGE, RANDOM, UNDO, Label
-from mlops_platform.resources.label_tables import known_tags
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.labels.log import PAGE, RANDOM, UNDO, Label
+from mlops_platform.resources.labels.tables import known_tags
+from mlops_platform.resources.warehouse.base import Warehouse
 
 
 @dataclass(frozen=True)

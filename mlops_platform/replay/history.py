@@ -9,8 +9,8 @@ import duckdb
 
 from mlops_platform.assets.ingest import TABLES
 from mlops_platform.errors import SourceError
-from mlops_platform.resources.csv_loading import load_csv
-from mlops_platform.resources.sources import fetched
+from mlops_platform.resources.csv_ingest.loader import load_csv
+from mlops_platform.resources.csv_ingest.source_file import fetched
 
 
 @dataclass(frozen=True)

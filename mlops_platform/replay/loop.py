@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlops_platform.ml import model as models
-from mlops_platform.ml.label_quality import find_suspects
-from mlops_platform.ml.policy import Evaluation, LabelDoubt, PastAction, RetrainingDecision, decide
-from mlops_platform.ml.policy import History as Deployment
-from mlops_platform.ml.watching import WindowRows, watch
-from mlops_platform.replay.faults import MENDED_BY_A_PERSON, World
+from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.labeling.label_quality import find_suspects
+from mlops_platform.ml.monitoring.drift_monitor import WindowRows, watch
+from mlops_platform.ml.monitoring.retraining_policy import (
+    Evaluation,
+    LabelDoubt,
+    PastAction,
+    RetrainingDecision,
+    decide,
+)
+from mlops_platform.ml.monitoring.retraining_policy import History as Deployment
+from mlops_platform.replay.fault_injection import MENDED_BY_A_PERSON, World
 from mlops_platform.replay.history import Row
+from mlops_platform.replay.model_version import Known, Version, columns, f1_on, judge, train
 from mlops_platform.replay.scenario import Scenario
-from mlops_platform.replay.versions import Known, Version, columns, f1_on, judge, train
 
 DAYS = 7
 

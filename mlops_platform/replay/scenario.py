@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.ml.policy import DEFAULT, Action, Thresholds
+from mlops_platform.ml.monitoring.retraining_policy import DEFAULT, Action, Thresholds
 
 SHIPPED = Path(__file__).resolve().parents[1] / "scenarios"
 Kind = Literal["new_topic", "label_flips", "class_shift", "null_column", "bad_deployment"]

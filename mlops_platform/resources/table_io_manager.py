@@ -13,8 +13,8 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.values import JsonValues
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.json_io_manager import JsonValues
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import sql
 
 __all__ = ["TableIOManager"]

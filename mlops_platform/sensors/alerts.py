@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.notify import Notifier
-from mlops_platform.sensors.open_problems import Observation, as_json, from_json, mark_reported, update_problems
+from mlops_platform.resources.notifier import Notifier
+from mlops_platform.sensors.alert_state import Observation, as_json, from_json, mark_reported, update_problems
 
 INTERVAL_SECONDS = 60
 DECISION = dg.AssetKey("retraining_decision")

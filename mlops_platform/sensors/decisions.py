@@ -11,8 +11,9 @@ import dagster as dg
 from mlops_platform.assets.decision import DECISION, DECISION_TAG
 from mlops_platform.assets.failures import sentences
 from mlops_platform.errors import ModelError
-from mlops_platform.resources import deployments, inspections
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
+from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry import inspections
+from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
 
 INTERVAL_SECONDS = 30
 ACT_JOB = "act_on_decision"

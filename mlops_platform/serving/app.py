@@ -17,16 +17,16 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, SecretStr
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.packages import require_packages
-from mlops_platform.resources.assembly import build_resources
+from mlops_platform.optional_dependencies import require_packages
 from mlops_platform.resources.event_log import Event, EventLog, EventLogError
+from mlops_platform.resources.factory import build_resources
+from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, import_segments, log_store
 from mlops_platform.serving.champion import Champion, ChampionFollower
-from mlops_platform.serving.limits import FeedbackRequest, PredictRequest
-from mlops_platform.serving.log_store import FEEDBACK, PREDICTION, BigQueryLog, import_segments, log_store
+from mlops_platform.serving.log_uploader import Destination, LogUploader
 from mlops_platform.serving.metrics import Metrics
 from mlops_platform.serving.middleware import BodyLimit, Measured
-from mlops_platform.serving.model_copies import ModelCopies
-from mlops_platform.serving.shipping import Destination, LogUploader
+from mlops_platform.serving.model_cache import ModelCopies
+from mlops_platform.serving.schemas import FeedbackRequest, PredictRequest
 from mlops_platform.settings import Settings
 
 # for a route that answers in plain text, FastAPI would document its errors as plain text too
@@ -126,7 +126,7 @@ def destination(settings: Settings) -> Destination | None:
         return None
     require_packages(settings, trains=False)
     # Google's libraries take seconds to import, which would slow the first requests down
-    import mlops_platform.resources.bigquery_client  # noqa: F401
+    import mlops_platform.resources.warehouse.bigquery.client  # noqa: F401
 
     return store
 

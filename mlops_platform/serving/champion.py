@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from mlops_platform.resources.tracking import CHAMPION, RegisteredVersion
+from mlops_platform.resources.registry.mlflow import CHAMPION, RegisteredVersion
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.prediction import Prediction
+    from mlops_platform.ml.classifier.prediction import Prediction
 
 FIRST_LOOK_SECONDS = 120.0
 _KEPT_MODELS = 2  # the present and the previous one: a rollback needs no loading
@@ -70,7 +70,7 @@ class Champion:
         Returns:
             n predictions.
         """
-        from mlops_platform.ml.prediction import predict
+        from mlops_platform.ml.classifier.prediction import predict
 
         return predict(self.model, *zip(*texts, strict=True))
 

@@ -12,7 +12,7 @@ from mlops_platform_tests.training_graph import SMALL, TrainingHome
 
 
 def _test_rows(home: TrainingHome) -> tuple[Any, list[str]]:
-    from mlops_platform.ml import model
+    from mlops_platform.ml.classifier import pipeline as model
 
     test = home.datasets.load(home.value("validated_dataset")["version"], "test")
     return model.frame(test["title"], test["description"]), test["tag"].tolist()

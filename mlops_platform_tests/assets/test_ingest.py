@@ -9,8 +9,8 @@ import pytest
 import xxhash
 
 from mlops_platform.assets.ingest import TABLES, build_ingest_assets, markdown_table
-from mlops_platform.resources.sources import SOURCE_FINGERPRINT
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.csv_ingest.source_file import SOURCE_FINGERPRINT
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
 
 class Ingest:

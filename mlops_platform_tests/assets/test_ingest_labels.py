@@ -10,8 +10,8 @@ import pytest
 
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.checks.labels import build_conflict_check
-from mlops_platform.resources.label_log import LABELS_FINGERPRINT, Label, append, fingerprint, read
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.labels.log import LABELS_FINGERPRINT, Label, append, fingerprint, read
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
 CV, NLP = "computer-vision", "natural-language-processing"
 # 4 is twice there, one row has no id, one no tag

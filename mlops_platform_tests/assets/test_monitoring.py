@@ -13,8 +13,9 @@ import pytest
 from mlops_platform.assets.decision import DECISION, DECISION_TAG
 from mlops_platform.assets.monitoring import REPORT
 from mlops_platform.jobs import build_jobs
-from mlops_platform.resources import deployments, inspections
-from mlops_platform.resources.tracking import CHAMPION
+from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry import inspections
+from mlops_platform.resources.registry.mlflow import CHAMPION
 from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
 from mlops_platform_tests.monitored import TODAY, Monitored, label_quality
 from mlops_platform_tests.training_graph import ROWS, WORSE, TrainingHome

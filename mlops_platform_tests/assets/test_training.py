@@ -18,8 +18,8 @@ import pytest
 
 from mlops_platform.assets import training
 from mlops_platform.assets.training import EXAMPLE_ROWS, build_training_asset, code_version, fingerprint
-from mlops_platform.ml.recipe import Recipe
-from mlops_platform.resources.tracking import CHALLENGER, FINGERPRINT_TAG
+from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.resources.registry.mlflow import CHALLENGER, FINGERPRINT_TAG
 from mlops_platform_tests.training_graph import SMALL, TrainingHome
 
 PREDICT = """

@@ -15,9 +15,9 @@ import dagster as dg
 import pytest
 
 from mlops_platform.assets.transform import build_transform_assets
-from mlops_platform.resources.dbt import DbtRunner
-from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError
+from mlops_platform.resources.dbt.runner import DbtRunner
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR, PROJECT_ROOT
 from mlops_platform_tests.dbt_projects import prepared_project
 
@@ -270,7 +270,7 @@ def test_a_test_that_belongs_to_no_model_is_refused(project: PreparedProject) ->
 
 KILLED = """
 import json, os, signal, sys
-from mlops_platform.resources import dbt
+from mlops_platform.resources.dbt import runner as dbt
 
 def kill(event, lines):
     if event.info.name == "SQLQuery" and sys.argv[1] in event.data.sql and "unlabeled" in event.data.sql:

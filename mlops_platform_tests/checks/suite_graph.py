@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.checks.expectations import suite_checks
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.expectations import ExpectationsEngine
-from mlops_platform.resources.values import JsonValues
-from mlops_platform.resources.warehouse import DuckDBWarehouse
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.json_io_manager import JsonValues
+from mlops_platform.resources.validation.resource import ExpectationsEngine
+from mlops_platform.resources.warehouse.base import Warehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import GX_ROOT_DIR
 from mlops_platform_tests.checks.corruptions import TABLES
 

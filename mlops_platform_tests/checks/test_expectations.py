@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_platform.resources.suites import read_suite
+from mlops_platform.resources.validation.suite import read_suite
 from mlops_platform.settings import GX_ROOT_DIR
 from mlops_platform_tests.checks.corruptions import CORRUPTIONS, ROWS, retyped
 from mlops_platform_tests.checks.suite_graph import VERSION, Graph, Ran, suite_in

@@ -9,7 +9,7 @@ import pytest
 
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.checks.ingest import build_ingest_checks
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
 GOOD = "".join(f"{n},mlops\n" for n in range(9))
 

@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from mlops_platform.checks.model import build_model_checks
-from mlops_platform.resources.datasets import DatasetStore
-from mlops_platform.resources.values import JsonValues
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.json_io_manager import JsonValues
 
 
 def _evaluation(**changes: Any) -> dict[str, Any]:

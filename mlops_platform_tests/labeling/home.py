@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlops_platform.assets.labeling import _QUEUE_COLUMNS
-from mlops_platform.resources.assembly import build_resources
-from mlops_platform.resources.label_log import Label, read
-from mlops_platform.resources.parquet_rows import write_rows
+from mlops_platform.resources.factory import build_resources
+from mlops_platform.resources.labels.log import Label, read
+from mlops_platform.resources.warehouse.parquet_writer import write_rows
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 MLOPS, NLP, CV, OTHER = "mlops", "natural-language-processing", "computer-vision", "other"
@@ -109,7 +109,7 @@ def served(home: LabelHome, person: str = "ann", port: int | None = None) -> Ite
     port = port or free_port()
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_"))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlops_platform.cli", "label", "--no-browser", "--port", str(port), "--as", person],
+        [sys.executable, "-m", "mlops_platform.cli.main", "label", "--no-browser", "--port", str(port), "--as", person],
         cwd=PROJECT_ROOT,
         env={**clean, "MLOPS_HOME": str(home.settings.home)},
         stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from mlops_platform.ml.text import compose
+from mlops_platform.ml.classifier.text import compose
 from mlops_platform.settings import PROJECT_ROOT
 
 MADE_WITH_ML = PROJECT_ROOT.parent / "shared" / "data" / "made_with_ml"

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import SecretStr
 
-from mlops_platform.resources.airbyte import Airbyte
+from mlops_platform.resources.airbyte.workspace import Airbyte
 
 WORKSPACE, CLIENT_ID, CLIENT_SECRET = str(uuid.UUID(int=1)), "an-application", "its-secret-7f3a"
 CONNECTIONS = {"projects": str(uuid.UUID(int=10)), "tags": str(uuid.UUID(int=11))}

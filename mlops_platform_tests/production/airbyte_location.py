@@ -6,8 +6,8 @@ import dagster as dg
 
 from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.checks.ingest import build_ingest_checks
-from mlops_platform.resources.airbyte import Airbyte
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.airbyte.workspace import Airbyte
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import Settings
 
 settings = Settings()

@@ -12,9 +12,9 @@ import pytest
 
 from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.checks.ingest import build_ingest_checks
-from mlops_platform.resources.airbyte import Airbyte
-from mlops_platform.resources.warehouse import DuckDBWarehouse
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.airbyte.workspace import Airbyte
+from mlops_platform.resources.warehouse.base import Warehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import SAMPLE_DIR
 from mlops_platform_tests.production.airbyte_double import (
     CONNECTIONS,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform_tests.production.bigquery_emulator import PROJECT, Emulator
 from mlops_platform_tests.production.misbehaving import Proxy, proxy_to
 

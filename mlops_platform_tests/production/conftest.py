@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.resources.assembly import bigquery_warehouse
-from mlops_platform.resources.bigquery import BigQueryWarehouse
+from mlops_platform.resources.factory import bigquery_warehouse
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.airbyte_world import world
 from mlops_platform_tests.production.bigquery_behind import behind, proxy

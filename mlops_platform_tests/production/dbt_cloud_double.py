@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlops_platform.resources.dbt_manifest import PreparedProject
+from mlops_platform.resources.dbt.manifest import PreparedProject
 
 TOKEN = "the-token"  # noqa: S105
 ACCOUNT, PROJECT, ENVIRONMENT = 11, 22, 33

@@ -6,8 +6,8 @@ import time
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.executors import build_executor
-from mlops_platform.resources.values import JsonValues
+from mlops_platform.executor import build_executor
+from mlops_platform.resources.json_io_manager import JsonValues
 from mlops_platform.settings import Settings
 
 SECONDS = 1.5

@@ -9,8 +9,8 @@ import dagster as dg
 
 from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.assets.ingest import TABLES, build_ingest_assets
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import SAMPLE_DIR
 from mlops_platform_tests.production.airbyte_double import (
     CONNECTIONS,

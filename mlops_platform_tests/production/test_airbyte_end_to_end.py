@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_platform.resources.assembly import build_resources
+from mlops_platform.resources.factory import build_resources
 from mlops_platform.settings import SAMPLE_DIR, Settings
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.production.airbyte_double import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_platform.resources.airbyte import Airbyte
+from mlops_platform.resources.airbyte.workspace import Airbyte
 from mlops_platform.settings import PROJECT_ROOT, Settings
 from mlops_platform_tests.production.airbyte_double import (
     CLIENT_ID,

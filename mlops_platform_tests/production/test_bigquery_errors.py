@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.bigquery_credentials import BigQueryKey
+from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform_tests.production.bigquery_behind import DENIED, INSERT_JOB, UPLOAD, changed, load_tags
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT
 from mlops_platform_tests.production.misbehaving import RESET, Fault, Proxy

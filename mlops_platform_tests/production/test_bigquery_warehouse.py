@@ -16,9 +16,9 @@ import pytest
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.errors import SourceError, WarehouseError
-from mlops_platform.ml.splits import assign_splits
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.ml.training_data.splits import assign_splits
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform_tests.production.bigquery_behind import DENIED, INSERT_JOB, TAGS, UPLOAD, csv_file, load_tags
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT, Emulator
 from mlops_platform_tests.production.misbehaving import Fault, Proxy

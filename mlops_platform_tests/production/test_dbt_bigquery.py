@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mlops_platform.resources.dbt import DbtRunner
-from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables
-from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError
+from mlops_platform.resources.dbt.bigquery_profile import bigquery_secrets, bigquery_variables
+from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError
+from mlops_platform.resources.dbt.runner import DbtRunner
 from mlops_platform.settings import DBT_PROJECT_DIR, Settings
 from mlops_platform_tests.dbt_projects import prepared_project
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT, Emulator

@@ -15,10 +15,10 @@ from pydantic import SecretStr
 
 from mlops_platform.assets.dbt_cloud import build_dbt_cloud_assets
 from mlops_platform.assets.transform import build_transform_assets
-from mlops_platform.resources.dbt import Dbt, DbtRunner
-from mlops_platform.resources.dbt_cloud import dbt_cloud_runner
-from mlops_platform.resources.dbt_manifest import PreparedProject
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.dbt.cloud import dbt_cloud_runner
+from mlops_platform.resources.dbt.manifest import PreparedProject
+from mlops_platform.resources.dbt.runner import Dbt, DbtRunner
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR, Settings
 from mlops_platform_tests.dbt_projects import prepared_project
 from mlops_platform_tests.production.dbt_cloud_double import ACCOUNT, ENVIRONMENT, PROJECT, TOKEN, DbtCloud, serving

@@ -13,11 +13,11 @@ import dagster as dg
 import pytest
 
 from mlops_platform.assets.transform import build_transform_assets
-from mlops_platform.resources.assembly import bigquery_warehouse
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.dbt import DbtRunner
-from mlops_platform.resources.dbt_bigquery import bigquery_secrets, bigquery_variables
-from mlops_platform.resources.dbt_manifest import PreparedProject
+from mlops_platform.resources.dbt.bigquery_profile import bigquery_secrets, bigquery_variables
+from mlops_platform.resources.dbt.manifest import PreparedProject
+from mlops_platform.resources.dbt.runner import DbtRunner
+from mlops_platform.resources.factory import bigquery_warehouse
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR, Settings
 from mlops_platform_tests.dbt_projects import prepared_project
 from mlops_platform_tests.production.bigquery_emulator import LOCATION, PROJECT

@@ -23,8 +23,8 @@ from dagster._core.instance.config import ConcurrencyConfig
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 
-from mlops_platform.commands.serve import STOP_SECONDS
-from mlops_platform.serving import shipping
+from mlops_platform.cli.serve import STOP_SECONDS
+from mlops_platform.serving import log_uploader as shipping
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 DEPLOY = PROJECT_ROOT / "deploy"

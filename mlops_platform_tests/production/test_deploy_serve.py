@@ -17,8 +17,8 @@ from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
 from kubernetes import client as kubernetes
 
 from benchmarks.service_load import count, served
-from mlops_platform.commands.serve import STOP_SECONDS
-from mlops_platform.serving import shipping
+from mlops_platform.cli.serve import STOP_SECONDS
+from mlops_platform.serving import log_uploader as shipping
 from mlops_platform.serving.app import create_app
 from mlops_platform.serving.champion import FIRST_LOOK_SECONDS
 from mlops_platform.settings import PROJECT_ROOT, Settings
@@ -141,7 +141,7 @@ def test_the_command_starts_and_answers(server: MlflowServer, tmp_path: Path, wh
         "MLOPS_SERVE_LOG_SECONDS": "0.5",
     }
     token = {"Authorization": "Bearer secret"}
-    program_here = [sys.executable, "-m", "mlops_platform.cli", *arguments]
+    program_here = [sys.executable, "-m", "mlops_platform.cli.main", *arguments]
     with served(tmp_path / "home", command=program_here, settings=given) as service:
         asked = [part.replace("http://127.0.0.1:8000", service.url) for part in health[1:]]
         subprocess.run([sys.executable, *asked], check=True, timeout=60)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_platform.commands.doctor_production import SCRATCH, try_warehouse
-from mlops_platform.resources.bigquery import BigQueryWarehouse
+from mlops_platform.cli.doctor_production import SCRATCH, try_warehouse
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to
 

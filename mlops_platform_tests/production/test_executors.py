@@ -15,7 +15,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from mlops_platform.executors import build_executor
+from mlops_platform.executor import build_executor
 from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR, Settings
 from mlops_platform_tests.conftest import run_mlops
 
@@ -184,7 +184,7 @@ def _without_seconds(printed: str, home: Path) -> list[str]:
 def _disturbed(home: Path, executor: str, step: str, disturb: Callable[[int], None]) -> tuple[int, str]:
     """Run `mlops run dataops`, and do something once a step has begun; returns the exit code and what was said."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlops_platform.cli", "run", "dataops"],
+        [sys.executable, "-m", "mlops_platform.cli.main", "run", "dataops"],
         cwd=PROJECT_ROOT,
         env={**os.environ, "MLOPS_HOME": str(home), "MLOPS_EXECUTOR": executor},
         stdout=subprocess.PIPE,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.suites import Outcome
+from mlops_platform.resources.validation.suite import Outcome
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform_tests.checks.corruptions import CORRUPTIONS, TABLES, retyped
 from mlops_platform_tests.checks.suite_graph import Graph, Ran, suite_in
 from mlops_platform_tests.production.bigquery_emulator import Emulator

@@ -10,10 +10,10 @@ from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.checks.labels import build_conflict_check
 from mlops_platform.labeling.queue import read_queue
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.label_log import Label, append
-from mlops_platform.resources.warehouse import DuckDBWarehouse
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.labels.log import Label, append
+from mlops_platform.resources.warehouse.base import Warehouse
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform_tests.labeling.home import ROWS, LabelHome
 from mlops_platform_tests.production.airbyte_double import CONNECTIONS, AirbyteDouble, airbyte
 

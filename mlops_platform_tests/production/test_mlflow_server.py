@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mlops_platform.commands.predict import load_champion
-from mlops_platform.commands.run_progress import Progress
-from mlops_platform.commands.summary import champion, print_summary
+from mlops_platform.cli.predict import load_champion
+from mlops_platform.cli.run_progress import Progress
+from mlops_platform.cli.run_summary import champion, print_summary
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.assembly import build_resources
-from mlops_platform.resources.tracking import CHAMPION, FINGERPRINT_TAG, MlflowTracking
+from mlops_platform.resources.factory import build_resources
+from mlops_platform.resources.registry.mlflow import CHAMPION, FINGERPRINT_TAG, MlflowTracking
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.mlflow_server import MlflowServer, mlflow_server
 from mlops_platform_tests.training_graph import TrainingHome
@@ -38,7 +38,7 @@ def _on_server(home: TrainingHome, uri: str) -> TrainingHome:
 
 
 def test_the_calls_work_as_on_a_local_store(server: MlflowServer, tmp_path: Path) -> None:
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.classifier import pipeline as models
 
     settings = Settings(home=tmp_path / "home", mlflow_uri=server.uri)
     tracking: MlflowTracking = build_resources(settings)["tracking"]

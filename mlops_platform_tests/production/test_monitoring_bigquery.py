@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.warehouse.base import Warehouse
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform_tests.monitored import TODAY, Monitored
 from mlops_platform_tests.training_graph import TrainingHome
 

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from mlops_platform.resources.assembly import build_resources
+from mlops_platform.resources.factory import build_resources
 from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR, Settings
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.production.bigquery_emulator import PROJECT, Emulator

@@ -6,9 +6,9 @@ without BigQuery.
 
 from __future__ import annotations
 
-from mlops_platform.resources.bigquery import BigQueryWarehouse
-from mlops_platform.resources.partitions import Partition
-from mlops_platform.sensors.partitions import TABLES
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+from mlops_platform.resources.warehouse.partitions import Partition
+from mlops_platform.sensors.new_partitions import TABLES
 
 
 def test_partitions_empty_and_absent_tables(bigquery: BigQueryWarehouse) -> None:

@@ -19,11 +19,11 @@ import pytest
 from optuna.trial import TrialState
 from pydantic import SecretStr
 
-from mlops_platform.commands.instance import PRODUCTION_FILE, RUN_TAG, close_killed_runs, open_instance
+from mlops_platform.cli.instance import PRODUCTION_FILE, RUN_TAG, close_killed_runs, open_instance
 from mlops_platform.errors import PlatformError
-from mlops_platform.ml.tuning import TuningResult, tune
+from mlops_platform.ml.tuning.search import TuningResult, tune
 from mlops_platform.resources.postgres import advisory_lock
-from mlops_platform.resources.studies import StudyStore
+from mlops_platform.resources.study_store import StudyStore
 from mlops_platform.settings import PROJECT_ROOT, Settings
 from mlops_platform_tests import retained
 from mlops_platform_tests.ml.corpus import made_up
@@ -207,7 +207,7 @@ def test_a_search_in_postgres_is_that_in_memory_and_workers_share_it(settings: S
 
 SEARCH = """
 import sys
-from mlops_platform.resources.studies import StudyStore
+from mlops_platform.resources.study_store import StudyStore
 from mlops_platform_tests.production import test_postgres as t
 
 print(t._search(StudyStore(url=sys.stdin.read())).trials_run)

@@ -17,14 +17,14 @@ import requests
 from google.api_core.exceptions import NotFound
 
 from benchmarks.service_load import Load, served
-from mlops_platform.assets.inference import build_predictions_asset
+from mlops_platform.assets.predictions import build_predictions_asset
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.assembly import bigquery_warehouse
-from mlops_platform.resources.bigquery import BigQueryWarehouse
 from mlops_platform.resources.event_log import Event, EventLog
-from mlops_platform.serving import shipping
-from mlops_platform.serving.log_store import FEEDBACK, PREDICTION, BigQueryLog, log_store
-from mlops_platform.serving.shipping import Destination, LogUploader
+from mlops_platform.resources.factory import bigquery_warehouse
+from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, log_store
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+from mlops_platform.serving import log_uploader as shipping
+from mlops_platform.serving.log_uploader import Destination, LogUploader
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.bigquery_emulator import Emulator
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to

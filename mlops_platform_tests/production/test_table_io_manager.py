@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops_platform.resources.bigquery import BigQueryWarehouse
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform_tests.resources.table_assets import passes_tables_and_values
 
 

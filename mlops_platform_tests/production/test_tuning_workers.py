@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.ml.tuning import TrialRecord, TuningResult, tune
-from mlops_platform.resources.studies import StudyStore
+from mlops_platform.ml.tuning.search import TrialRecord, TuningResult, tune
+from mlops_platform.resources.study_store import StudyStore
 from mlops_platform.settings import PROJECT_ROOT
 from mlops_platform_tests.ml.corpus import made_up
 
@@ -50,7 +50,7 @@ def test_two_workers_share_a_study(store: StudyStore) -> None:
 
 KILLED = """
 import os, signal, sys
-from mlops_platform.resources.studies import StudyStore
+from mlops_platform.resources.study_store import StudyStore
 from mlops_platform_tests.production import test_tuning_workers as t
 
 def callback(trial, best):

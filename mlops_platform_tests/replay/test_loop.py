@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mlops_platform.cli import app
+from mlops_platform.cli.main import app
 from mlops_platform.replay.history import History, read_history
-from mlops_platform.replay.judging import Played, play_all, summarize
 from mlops_platform.replay.scenario import Scenario, read_scenario
+from mlops_platform.replay.scoring import Played, play_all, summarize
 from mlops_platform.settings import SAMPLE_DIR
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from mlops_platform.resources import csv_loading
-from mlops_platform.resources.csv_accounts import UnaccountedError
-from mlops_platform.resources.csv_loading import LoadResult, load_csv
+from mlops_platform.resources.csv_ingest import loader as csv_loading
+from mlops_platform.resources.csv_ingest.fast_path import UnaccountedError
+from mlops_platform.resources.csv_ingest.loader import LoadResult, load_csv
 
 PROJECTS = {"id": "BIGINT", "created_on": "TIMESTAMP", "title": "VARCHAR", "description": "VARCHAR"}
 TAGS = {"id": "BIGINT", "tag": "VARCHAR"}

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.warehouse.base import Warehouse
 
 COLUMNS = (
     "id::BIGINT AS id, score::DOUBLE AS score, day::DATE AS day, 'v' || id AS model, "

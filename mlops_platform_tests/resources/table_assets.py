@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mlops_platform.resources.table_io_manager import TableIOManager
-from mlops_platform.resources.warehouse_base import Warehouse
+from mlops_platform.resources.warehouse.base import Warehouse
 
 
 def rows(folder: Path) -> Path:

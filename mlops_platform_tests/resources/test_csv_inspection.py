@@ -9,8 +9,8 @@ import pytest
 import xxhash
 
 from mlops_platform.errors import SourceError
-from mlops_platform.resources import csv_inspection
-from mlops_platform.resources.csv_inspection import inspect_csv, match_columns
+from mlops_platform.resources.csv_ingest import inspection as csv_inspection
+from mlops_platform.resources.csv_ingest.inspection import inspect_csv, match_columns
 
 GOOD = b"id,tag\n1,a\n2,b\n"
 

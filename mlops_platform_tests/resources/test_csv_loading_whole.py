@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlops_platform.errors import SourceError, WarehouseError
-from mlops_platform.resources import csv_loading
+from mlops_platform.resources.csv_ingest import loader as csv_loading
 from mlops_platform_tests.resources.csv_loader import TAGS, Loader
 
 

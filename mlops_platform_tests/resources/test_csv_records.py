@@ -9,7 +9,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_platform.resources.csv_records import LineSource, Record, Reject, read_header, read_records
+from mlops_platform.resources.csv_ingest.parser import LineSource, Record, Reject, read_header, read_records
 
 ROW_START = re.compile(r"[0-9]+,")
 TEXT = st.text(alphabet=st.sampled_from('ab é,"\n\r '), max_size=8)

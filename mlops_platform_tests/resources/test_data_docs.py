@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from mlops_platform.resources.duckdb_validation import DuckDBSource
-from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
+from mlops_platform.resources.validation.resource import ExpectationsEngine, SuiteResult
+from mlops_platform.resources.warehouse.duckdb_validation import DuckDBSource
 from mlops_platform_tests.checks.corruptions import TABLES
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> ${price} $id"
@@ -167,7 +167,7 @@ def test_other_files_are_left_alone_and_not_listed(site: Path, connection: duckd
 
 
 def test_a_full_site_does_not_slow_the_next_page(site: Path) -> None:
-    from mlops_platform.resources import data_docs
+    from mlops_platform.resources.validation import data_docs
 
     for table in ("projects", "tags", "labeled_projects", "validated_dataset"):
         _old(site / table, 50, "failed")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.resources.dbt import DbtRunner
-from mlops_platform.resources.dbt_manifest import PreparedProject, TransformError, first_lines
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError, first_lines
+from mlops_platform.resources.dbt.runner import DbtRunner
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR, PROJECT_ROOT
 from mlops_platform_tests.dbt_projects import prepared_project
 
@@ -64,7 +64,7 @@ def test_a_project_is_prepared_and_its_folder_stays_untouched(project: PreparedP
 PREPARED = """
 import sys
 from pathlib import Path
-from mlops_platform.resources.dbt_manifest import prepare_project
+from mlops_platform.resources.dbt.manifest import prepare_project
 project = prepare_project(Path(sys.argv[1]), Path(sys.argv[2]), {"warehouse_path": "x"}, "duckdb")
 print(len(project.manifest["nodes"]))
 """

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources import deployments
-from mlops_platform.resources.deployments import Deployment, served_before, withdrawn
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking
+from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry.deployment_history import Deployment, served_before, withdrawn
+from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
 from mlops_platform_tests.training_graph import TrainingHome
 
 

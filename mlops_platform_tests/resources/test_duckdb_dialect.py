@@ -6,7 +6,7 @@ import duckdb
 import pytest
 import sqlalchemy as sa
 
-from mlops_platform.resources.duckdb_dialect import URL, engine_options
+from mlops_platform.resources.validation.duckdb_dialect import URL, engine_options
 
 
 def test_rows_can_be_read_after_the_connection_was_returned() -> None:

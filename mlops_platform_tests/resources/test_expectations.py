@@ -15,9 +15,9 @@ import duckdb
 import pytest
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.duckdb_validation import DuckDBSource
-from mlops_platform.resources.expectations import ExpectationsEngine, SuiteResult
-from mlops_platform.resources.suites import read_suite
+from mlops_platform.resources.validation.resource import ExpectationsEngine, SuiteResult
+from mlops_platform.resources.validation.suite import read_suite
+from mlops_platform.resources.warehouse.duckdb_validation import DuckDBSource
 from mlops_platform_tests.checks.corruptions import ROWS, TABLES
 
 
@@ -119,7 +119,7 @@ def test_two_threads_get_each_their_own_verdicts(engine: ExpectationsEngine) -> 
 
 
 def test_one_validation_runs_at_a_time(engine: ExpectationsEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlops_platform.resources import validation
+    from mlops_platform.resources.validation import runner as validation
 
     evaluate, inside, most = validation.evaluate, 0, 0
 

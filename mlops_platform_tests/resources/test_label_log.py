@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.resources.event_log import EventLogError
-from mlops_platform.resources.label_log import (
+from mlops_platform.resources.labels.log import (
     Label,
     LabelError,
     append,

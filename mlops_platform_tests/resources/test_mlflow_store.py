@@ -10,14 +10,14 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from mlops_platform.resources.mlflow_store import MlflowStore
+from mlops_platform.resources.registry.local_store import MlflowStore
 from mlops_platform.settings import PROJECT_ROOT
 
 SECONDS = 120.0
 USE = """
 import sys
 from pathlib import Path
-from mlops_platform.resources.tracking import MlflowTracking
+from mlops_platform.resources.registry.mlflow import MlflowTracking
 
 folder = Path(sys.argv[1])
 store = MlflowTracking(

@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.partitions import Partition
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
+from mlops_platform.resources.warehouse.partitions import Partition
 
 RAW = """
     create table projects (id bigint, created_on timestamp, title varchar);
@@ -85,7 +85,7 @@ def test_a_look_waits_seconds_for_the_lock_not_minutes(
     def held(path: str) -> None:
         raise duckdb.IOException(f"Could not set lock on file {path}: held in x (PID 1)")
 
-    monkeypatch.setattr("mlops_platform.resources.warehouse._LOOK_TIMEOUT", 0.2)
+    monkeypatch.setattr("mlops_platform.resources.warehouse.duckdb._LOOK_TIMEOUT", 0.2)
     monkeypatch.setattr(duckdb, "connect", held)
     patient = DuckDBWarehouse(path=warehouse.path, lock_timeout=600)
     errors: list[Exception] = []

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.errors import SourceError
-from mlops_platform.resources import sources
-from mlops_platform.resources.csv_inspection import inspect_csv
-from mlops_platform.resources.sources import display_name, fetched
+from mlops_platform.resources.csv_ingest import source_file as sources
+from mlops_platform.resources.csv_ingest.inspection import inspect_csv
+from mlops_platform.resources.csv_ingest.source_file import display_name, fetched
 
 BODY = b"id,tag\n1,a\n"
 Answer = Callable[[BaseHTTPRequestHandler, int], None]

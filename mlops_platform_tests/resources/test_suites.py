@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.suites import Outcome, read_suite
+from mlops_platform.resources.validation.suite import Outcome, read_suite
 
 
 def _write(root: Path, content: str) -> None:

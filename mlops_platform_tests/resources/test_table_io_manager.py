@@ -9,10 +9,10 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from mlops_platform.build import build_definitions
 from mlops_platform.errors import PlatformError, WarehouseError
-from mlops_platform.graph import build_definitions
 from mlops_platform.resources.table_io_manager import TableIOManager
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import Settings
 from mlops_platform_tests.resources.table_assets import passes_tables_and_values
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.tracking import CHAMPION, FINGERPRINT_TAG, MlflowTracking
+from mlops_platform.resources.registry.mlflow import CHAMPION, FINGERPRINT_TAG, MlflowTracking
 from mlops_platform_tests.training_graph import TrainingHome
 
 
@@ -45,7 +45,7 @@ def test_a_version_is_found_by_its_fingerprint(trained_once: TrainingHome) -> No
 
 def test_what_was_registered_predicts_as_before(fresh: TrainingHome) -> None:
     """In a store whose path holds spaces and letters beyond ASCII, as `fresh` has it."""
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.classifier import pipeline as models
 
     assert not str(fresh.settings.mlflow_dir).isascii()
     assert " " in str(fresh.settings.mlflow_dir)
@@ -99,7 +99,7 @@ def test_a_registered_model_loads_where_this_package_is_absent(trained_once: Tra
 def test_the_signature_is_that_of_a_prediction(trained_once: TrainingHome) -> None:
     from mlflow.models import infer_signature
 
-    from mlops_platform.ml import model as models
+    from mlops_platform.ml.classifier import pipeline as models
 
     saved = trained_once.tracking.load("1")
     texts = models.frame(["an otter"], ["in a river"])

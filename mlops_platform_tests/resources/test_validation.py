@@ -9,8 +9,8 @@ from random import Random
 import duckdb
 import pytest
 
-from mlops_platform.resources.duckdb_validation import DuckDBSource
-from mlops_platform.resources.suites import Expectation, Outcome, read_suite
+from mlops_platform.resources.validation.suite import Expectation, Outcome, read_suite
+from mlops_platform.resources.warehouse.duckdb_validation import DuckDBSource
 from mlops_platform_tests.checks.corruptions import CORRUPTIONS, ROWS, TABLES
 
 GOOD = "select 1"
@@ -41,7 +41,7 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def _outcomes(
     connection: duckdb.DuckDBPyConnection, rules: list[Expectation], table: str, *, with_ids: bool = True
 ) -> dict[str, Outcome]:
-    from mlops_platform.resources.validation import evaluate
+    from mlops_platform.resources.validation.runner import evaluate
 
     _, outcomes = evaluate("suite", rules, DuckDBSource(connection, "main"), table, with_ids=with_ids)
     return outcomes
@@ -51,7 +51,7 @@ def _outcomes_of_one_pass(
     connection: duckdb.DuckDBPyConnection, rules: list[Expectation], table: str, *, with_ids: bool = True
 ) -> dict[str, Outcome]:
     """Evaluate every rule with its examples at once."""
-    from mlops_platform.resources import validation
+    from mlops_platform.resources.validation import runner as validation
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "_allows_no_row", lambda _: False)

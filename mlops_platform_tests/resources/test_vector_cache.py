@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlops_platform.ml.encoder import Vectors
-from mlops_platform.resources.vector_cache import SqliteVectorCache
+from mlops_platform.ml.embeddings.encoder import Vectors
+from mlops_platform.resources.encoders.vector_cache import SqliteVectorCache
 from mlops_platform.settings import PROJECT_ROOT
 
 SIZE = 8
 WRITE = """
 import sys
 from pathlib import Path
-from mlops_platform.resources.vector_cache import SqliteVectorCache
+from mlops_platform.resources.encoders.vector_cache import SqliteVectorCache
 from mlops_platform_tests.resources.test_vector_cache import numbered
 cache = SqliteVectorCache(Path(sys.argv[1]))
 for number in range(int(sys.argv[2]), 1000, 20):

@@ -17,8 +17,8 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_platform.errors import SourceError, WarehouseError
-from mlops_platform.resources.assembly import duckdb_warehouse
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.factory import duckdb_warehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import PROJECT_ROOT, Settings
 from mlops_platform_tests.resources.replacing import (
     OTHER_COLUMNS,
@@ -33,8 +33,8 @@ HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush
 HANG = """
 import sys, time
 from pathlib import Path
-from mlops_platform.resources import csv_loading
-from mlops_platform.resources.warehouse import DuckDBWarehouse
+from mlops_platform.resources.csv_ingest import loader as csv_loading
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
 read = csv_loading.read_accounted
 

@@ -13,7 +13,7 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 from pydantic import SecretStr
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.notify import Notifier
+from mlops_platform.resources.notifier import Notifier
 from mlops_platform.sensors.alerts import build_alert_sensor
 
 STATE: dict[str, Any] = {}

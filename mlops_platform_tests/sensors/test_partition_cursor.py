@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform_tests.sensors.test_partitions import Answering, Watcher
+from mlops_platform_tests.sensors.test_new_partitions import Answering, Watcher
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ import pytest
 import skops.io
 
 from mlops_platform.assets.sentence_encoder import export_encoders
-from mlops_platform.ml.cross_validation import cross_validate, stratified_folds
-from mlops_platform.ml.encoder import Encoder, SentenceVectors, Vectors
-from mlops_platform.ml.model import (
+from mlops_platform.ml.classifier.pipeline import (
     SENTENCE_DEFAULT,
     SENTENCE_TYPES,
     TEXT,
@@ -24,7 +22,9 @@ from mlops_platform.ml.model import (
     encoder_of,
     fit,
 )
-from mlops_platform.ml.precision import choose_precision
+from mlops_platform.ml.embeddings.encoder import Encoder, SentenceVectors, Vectors
+from mlops_platform.ml.embeddings.quantization import choose_precision
+from mlops_platform.ml.tuning.cross_validation import cross_validate, stratified_folds
 from mlops_platform_tests.ml.corpus import made_up, real
 from mlops_platform_tests.sentence.conftest import encoder_store, package_folder, write_small
 from mlops_platform_tests.training_graph import TrainingHome
@@ -214,8 +214,8 @@ def test_on_the_real_data_the_goals_are_met(both: tuple[Encoder, Encoder]) -> No
 
 
 def test_features_for_tuning_equal_those_of_the_pipeline(both: tuple[Encoder, Encoder]) -> None:
-    from mlops_platform.ml.features import FoldFeatures
-    from mlops_platform.ml.model import build_pipeline
+    from mlops_platform.ml.classifier.pipeline import build_pipeline
+    from mlops_platform.ml.tuning.fold_features import FoldFeatures
 
     texts, labels = made_up(40)
     folds = list(stratified_folds(texts, labels, n_splits=3, seed=0))

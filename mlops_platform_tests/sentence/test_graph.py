@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from benchmarks.service_load import served
-from mlops_platform.ml import model as models
-from mlops_platform.ml.model import encoder_of
+from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.classifier.pipeline import encoder_of
 from mlops_platform.settings import PROJECT_ROOT
 from mlops_platform_tests.sentence.conftest import sentence_home
 from mlops_platform_tests.training_graph import TrainingHome
@@ -41,8 +41,8 @@ import mlflow, pandas
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/project-tagger@champion")
 print(json.dumps([str(tag) for tag in model.predict(pandas.DataFrame({{"text": json.loads(sys.argv[2])}}))]))
-import mlops_platform.ml.encoder
-assert "artifacts" in mlops_platform.ml.encoder.__file__
+import mlops_platform.ml.embeddings.encoder
+assert "artifacts" in mlops_platform.ml.embeddings.encoder.__file__
 assert not set({ABSENT!r}) & set(sys.modules)
 """
 
@@ -63,7 +63,7 @@ def without(folder: Path, *names: str) -> dict[str, str]:
 
 def predict(home: Path, environment: dict[str, str], text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mlops_platform.cli", "predict", text],
+        [sys.executable, "-m", "mlops_platform.cli.main", "predict", text],
         capture_output=True,
         text=True,
         cwd=PROJECT_ROOT,

@@ -14,10 +14,10 @@ from fastapi.testclient import TestClient
 from filelock import FileLock
 
 from mlops_platform.errors import ModelError
-from mlops_platform.ml import model as models
-from mlops_platform.resources.assembly import build_resources
+from mlops_platform.ml.classifier import pipeline as models
 from mlops_platform.resources.event_log import Event, EventLog
-from mlops_platform.resources.tracking import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.factory import build_resources
+from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.serving.app import build_app
 from mlops_platform.serving.champion import ChampionFollower
 from mlops_platform.settings import Settings

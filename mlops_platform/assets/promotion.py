@@ -1,0 +1,93 @@
+"""Promotion: the alias `champion` moves to a version that passes the gates, with the reason."""
+
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform.assets.failures import sentences
+from mlops_platform.ml.evaluation import promotion_gates as gates
+from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry import inspections
+from mlops_platform.resources.registry.mlflow import CHAMPION, MODEL_NAME, MlflowTracking
+
+
+def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
+    """Build the `champion_model` asset.
+
+    Args:
+        min_f1: Weighted F1 on the test split below which nothing is promoted.
+    """
+
+    @dg.asset(
+        group_name="training",
+        owners=["team:ml"],
+        kinds={"mlflow"},
+        description=(
+            f"The version of `{MODEL_NAME}` that the alias `champion` points to. It moves only if the candidate "
+            "clears the quality bar and does not lose significantly against the current champion."
+        ),
+    )
+    def champion_model(
+        context: dg.AssetExecutionContext, model_evaluation: dict[str, Any], tracking: MlflowTracking
+    ) -> dg.MaterializeResult[dict[str, Any]]:
+        with sentences(ValueError):
+            candidate = tracking.version(model_evaluation["version"])
+            champion = tracking.by_alias(CHAMPION)
+            comparison = model_evaluation["comparison"]
+            if champion is not None and comparison is not None and comparison["champion"] != champion.version:
+                comparison = None
+            overall = model_evaluation["overall"]
+            decision = gates.decide(
+                candidate=candidate.version,
+                champion=champion.version if champion else None,
+                f1=overall["f1_weighted"],
+                majority_f1=overall["f1_weighted_of_majority"],
+                min_f1=min_f1,
+                comparison=comparison,
+            )
+            if decision.action == "promote":
+                rollback = deployments.withdrawn(deployments.history(tracking)).get(candidate.version)
+                inspection = inspections.open_inspection(tracking)
+                if inspection is not None and champion is not None:
+                    reason = gates.while_held(candidate.version, inspection.day, inspection.reason)
+                    decision = gates.Decision("keep", reason)
+                elif rollback is not None:
+                    # without this, the next run would undo the rollback
+                    reason = gates.after_rollback(candidate.version, rollback.at, rollback.reason)
+                    decision = gates.Decision("keep", reason)
+            context.log.info(decision.reason)
+            if decision.action == "promote":
+                deployments.promote(
+                    tracking,
+                    candidate.version,
+                    by="dagster",
+                    reason=decision.reason,
+                    dagster_run_id=context.run_id,
+                )
+                champion = tracking.version(candidate.version)
+        value = {
+            "version": champion.version if champion else None,
+            "candidate": candidate.version,
+            "action": decision.action,
+            "reason": decision.reason,
+        }
+        metadata: dict[str, Any] = {
+            "action": decision.action,
+            "reason": decision.reason,
+            "candidate_version": candidate.version,
+        }
+        if champion is not None:
+            metadata |= {
+                "champion_version": champion.version,
+                "mlflow_run": dg.MetadataValue.url(tracking.run_url(champion.run_id)),
+                "registered_model": dg.MetadataValue.url(tracking.version_url(champion.version)),
+                "trained_in_dagster_run": champion.tags.get("dagster_run_id", ""),
+                "dataset_version": champion.tags.get("data_version", ""),
+            }
+        return dg.MaterializeResult(
+            value=value,
+            data_version=dg.DataVersion(champion.fingerprint if champion else "none"),
+            metadata=metadata,
+        )
+
+    return champion_model

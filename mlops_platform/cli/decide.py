@@ -1,0 +1,78 @@
+"""`mlops decide`: show the open inspection, or answer it, which ends the hold on automatic promotion."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from mlops_platform.cli.deployments import describe, registry, who
+from mlops_platform.errors import PlatformError
+from mlops_platform.settings import Settings
+
+_DECISIONS = 10
+
+
+def show(settings: Settings) -> None:
+    """Print the open inspection and the latest decisions.
+
+    Args:
+        settings: The registry and the warehouse.
+    """
+    from rich.console import Console
+
+    from mlops_platform.assets.decision import last_decisions
+    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.registry.inspections import inspections
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    known = inspections(registry(settings))
+    opened = [inspection for inspection in known if inspection.is_open]
+    for inspection in opened:
+        console.print(f"Inspection of {inspection.day}, version {inspection.version}: {inspection.reason}")
+        console.print("  Automatic promotion is on hold. `mlops decide continue|improve|rollback` answers it.")
+    if not opened:
+        console.print("No inspection is open.")
+    for inspection in known:
+        if not inspection.is_open:
+            at = (inspection.answered_at or "")[:16].replace("T", " ")
+            console.print(
+                f"{at}  {inspection.answered_by} answered the inspection of {inspection.day}: {inspection.answer}. "
+                f"{inspection.answer_reason}"
+            )
+    if settings.env == "local" and not settings.warehouse_path.exists():
+        return
+    warehouse = build_resources(settings)["warehouse"]
+    with warehouse.connect():
+        decisions = last_decisions(warehouse, _DECISIONS)
+    for day, decision, reason, version, _ in decisions:
+        console.print(f"{day}  {decision:<8}  version {version}  {reason}")
+
+
+def decide(settings: Settings, answer: str, *, reason: str) -> None:
+    """Answer the open inspection, and carry out the answer.
+
+    Args:
+        settings: The registry, and what to run on.
+        answer: `continue` ends the hold, `improve` retrains now, `rollback` returns to the previous champion.
+        reason: Reason, for the history.
+
+    Raises:
+        PlatformError: The answer is none of these, no inspection is open, or the rollback or retraining failed.
+    """
+    from mlops_platform.cli.run import run_job
+    from mlops_platform.resources.registry import deployment_history as deployments
+    from mlops_platform.resources.registry import inspections
+
+    if answer not in (words := get_args(inspections.Answer)):
+        raise PlatformError(f"{answer!r} is not an answer: choose one of {', '.join(words)}.")
+    tracking, by = registry(settings), who()
+    if inspections.open_inspection(tracking) is None:
+        raise PlatformError("Nothing waits for an answer: no inspection is open.")
+    reason = reason or f"Answered by hand: {answer}."
+    if answer == "rollback":
+        # first, so that a rollback that fails leaves the inspection open
+        print(describe(deployments.rollback(tracking, by=by, reason=reason)))
+    closed = inspections.answer(tracking, answer, by=by, reason=reason)  # type: ignore[arg-type]
+    days = ", ".join(inspection.day for inspection in closed)
+    print(f"Answered {days}: {answer}. Automatic promotion is no longer on hold.")
+    if answer == "improve":
+        run_job(settings, "mlops", {})

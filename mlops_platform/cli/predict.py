@@ -1,0 +1,138 @@
+"""`mlops predict`: predict the tag of a text, or of every row of a CSV file, with the champion."""
+
+from __future__ import annotations
+
+import csv
+import errno
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from mlops_platform.atomic_write import atomic_write
+from mlops_platform.errors import ModelError, PlatformError, SourceError
+from mlops_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+BATCH_ROWS = 4096
+COLUMNS = ("id", "title", "description")
+FIELD_LIMIT = 64 * 1024 * 1024
+
+
+def load_champion(settings: Settings) -> Pipeline:
+    """Load the model that the alias `champion` points to.
+
+    Args:
+        settings: The registry.
+
+    Raises:
+        ModelError: There is no champion, or it cannot be loaded.
+    """
+    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.registry.mlflow import CHAMPION
+
+    tracking = build_resources(settings)["tracking"]
+    champion = tracking.by_alias(CHAMPION) if tracking.exists() else None
+    if champion is None:
+        where = "on the MLflow server" if settings.mlflow_uri else f"in {settings.home}"
+        raise ModelError(f"There is no champion model {where} yet: run `mlops run` first.")
+    return tracking.load(champion.version)
+
+
+def predict_texts(model: Pipeline, texts: list[tuple[str, str]]) -> list[tuple[str, float]]:
+    """Predict tags.
+
+    Args:
+        model: A fitted pipeline.
+        texts: Title and description of each project.
+
+    Returns:
+        Tag and its probability, in the order of the texts.
+    """
+    from mlops_platform.ml.classifier.prediction import predict
+
+    titles, descriptions = zip(*texts, strict=True) if texts else ((), ())
+    return [(prediction.tag, prediction.probability) for prediction in predict(model, titles, descriptions)]
+
+
+def predict_file(model: Pipeline, source: Path, target: Path) -> int:
+    """Predict every row of a CSV file in batches, and replace the output file atomically.
+
+    Args:
+        model: A fitted pipeline.
+        source: CSV with the columns id, title, description, in any order.
+        target: CSV with the columns id, tag, probability; one row for each input row, in its order. A symbolic link
+            is followed; a device or a pipe (`/dev/stdout`) is written to directly.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        SourceError: The input is missing or damaged.
+        PlatformError: The output cannot be written.
+    """
+    try:
+        if target.exists() and not target.is_file():
+            # replacing it would replace the device itself: /dev/null once became a regular file
+            with target.open("w", encoding="utf-8", newline="") as file:
+                return _write_predictions(model, source, file)
+        target = target.resolve()
+        if not target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "its folder does not exist")
+        with atomic_write(target) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            return _write_predictions(model, source, file)
+    except OSError as error:
+        raise PlatformError(f"{target} cannot be written: {error.strerror}.") from error
+
+
+def _write_predictions(model: Pipeline, source: Path, file: TextIO) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["id", "tag", "probability"])
+    reader = read_rows(source)
+    rows = 0
+    while batch := list(islice(reader, BATCH_ROWS)):
+        predicted = predict_texts(model, [(title, description) for _, title, description in batch])
+        for (key, _, _), (tag, probability) in zip(batch, predicted, strict=True):
+            writer.writerow([key, tag, f"{probability:.6f}"])
+        rows += len(batch)
+    return rows
+
+
+def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield id, title and description of each row, as text.
+
+    Args:
+        source: A CSV file in UTF-8 with these columns.
+
+    Raises:
+        SourceError: The file is missing, is not such a CSV, or a row has too few or too many fields.
+    """
+    csv.field_size_limit(FIELD_LIMIT)
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip().lower() for name in next(reader, [])]
+            missing = [name for name in COLUMNS if name not in header]
+            if missing:
+                raise SourceError(
+                    f"{source} has no column {', '.join(missing)}: the first line must name id, title, description, "
+                    "separated by commas."
+                )
+            places = [header.index(name) for name in COLUMNS]
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise SourceError(
+                        f"{source}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}; "
+                        "correct the row or quote its commas."
+                    )
+                yield row[places[0]], row[places[1]], row[places[2]]
+    except UnicodeDecodeError:
+        raise SourceError(f"{source} is not UTF-8 text: save it as UTF-8.") from None
+    except csv.Error as error:
+        raise SourceError(f"{source}, line {reader.line_num}: {error}; correct the quotes of this row.") from None
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {error.strerror}.") from None

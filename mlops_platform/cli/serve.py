@@ -1,0 +1,78 @@
+"""`mlops serve`: serve the champion over HTTP, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+from mlops_platform.cli.ui import require_free
+from mlops_platform.errors import PlatformError
+from mlops_platform.settings import Settings
+
+APP = "mlops_platform.serving.app:create_app"
+STOP_SECONDS = 10
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, which nobody else may enter
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until interrupted.
+
+    Args:
+        settings: Address, workers, limits.
+
+    Raises:
+        PlatformError: The address is not available, or others can reach it and there is no token.
+    """
+    host, port = settings.serve_host, settings.serve_port
+    if host not in _LOOPBACK and settings.serve_token is None:
+        raise PlatformError(
+            f"The service would be open to all who reach {host}: set MLOPS_SERVE_TOKEN, or serve on 127.0.0.1."
+        )
+    require_free("MLOPS_SERVE_PORT", port, host)
+    # the workers read their settings from the environment
+    os.environ["MLOPS_SERVE_WORKERS"] = str(settings.serve_workers)
+    with ExitStack() as at_the_end:
+        if settings.serve_workers > 1:
+            shared = _metrics_folder(settings.home, port)
+            at_the_end.callback(shutil.rmtree, shared, ignore_errors=True)
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+        _run(settings)
+
+
+def _run(settings: Settings) -> None:
+    import uvicorn
+
+    host, port = settings.serve_host, settings.serve_port
+
+    print(f"Predictions  http://{host}:{port}/predict")
+    print(f"Interface    http://{host}:{port}/docs")
+    print("Ctrl-C stops it.", flush=True)
+    uvicorn.run(
+        APP,
+        factory=True,
+        host=host,
+        port=port,
+        workers=settings.serve_workers,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+
+
+def _metrics_folder(home: Path, port: int) -> Path:
+    """Create the empty folder in which the workers share their metrics."""
+    # The workers map its files into memory. On a full disk, touching a new page kills the process (SIGBUS), and each
+    # process that replaces it; in shared memory it does not.
+    places = [_MEMORY / f"mlops-metrics-{os.getuid()}-{port}", home / "serving" / f"metrics-{port}"]
+    for place in places if _MEMORY.is_dir() else places[1:]:
+        shutil.rmtree(place, ignore_errors=True)  # metrics of an earlier service
+        try:
+            place.mkdir(mode=0o700, parents=True)
+        except OSError:  # it belongs to another user
+            continue
+        return place
+    raise PlatformError(f"{places[-1]} cannot be created: free some space, or check the permissions of MLOPS_HOME.")

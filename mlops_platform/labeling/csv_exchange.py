@@ -1,0 +1,166 @@
+"""The queue as a CSV file that people fill in with a spreadsheet, and the labels that come back in one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from mlops_platform.atomic_write import atomic_write
+from mlops_platform.errors import PlatformError
+from mlops_platform.labeling.queue import Queue
+from mlops_platform.resources.csv_ingest.inspection import inspect_csv, match_columns
+from mlops_platform.resources.labels.log import IMPORT, RANDOM, Label, LabelError, require_person, standing
+
+_COLUMNS = ("id", "tag", "title", "description", "given", "guess", "probability", "reason", "neighbours")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # how a formula may begin, and the apostrophe itself
+_CLOCKS_DIFFER = timedelta(minutes=5)
+_SHOWN = 5
+
+
+def write_queue(queue: Queue, target: Path) -> None:
+    """Write the queue with an empty column `tag`.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe before it; the import reads only other columns.
+
+    Args:
+        queue: What is to be labeled.
+        target: The file; it is replaced atomically.
+
+    Raises:
+        PlatformError: The file cannot be written.
+    """
+    try:
+        # the byte order mark tells spreadsheets that it is UTF-8
+        with atomic_write(target) as partial, partial.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            for row in queue.rows:
+                near = "; ".join(
+                    f"{project.get('title') or ''} [{project.get('tag')}]" for project in row["neighbours"]
+                )
+                values = {**row, "tag": "", "probability": f"{row['probability']:.2f}", "neighbours": near}
+                writer.writerow([row["id"], *(_harmless(values[name]) for name in _COLUMNS[1:])])
+    except OSError as error:
+        raise PlatformError(f"{target} cannot be written ({error.strerror}): give another path.") from error
+
+
+def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int, Label | str]]:
+    """Read the labels of a CSV file with the columns id and tag, and optionally labeled_by, labeled_at and reason.
+
+    Args:
+        path: The file; a row with an empty tag is skipped, and one with the reason `random` was drawn at random.
+        tags: The tags that a label may have.
+        person: Who gave the labels without a `labeled_by`.
+
+    Returns:
+        (line, label), or (line, what is wrong with it). A label without a time has an empty one.
+
+    Raises:
+        SourceError: The file is not a CSV file with these columns.
+    """
+    file = inspect_csv(path, str(path))
+    places = match_columns(file.header, {"id": "BIGINT", "tag": "VARCHAR"}, str(path))
+    names = [name.strip().lower() for name in file.header]
+    places |= {name: names.index(name) for name in ("labeled_by", "labeled_at", "reason") if name in names}
+    found: list[tuple[int, Label | str]] = []
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        reader = csv.reader(handle)
+        next(reader)
+        line = reader.line_num + 1
+        try:
+            for values in reader:
+                here, line = line, reader.line_num + 1
+                given = {name: values[place].strip() if place < len(values) else "" for name, place in places.items()}
+                if not given["tag"].removeprefix("'").strip():
+                    continue
+                try:
+                    way = IMPORT + RANDOM if given.get("reason") == "random" else IMPORT
+                    found.append((here, _label(given, tags, person, f"{way}-{file.fingerprint[:12]}")))
+                except (ValueError, LabelError) as error:
+                    found.append((here, str(error)))
+        except csv.Error as error:
+            found.append((line, str(error)))
+    return found
+
+
+def require_sound(path: Path, read: Sequence[tuple[int, Label | str]], known: Collection[int]) -> dict[int, Label]:
+    """Return the labels by their lines if all of them are valid.
+
+    Args:
+        path: The file, for the sentence.
+        read: The result of `read_labels`.
+        known: Ids of the projects.
+
+    Raises:
+        LabelError: A line is not a label, is of no project, or contradicts an earlier one.
+    """
+    sound: dict[int, Label] = {}
+    problems: list[tuple[int, str]] = []
+    first: dict[tuple[int, str, str], int] = {}
+    for line, label in read:
+        if isinstance(label, str):
+            problems.append((line, label))
+        elif label.id not in known:
+            problems.append((line, f"there is no project {label.id}"))
+        else:
+            earlier = first.setdefault((label.id, label.labeled_by, label.labeled_at), line)
+            if earlier == line:
+                sound[line] = label
+            elif sound[earlier].tag != label.tag:
+                problems.append((line, f"project {label.id} has another tag in line {earlier}"))
+    if problems:
+        shown = "; ".join(f"line {line}: {problem}" for line, problem in problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise LabelError(f"{path} is not imported, correct it first ({shown}{more}).")
+    return sound
+
+
+def missing(coming: Sequence[Label], there: Sequence[Label], now: str) -> Iterator[Label]:
+    """Yield the labels that are not in the log; those without a time get one.
+
+    A label that was imported from the same file before is not imported again, though the person may have changed it.
+
+    Args:
+        coming: The labels of the file.
+        there: The labels in the log.
+        now: The time of labels that have none.
+    """
+    imported = {(label.id, label.tag, label.labeled_by, label.source) for label in there}
+    timed = {(label.id, label.tag, label.labeled_by, datetime.fromisoformat(label.labeled_at)) for label in there}
+    last = standing(there)
+    for label in coming:
+        if (label.id, label.tag, label.labeled_by, label.source) in imported:
+            continue
+        if label.labeled_at:
+            if (label.id, label.tag, label.labeled_by, datetime.fromisoformat(label.labeled_at)) not in timed:
+                yield label
+        elif last.get((label.id, label.labeled_by)) != label.tag:
+            yield Label(label.id, label.tag, now, label.labeled_by, label.source)
+
+
+def _label(given: dict[str, str], tags: Sequence[str], person: str, source: str) -> Label:
+    key = given["id"]
+    if not (key.isascii() and key.isdigit()):
+        raise ValueError(f"{key!r} is not an id")
+    tag = given["tag"].removeprefix("'").strip()
+    if tag not in tags:
+        raise ValueError(f"{tag!r} is none of the tags {', '.join(tags)}")
+    at = given.get("labeled_at", "")
+    if at:
+        try:
+            time = datetime.fromisoformat(at)
+        except ValueError:
+            raise ValueError(f"{at!r} is not a time such as 2026-01-31T12:00:00Z") from None
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        if time > datetime.now(UTC) + _CLOCKS_DIFFER:
+            raise ValueError(f"{at} is in the future")
+        at = time.isoformat(timespec="microseconds")
+    by = given.get("labeled_by", "").removeprefix("'")
+    return Label(int(key), tag, at, require_person(by) if by else person, source)
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

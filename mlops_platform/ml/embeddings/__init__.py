@@ -1,0 +1,1 @@
+"""TODO mlops_platform/ml/embeddings."""

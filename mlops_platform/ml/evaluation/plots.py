@@ -1,0 +1,275 @@
+"""Pictures of a model and its data, as PNG bytes.
+
+Drawn with matplotlib's Figure objects, without pyplot, so that no global state is touched and any thread may
+draw. Colours are those of Okabe & Ito (2008), which people with colour-vision deficiency tell apart.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image  # matplotlib itself needs it
+
+from mlops_platform.ml.evaluation.metrics import Evaluation
+
+if TYPE_CHECKING:  # it brings Optuna, which an evaluation has no use for
+    from mlops_platform.ml.tuning.search import TrialRecord
+
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#F0E442",
+)
+GREY, INK = "#9A9A9A", "#333333"
+CLASS_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY)
+DPI, PALETTE = 100, 64
+QUARTERS_FROM_MONTHS = 18  # beyond that many months, months are too narrow to read
+
+
+def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    return figure, axes
+
+
+def as_png(figure: Figure) -> bytes:
+    """Render a figure, in few colours."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    buffer = io.BytesIO()
+    # a palette makes the file a third as large, which counts where it is stored inside an event log
+    picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def tag_label(name: str) -> str:
+    """Break a tag such as natural-language-processing into lines that fit an axis."""
+    return name.replace("-", "-\n") if len(name) > 14 else name
+
+
+def embed(png: bytes, alt: str = "plot") -> str:
+    """Return markdown that shows the picture, with its bytes inside as a base64 data URI."""
+    return f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
+
+
+def confusion_matrix_png(evaluation: Evaluation) -> bytes:
+    """Draw counts of true against predicted class, coloured by the share of the true class."""
+    names = evaluation.classes
+    counts = np.array(evaluation.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 2.4 + 0.8 * len(names)
+    figure, axes = _axes(size + 0.6, size, "Where the model is right, and what it mixes up")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.5 else INK
+        axes.text(column, row - 0.1, str(count), ha="center", va="center", color=colour, fontsize=12)
+        axes.text(
+            column,
+            row + 0.22,
+            f"{shares[row, column]:.0%}",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=8,
+        )
+    ticks = [tag_label(name) for name in names]
+    axes.set_xticks(range(len(names)), ticks, rotation=30 if len(names) > 6 else 0)
+    axes.set_yticks(range(len(names)), ticks)
+    axes.set_xlabel("predicted tag")
+    axes.set_ylabel("true tag")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    bar = figure.colorbar(image, ax=axes, shrink=0.75, format=PercentFormatter(1.0))
+    bar.set_label("share of the true tag", color=INK, fontsize=9)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, colors=INK, length=0)
+    return as_png(figure)
+
+
+def per_class_bars_png(evaluation: Evaluation) -> bytes:
+    """Draw precision, recall and F1 of each class, most frequent class on top."""
+    names = sorted(evaluation.per_class, key=lambda name: (evaluation.per_class[name]["support"], name))
+    figure, axes = _axes(7.2, 1.6 + 0.75 * len(names), "Precision, recall and F1 of each tag")
+    height = 0.26
+    for offset, key, label, colour, ink in (
+        (height, "precision", "precision", SKY, INK),
+        (0.0, "recall", "recall", ORANGE, INK),
+        (-height, "f1", "F1", BLUE, "white"),
+    ):
+        values = [evaluation.per_class[name][key] for name in names]
+        positions = np.arange(len(names)) + offset
+        axes.barh(positions, values, height * 0.92, color=colour, label=label)
+        for position, value in zip(positions, values, strict=True):
+            inside = value > 0.1  # where it would not meet the line of the overall score
+            axes.text(
+                value - 0.008 if inside else value + 0.008,
+                position,
+                f"{value:.2f}",
+                ha="right" if inside else "left",
+                va="center",
+                fontsize=8,
+                color=ink if inside else INK,
+            )
+    overall = evaluation.overall["f1_weighted"]
+    line_label = f"weighted F1, all tags: {overall:.3f}"
+    axes.axvline(overall, color=INK, linestyle=":", linewidth=1.2, label=line_label, zorder=0.5)
+    axes.set_yticks(range(len(names)), [f"{name}\n{int(evaluation.per_class[name]['support'])} rows" for name in names])
+    axes.set_xlim(0, 1)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return as_png(figure)
+
+
+def calibration_png(evaluation: Evaluation) -> bytes:
+    """Draw accuracy against confidence, with how many rows stand behind each point."""
+    ece = evaluation.overall["ece"]
+    figure, axes = _axes(6.2, 4.6, f"When the model says 80 %, is it right in 80 %?   ECE {ece:.3f}")
+    bins = [b for b in evaluation.calibration if b.confidence is not None and b.accuracy is not None]
+    rows = np.array([b.rows for b in evaluation.calibration])
+    low = np.array([b.low for b in evaluation.calibration])
+    width = evaluation.calibration[0].high - evaluation.calibration[0].low
+    axes.bar(
+        low,
+        rows / rows.sum(),
+        width * 0.94,
+        align="edge",
+        color="#DCE6EE",
+        label="share of the rows",
+        zorder=0,
+    )
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfectly calibrated")
+    confidence = np.array([b.confidence for b in bins], dtype=float)
+    accuracy = np.array([b.accuracy for b in bins], dtype=float)
+    # Wilson's 95 % interval (Wilson 1927): sane for few rows and for accuracies near 1
+    n, z = np.array([b.rows for b in bins]), 1.96
+    centre = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    spread = np.clip(np.stack([accuracy - (centre - half), (centre + half) - accuracy]), 0, None)
+    axes.errorbar(
+        confidence,
+        accuracy,
+        yerr=spread,
+        color=BLUE,
+        marker="o",
+        linewidth=1.6,
+        elinewidth=1,
+        capsize=2,
+        label="accuracy, 95 % interval",
+    )
+    axes.set_xlabel("probability of the predicted tag")
+    axes.set_ylabel("share that is right")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    return as_png(figure)
+
+
+def tuning_history_png(trials: Sequence[TrialRecord]) -> bytes:
+    """Draw the score of each trial in the order they ran, the best so far, and which were stopped early."""
+    figure, axes = _axes(7.2, 4.0, "Cross-validated weighted F1 of each trial")
+    order = np.arange(1, len(trials) + 1)
+    scores = np.array([trial.score for trial in trials])
+    pruned = np.array([trial.pruned for trial in trials], dtype=bool)
+    best = np.fmax.accumulate(np.where(pruned, np.nan, scores)) if len(trials) else scores
+    axes.step(order, best, where="post", color=ORANGE, linewidth=2, label="best so far", zorder=2)
+    sampled = np.array([trial.source == "sampled" for trial in trials], dtype=bool) & ~pruned
+    axes.scatter(order[sampled], scores[sampled], color=BLUE, s=34, label="all folds", zorder=3)
+    for source, label in (("default", "default parameters"), ("previous_best", "best of the data before")):
+        chosen = np.array([trial.source == source for trial in trials], dtype=bool)
+        if chosen.any():
+            marker = "D" if source == "default" else "^"
+            axes.scatter(order[chosen], scores[chosen], color=GREEN, s=64, marker=marker, label=label, zorder=4)
+    if len(trials):
+        # a pruned trial saw some folds only, which may be hard ones: those end at the bottom edge
+        finished = scores[~pruned] if (~pruned).any() else scores
+        top, bottom = finished.max(), finished.min()
+        margin = max(0.25 * (top - bottom), 0.004)
+        floor = bottom - 2.5 * margin
+        shown = np.maximum(scores[pruned], floor + 0.4 * margin)
+        axes.scatter(order[pruned], shown, color=GREY, s=34, marker="x", label="stopped early (fewer folds)", zorder=3)
+        axes.set_ylim(floor, max(top, shown.max(initial=0.0)) + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("trial")
+    axes.set_ylabel("weighted F1, mean over folds")
+    axes.grid(axis="y", color="#EEEEEE")
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return as_png(figure)
+
+
+def _period(day: date, *, by_quarter: bool) -> tuple[int, int]:
+    return day.year, ((day.month - 1) // 3 if by_quarter else day.month - 1)
+
+
+def class_balance_png(counts: Iterable[tuple[Any, str, int]] | Mapping[tuple[Any, str], int]) -> bytes:
+    """Draw the share of each tag over time, by month, or by quarter if there are more than 18 months.
+
+    Args:
+        counts: (created_on, tag, rows), created_on a date or datetime; entries of one period are added up.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    entries = [(*key, n) for key, n in counts.items()] if isinstance(counts, Mapping) else list(counts)
+    entries = [(day, str(tag), int(n)) for day, tag, n in entries if n]
+    if not entries:
+        raise ValueError("There are no rows to draw the class balance of.")
+    first, last = min(day for day, _, _ in entries), max(day for day, _, _ in entries)
+    months = (last.year - first.year) * 12 + last.month - first.month + 1
+    by_quarter = months > QUARTERS_FROM_MONTHS
+    per_year = 4 if by_quarter else 12
+
+    rows: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for day, tag, n in entries:
+        year, part = _period(day, by_quarter=by_quarter)
+        rows[tag][year * per_year + part] += n
+    periods = range(min(min(by) for by in rows.values()), max(max(by) for by in rows.values()) + 1)
+    tags = sorted(rows, key=lambda tag: (-sum(rows[tag].values()), tag))
+    table = np.array([[rows[tag].get(p, 0) for p in periods] for tag in tags], dtype=float)
+    totals = table.sum(axis=0)
+    shares = table / np.maximum(totals, 1)
+
+    figure, axes = _axes(8.0, 4.2, f"Share of each tag by {'quarter' if by_quarter else 'month'}, and rows on top")
+    bottom = np.zeros(len(periods))
+    for k, tag in enumerate(tags):
+        colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
+        axes.bar(range(len(periods)), shares[k], 0.86, bottom=bottom, color=colour, label=tag)
+        bottom += shares[k]
+    for x, total in enumerate(totals):
+        axes.text(x, 1.015 if total else 0.02, f"{int(total)}", ha="center", fontsize=8, color=INK)
+    labels = [
+        f"{p // per_year} Q{p % per_year + 1}" if by_quarter else f"{p // per_year}-{p % per_year + 1:02d}"
+        for p in periods
+    ]
+    step = max(1, -(-len(labels) // 12))
+    axes.set_xticks(range(0, len(labels), step), labels[::step])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylim(0, 1.07)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.tick_params(axis="x", length=0)
+    figure.legend(loc="outside lower center", ncols=min(4, len(tags)), frameon=False, fontsize=9)
+    return as_png(figure)

@@ -1,0 +1,82 @@
+"""A replay in a terminal of 120 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlops_platform.replay.scenario import Scenario
+from mlops_platform.replay.scoring import FaultOutcome, Played, Summary
+
+SHORT = {"null_titles": "null titles", "null_descriptions": "null descr.", "unknown_words": "unknown words"}
+
+
+def print_played(played: Sequence[Played], console: Console) -> None:
+    """Print the table of each history."""
+    for one in played:
+        table = Table(title=f"{one.title} (seed {one.seed})", title_justify="left", header_style="bold", pad_edge=False)
+        for name, style in (
+            ("week", {"justify": "right"}),
+            ("rows", {"justify": "right"}),
+            ("F1", {"justify": "right"}),
+            ("pool", {"justify": "right"}),
+            ("ver", {"justify": "right"}),
+            ("drift", {"max_width": 14}),
+            ("decision", {}),
+            ("expected", {"max_width": 20}),
+            ("", {}),
+            ("reason", {"ratio": 1}),
+        ):
+            table.add_column(name, **style)
+        for each in one.weeks:
+            week = each.week
+            reason = week.reason if not week.note else f"{week.reason} [{week.note}]"
+            table.add_row(
+                str(week.week),
+                str(week.rows),
+                _figure(week.f1),
+                _figure(week.pool_f1),
+                week.version,
+                ", ".join(SHORT.get(name, name) for name in week.drift) or "-",
+                week.decision,
+                each.expected,
+                "✓" if each.met else "✗",
+                Text("" if week.rule == "quiet" and not week.note else reason),
+            )
+        console.print(table)
+        for fault in one.faults:
+            console.print(Text(_told(fault)))
+        console.print()
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _told(fault: FaultOutcome) -> str:
+    what = f"{fault.decided} in week {fault.week}" if fault.decided else "nothing"
+    mark, back = "✓" if fault.right and fault.recovered else "✗", "" if fault.recovered else ", not back"
+    f1 = [_figure(value) for value in (fault.f1_before, fault.f1_during, fault.f1_after)]
+    return (
+        f"{mark} {fault.kind}: expected {fault.expected}, decided {what}; pool F1 {f1[0]} before, {f1[1]} at worst, "
+        f"{f1[2]} after{back}"
+    )
+
+
+def summary_lines(summary: Summary, scenario: Scenario) -> list[str]:
+    """Say what it comes to."""
+    lines = [
+        f"{kind}: {summary.right[kind]} of {count} decided rightly, F1 back in {summary.recovered[kind]} of {count}"
+        for kind, count in summary.played.items()
+    ]
+    if summary.quiet_weeks:
+        limit = "" if scenario.faults else f", at most {scenario.max_false_alarms:.0%} allowed"
+        lines.append(
+            f"{summary.false_alarms} false alarms in {summary.quiet_weeks} quiet weeks: {summary.share:.1%} "
+            f"(95% interval {summary.low:.1%} to {summary.high:.1%}{limit})"
+        )
+    lines.append("All expectations were met." if summary.met else "Not all expectations were met.")
+    return lines

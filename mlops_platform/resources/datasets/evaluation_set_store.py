@@ -1,0 +1,82 @@
+"""The holdout evaluation sets: a JSON file per version, which never changes; the newest is in use."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlops_platform.atomic_write import atomic_write
+from mlops_platform.errors import PlatformError
+
+if TYPE_CHECKING:
+    from mlops_platform.ml.evaluation.holdout import EvaluationSet
+
+
+class EvaluationSetStore(dg.ConfigurableResource):
+    """The versions of the evaluation set, in a folder."""
+
+    base_dir: str
+
+    def path(self, version: int) -> Path:
+        """Return the file of a version."""
+        return Path(self.base_dir) / f"{version}.json"
+
+    def versions(self) -> list[int]:
+        """Return the versions, oldest first."""
+        names = (path.stem for path in Path(self.base_dir).glob("*.json"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def current(self) -> "EvaluationSet | None":
+        """Read the newest version; return None before the first.
+
+        Raises:
+            PlatformError: Its file is damaged.
+        """
+        versions = self.versions()
+        return self.read(versions[-1]) if versions else None
+
+    def read(self, version: int) -> "EvaluationSet":
+        """Read a version.
+
+        Args:
+            version: The version.
+
+        Raises:
+            PlatformError: Its file is missing or damaged.
+        """
+        from mlops_platform.ml.evaluation.holdout import EvaluationSet
+
+        path = self.path(version)
+        try:
+            evaluation_set = EvaluationSet.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            if evaluation_set.version != version or not evaluation_set.tags:
+                raise ValueError("it holds another version, or no rows")
+        except FileNotFoundError:
+            raise PlatformError(f"Evaluation set {path} is missing: restore it from a backup.") from None
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise PlatformError(
+                f"Evaluation set {path} is damaged: restore it from a backup, or remove it to use the previous version "
+                "(or a new one)."
+            ) from error
+        return evaluation_set
+
+    def add(self, new: "EvaluationSet") -> "EvaluationSet":
+        """Store a new version, unless another run was faster.
+
+        Args:
+            new: The set.
+
+        Returns:
+            What is stored under its version: the new set, or the other run's.
+        """
+        from filelock import FileLock
+
+        path = self.path(new.version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / ".lock"):
+            if path.exists():
+                return self.read(new.version)
+            with atomic_write(path) as file:
+                file.write_text(json.dumps(new.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return new

@@ -1,0 +1,119 @@
+"""All resources of the graph, made from the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlops_platform.optional_dependencies import require_packages
+from mlops_platform.resources.airbyte.workspace import Airbyte
+from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
+from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.dbt.bigquery_profile import bigquery_secrets, bigquery_variables
+from mlops_platform.resources.dbt.manifest import PreparedProject, prepare_project
+from mlops_platform.resources.dbt.runner import Dbt, DbtRunner
+from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.registry.mlflow import MlflowTracking
+from mlops_platform.resources.study_store import StudyStore
+from mlops_platform.resources.table_io_manager import TableIOManager
+from mlops_platform.resources.validation.resource import ExpectationsEngine
+from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
+from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
+from mlops_platform.settings import DBT_PROJECT_DIR, Settings
+
+
+def dbt_project(settings: Settings) -> PreparedProject:
+    """Return the dbt project for the warehouse of the settings, with its manifest.
+
+    Args:
+        settings: Where the warehouse is, and where dbt may write.
+
+    Raises:
+        PlatformError: Packages of production are missing.
+        TransformError: There is no project, dbt cannot read it, or its folder cannot be written.
+    """
+    require_packages(settings)
+    if settings.env == "production":
+        return prepare_project(DBT_PROJECT_DIR, settings.home / "dbt", bigquery_variables(settings), "bigquery")
+    variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
+    return prepare_project(DBT_PROJECT_DIR, settings.home / "dbt", variables, "duckdb")
+
+
+def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
+    """Return the resource that runs dbt.
+
+    Args:
+        settings: Whether dbt runs here or in dbt Cloud, and the credentials of the warehouse.
+        project: The project, from `dbt_project`.
+    """
+    if settings.dbt_runner == "cloud":
+        from mlops_platform.resources.dbt.cloud import dbt_cloud_runner
+
+        return dbt_cloud_runner(settings)
+    secrets = bigquery_secrets(settings.bigquery_credentials) if settings.env == "production" else None
+    return DbtRunner.of(project, secrets)
+
+
+def duckdb_warehouse(settings: Settings) -> DuckDBWarehouse:
+    """The embedded warehouse.
+
+    Args:
+        settings: Where its file is.
+    """
+    return DuckDBWarehouse(
+        path=str(settings.warehouse_path),
+        schema_name=settings.schema_name,
+        lock_timeout=settings.lock_timeout,
+        memory_mb=settings.duckdb_memory_mb,
+        compress_texts=settings.duckdb_compress,
+    )
+
+
+def bigquery_warehouse(settings: Settings) -> BigQueryWarehouse:
+    """The warehouse of production.
+
+    Args:
+        settings: Where it is, and what opens it.
+    """
+    return BigQueryWarehouse(
+        project=settings.bigquery_project,
+        schema_name=settings.schema_name,
+        location=settings.bigquery_location,
+        key=BigQueryKey(settings.bigquery_credentials, settings.bigquery_keyfile),
+        endpoint=settings.bigquery_endpoint,
+        storage_endpoint=settings.bigquery_storage_endpoint,
+        timeout=settings.bigquery_timeout,
+        max_bytes=settings.bigquery_max_bytes,
+    )
+
+
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """Make the resources of the graph by their keys, but for `dbt`; none opens a connection before it is used.
+
+    Args:
+        settings: Where everything is.
+
+    Returns:
+        Resource key to resource.
+    """
+    resources: dict[str, Any] = {
+        "warehouse": bigquery_warehouse(settings) if settings.env == "production" else duckdb_warehouse(settings),
+        "expectations": ExpectationsEngine(docs_dir=str(settings.data_docs_dir), docs_url=settings.data_docs_url),
+        "datasets": DatasetStore(base_dir=str(settings.datasets_dir), memory_mb=settings.duckdb_memory_mb),
+        "encoders": EncoderStore(
+            features=settings.features,
+            model=settings.sentence_model,
+            base_dir=str(settings.encoders_dir),
+        ),
+        "evaluation_sets": EvaluationSetStore(base_dir=str(settings.evaluation_sets_dir)),
+        "studies": StudyStore(url=settings.optuna_storage),
+        "tracking": MlflowTracking(
+            tracking_uri=settings.tracking_uri,
+            store_dir=str(settings.mlflow_dir),
+            ui_url=settings.mlflow_url,
+        ),
+    }
+    resources["io_manager"] = TableIOManager(base_dir=str(settings.values_dir), warehouse=resources["warehouse"])
+    if settings.source_loader == "airbyte":
+        resources["airbyte"] = Airbyte.of(settings)
+    return resources

@@ -1,0 +1,186 @@
+"""Where `predictions` reads what the service has answered: the event log on this disk, or a table of BigQuery.
+
+On a laptop the service and the graph share a disk. In production they need not: the service uploads its event log to
+the table (``shipping``), and the graph reads that. Both give the same rows.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlops_platform.errors import PlatformError
+from mlops_platform.resources.event_log import Event, EventLog
+from mlops_platform.sql import SQL, identifiers, literal, sql
+
+if TYPE_CHECKING:
+    from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
+    from mlops_platform.settings import Settings
+
+TABLE = "prediction_log"
+PREDICTION, FEEDBACK = "prediction", "feedback"
+# a text and what a model says of it, in the log as in the table `predictions`
+ANSWER_COLUMNS = {
+    "title": "VARCHAR",
+    "description": "VARCHAR",
+    "tag": "VARCHAR",
+    "probability": "DOUBLE",
+    "probabilities": "VARCHAR",
+    "model_version": "VARCHAR",
+}
+# `segment` is the name of the upload that brought the row
+LOG_COLUMNS = {"kind": "VARCHAR", "id": "VARCHAR", "at": "TIMESTAMP", **ANSWER_COLUMNS, "segment": "VARCHAR"}
+_BATCH_ROWS = 4096
+
+
+class LogStore(Protocol):
+    """What can be read of the predictions and the feedback."""
+
+    def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
+        """Return the days (UTC) from `first` up to, not including, `after` that have rows."""
+
+    def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows of a kind and a day with the columns `LOG_COLUMNS`; memory holds a batch of them."""
+
+
+class LocalLog:
+    """The event log on this disk."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
+        """See `LogStore`."""
+        import_segments(self._log)
+        return self._log.days((PREDICTION, FEEDBACK), first, after)
+
+    def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
+        """See `LogStore`."""
+        return (log_row(event) for event in self._log.read_day(kind, day))
+
+
+class BigQueryLog:
+    """The table `prediction_log`: partitioned by day of `at`, clustered by id."""
+
+    def __init__(self, warehouse: BigQueryWarehouse) -> None:
+        """Open nothing yet.
+
+        Args:
+            warehouse: Has the table.
+        """
+        self._warehouse = warehouse
+        self._failed: dict[str, int] = {}
+
+    def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
+        """See `LogStore`."""
+        if not self._warehouse.has_table(TABLE):
+            return []
+        rows = self._warehouse.fetch_rows(
+            sql('SELECT DISTINCT CAST("at" AS DATE) FROM {table} WHERE "at" >= ? AND "at" < ?', table=TABLE),
+            [dt.datetime.combine(day, dt.time()) for day in (first, after)],
+        )
+        return sorted(day for (day,) in rows)
+
+    def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
+        """See `LogStore`; a record that a person has loaded twice comes once."""
+        import pyarrow.parquet as pq
+
+        query = sql(
+            'SELECT {columns} FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY id, "at", tag ORDER BY segment) AS turn '
+            'FROM {table} WHERE kind = {kind} AND "at" >= {start} AND "at" < {end}) AS numbered '
+            'WHERE turn = 1 ORDER BY "at", id',
+            columns=identifiers(LOG_COLUMNS),
+            table=TABLE,
+            kind=literal(kind),
+            start=_timestamp(day),
+            end=_timestamp(day + dt.timedelta(days=1)),
+        )
+        with tempfile.TemporaryDirectory(prefix="mlops-log-") as folder:
+            file = Path(folder) / "log.parquet"
+            self._warehouse.export_parquet(query, file)
+            with pq.ParquetFile(file) as rows:
+                for batch in rows.iter_batches(_BATCH_ROWS):
+                    yield from batch.to_pylist()
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Hold one connection during the block."""
+        with self._warehouse.connect():
+            yield
+
+    def take(self, name: str, events: Iterable[Event]) -> None:
+        """Load events in one job that can succeed only once, however often it is repeated and by whom.
+
+        Args:
+            name: Of these events; the id of the job is made from it.
+            events: Predictions and feedback.
+
+        Raises:
+            PlatformError: They are not in the table.
+        """
+        from mlops_platform.resources.warehouse.parquet_writer import write_rows
+
+        with tempfile.TemporaryDirectory(prefix="mlops-upload-") as folder:
+            file = Path(folder) / "events.parquet"
+            # BigQuery takes a time of a file only if its type says UTC
+            rows = ({**log_row(event, name), "at": event.at} for event in events)
+            write_rows(file, {**LOG_COLUMNS, "at": "TIMESTAMPTZ"}, rows)
+            self._warehouse.append_once(TABLE, file, LOG_COLUMNS, name, self._failed)
+
+
+def log_store(settings: Settings) -> LocalLog | BigQueryLog:
+    """Return the store of the environment.
+
+    Args:
+        settings: Which environment, and where the store is.
+    """
+    if settings.env == "production":
+        from mlops_platform.resources.factory import bigquery_warehouse
+
+        return BigQueryLog(bigquery_warehouse(settings))
+    return LocalLog(EventLog(settings.event_log_path))
+
+
+def log_row(event: Event, segment: str | None = None) -> dict[str, Any]:
+    """Return a prediction or feedback as a row of `LOG_COLUMNS`, whose `at` is in UTC without a zone."""
+    row = {name: event.body.get(name) for name in LOG_COLUMNS}
+    probabilities = None if row["probabilities"] is None else json.dumps(row["probabilities"])
+    at = event.at.astimezone(dt.UTC).replace(tzinfo=None)
+    return {**row, "kind": event.kind, "at": at, "probabilities": probabilities, "segment": segment}
+
+
+def import_segments(log: EventLog) -> None:
+    """Move the prediction log of earlier versions, JSON lines in the folder `prediction_log`, into the event log.
+
+    Each file is renamed afterwards, so it is imported once. A last line without an end was never acknowledged.
+
+    Args:
+        log: Takes the predictions and the feedback; the folder is beside its file.
+
+    Raises:
+        PlatformError: A file cannot be read; the files before it are imported.
+    """
+    folder = log.path.with_name("prediction_log")
+    for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
+        with suppress(FileNotFoundError):  # another process was faster
+            lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+            try:
+                log.append_missing([_logged(json.loads(line)) for line in lines])
+            except (KeyError, TypeError, ValueError) as error:
+                raise PlatformError(
+                    f"{file} cannot be imported into the event log ({error}): correct it, or move it away."
+                ) from error
+            file.rename(f"{file}.imported")
+
+
+def _logged(record: dict[str, Any]) -> Event:
+    return Event(record.pop("kind"), dt.datetime.fromisoformat(record.pop("at")), record)
+
+
+def _timestamp(day: dt.date) -> SQL:
+    return SQL(f"TIMESTAMP '{day.isoformat()} 00:00:00+00'")

@@ -1,0 +1,139 @@
+"""Inspections: questions to a person that hold automatic promotion until they are answered.
+
+A decision opens an inspection, a person's answer (`mlops decide`) closes it. They are stored in the model registry,
+which everything that promotes a model reads anyway.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from mlops_platform.errors import ModelError
+from mlops_platform.resources.registry.mlflow import MlflowTracking
+
+Answer = Literal["continue", "improve", "rollback"]
+
+_PREFIX = "inspection."
+_LONGEST_REASON = 1000  # characters; the registry accepts tags of a few thousand
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A question to a person, and the answer.
+
+    Attributes:
+        day: Day of the decision (ISO date).
+        opened_at: Time (UTC, ISO 8601).
+        version: The champion at that time.
+        problems: Names of the detected problems.
+        reason: The sentence of the decision.
+        dagster_run_id: The run that opened it.
+        answer: What the person decided; None while it is open.
+        answered_at: Time (UTC, ISO 8601).
+        answered_by: The person.
+        answer_reason: The person's reason.
+    """
+
+    day: str
+    opened_at: str
+    version: str
+    problems: tuple[str, ...]
+    reason: str
+    dagster_run_id: str | None
+    answer: Answer | None = None
+    answered_at: str | None = None
+    answered_by: str | None = None
+    answer_reason: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has no answer yet."""
+        return self.answer is None
+
+
+def inspections(tracking: MlflowTracking) -> list[Inspection]:
+    """Return all inspections, ordered by day.
+
+    Args:
+        tracking: The registry.
+    """
+    tags = tracking.model_tags()
+    stored = [json.loads(tags[key]) for key in sorted(tags) if key.startswith(_PREFIX)]
+    return [Inspection(**{**fields, "problems": tuple(fields["problems"])}) for fields in stored]
+
+
+def open_inspection(tracking: MlflowTracking) -> Inspection | None:
+    """Return the latest inspection without an answer; None if all are answered.
+
+    Args:
+        tracking: The registry.
+    """
+    return next((inspection for inspection in reversed(inspections(tracking)) if inspection.is_open), None)
+
+
+def ask(
+    tracking: MlflowTracking,
+    *,
+    day: str,
+    version: str,
+    problems: tuple[str, ...],
+    reason: str,
+    dagster_run_id: str | None = None,
+) -> Inspection:
+    """Open an inspection, unless the day has one, answered or not.
+
+    Args:
+        tracking: The registry.
+        day: Day of the decision (ISO date).
+        version: The champion.
+        problems: Names of the detected problems.
+        reason: The sentence of the decision.
+        dagster_run_id: The run that opens it.
+
+    Returns:
+        The day's inspection.
+    """
+    for inspection in inspections(tracking):
+        if inspection.day == day:
+            return inspection
+    inspection = Inspection(day, _now(), version, problems, reason[:_LONGEST_REASON], dagster_run_id)
+    _store(tracking, inspection)
+    return inspection
+
+
+def answer(tracking: MlflowTracking, decision: Answer, *, by: str, reason: str) -> list[Inspection]:
+    """Close every open inspection with a person's answer.
+
+    Args:
+        tracking: The registry.
+        decision: What the person decided.
+        by: The person.
+        reason: The person's reason.
+
+    Returns:
+        The inspections that were closed.
+
+    Raises:
+        ModelError: No inspection is open.
+    """
+    closed = [
+        replace(opened, answer=decision, answered_at=_now(), answered_by=by, answer_reason=reason[:_LONGEST_REASON])
+        for opened in inspections(tracking)
+        if opened.is_open
+    ]
+    if not closed:
+        raise ModelError("Nothing waits for an answer: no inspection is open.")
+    for inspection in closed:
+        _store(tracking, inspection)
+    return closed
+
+
+def _store(tracking: MlflowTracking, inspection: Inspection) -> None:
+    tracking.set_model_tag(f"{_PREFIX}{inspection.day}", json.dumps(asdict(inspection), ensure_ascii=False))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

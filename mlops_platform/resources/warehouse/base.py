@@ -1,0 +1,181 @@
+"""The operations that the graph needs of a warehouse; assets and checks know this class only.
+
+Callers write SQL in DuckDB's dialect. A warehouse of another dialect transpiles it with sqlglot, so a query may use
+what sqlglot translates; what it can't translate is a method here.
+"""
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from mlops_platform.atomic_write import atomic_write as written_whole
+from mlops_platform.resources.csv_ingest.loader import LoadResult
+from mlops_platform.resources.warehouse.partitions import Partition
+from mlops_platform.resources.warehouse.split_sql import split_sql
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops_platform.resources.validation.source import ValidationSource
+
+__all__ = ["LoadResult", "Warehouse", "written_whole"]
+
+
+class Warehouse(dg.ConfigurableResource):
+    """Tables in one schema; each method succeeds as a whole or leaves what was there.
+
+    Types have DuckDB's names. Times are UTC, without a time zone.
+    """
+
+    schema_name: str = Field(default="mlops_course", description="Schema of the tables.")
+
+    @abstractmethod
+    def connect(self) -> AbstractContextManager[Any]:
+        """Hold one connection for the whole block; outside of one, each method opens its own.
+
+        Raises:
+            WarehouseError: The warehouse can't be opened.
+        """
+
+    @abstractmethod
+    def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
+        """Replace a table, and its entries in `rejects`, by the rows of a CSV file.
+
+        Args:
+            table: Name of the table.
+            path: The local file.
+            columns: Column names and their DuckDB types.
+            source: Name of the file in errors and in `rejects`.
+
+        Raises:
+            SourceError: The file can't be loaded; the old table stays.
+            WarehouseError: The warehouse can't store the rows; the old table stays.
+        """
+
+    @abstractmethod
+    def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
+        """Replace a table, and its entries in `rejects`, by the typed rows of a landing table.
+
+        Args:
+            table: Name of the table.
+            landing: The table that a loader wrote; it stays as it is.
+            columns: Column names and their DuckDB types; other columns of the landing table are left out.
+            source: Name of the load in errors and in `rejects`.
+
+        Returns:
+            Number of rows that went to `rejects`.
+
+        Raises:
+            SourceError: The landing table lacks a column or has no row that can be read; the old table stays.
+            WarehouseError: The landing table doesn't exist.
+        """
+
+    @abstractmethod
+    def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
+        """Replace some of a table's rows by those of a Parquet file, in one transaction.
+
+        Args:
+            table: Name of the table; when missing, it is created with the file's columns.
+            file: The new rows; all of them should meet `where`, or a second call would add them again.
+            where: Column to value: rows that have all of these values are deleted. Empty: all rows are.
+
+        Returns:
+            Number of rows inserted.
+
+        Raises:
+            WarehouseError: The file's columns are not the table's; the old rows stay.
+        """
+
+    @abstractmethod
+    def clear_rejects(self, table: str) -> None:
+        """Delete a table's entries from `rejects`, which is created when missing."""
+
+    @abstractmethod
+    def has_table(self, table: str) -> bool:
+        """Return whether the table (or view) exists."""
+
+    @abstractmethod
+    def row_count(self, table: str) -> int:
+        """Count the rows of a table.
+
+        Raises:
+            WarehouseError: The table doesn't exist.
+        """
+
+    @abstractmethod
+    def describe(self, table: str) -> list[tuple[str, str]]:
+        """List a table's columns as (name, DuckDB type), in their order.
+
+        Raises:
+            WarehouseError: The table doesn't exist.
+        """
+
+    @abstractmethod
+    def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
+        """Digest a table's content, independent of row order.
+
+        Below `LARGE_ROWS` (see `table_version`) the digest is the same on each warehouse.
+
+        Args:
+            table: Name of the table.
+            columns: Names of the columns that count; by default all.
+
+        Raises:
+            WarehouseError: The table doesn't exist.
+        """
+
+    @abstractmethod
+    def partitions(self, tables: Sequence[str]) -> list[Partition]:
+        """List the current partitions of tables; no table is read where the warehouse keeps statistics.
+
+        Args:
+            tables: Names of tables; one that doesn't exist has no partition.
+
+        Raises:
+            WarehouseError: The warehouse can't be queried.
+        """
+
+    @abstractmethod
+    def export_parquet(self, query: str, path: Path) -> int:
+        """Write a query's rows to a Parquet file, atomically.
+
+        Args:
+            query: A SELECT; its ORDER BY is the order of the rows.
+            path: The file; its folder is created when missing, an old file is replaced.
+
+        Returns:
+            Number of rows.
+        """
+
+    @abstractmethod
+    def fetch_arrow(self, query: str, params: Sequence[object] | None = None) -> "pa.Table":
+        """Return a query's rows as an Arrow table."""
+
+    @abstractmethod
+    def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
+        """Return a query's rows as tuples; for few rows."""
+
+    @abstractmethod
+    def execute(self, query: str, params: Sequence[object] | None = None) -> None:
+        """Run a statement; several in one string are no transaction unless they say BEGIN and COMMIT."""
+
+    def split_sql(self, id_column: str, test_share: float) -> str:
+        """Return an expression that is 'train' or 'test' (see `split_sql.split_sql`)."""
+        return split_sql(id_column, test_share)
+
+    def refusal(self, said: str) -> str | None:  # noqa: ARG002
+        """Return one sentence for what the warehouse refused to a tool that works on it, or None.
+
+        Args:
+            said: The warehouse's message, as the tool passed it on.
+        """
+        return None
+
+    @abstractmethod
+    def validation_source(self) -> AbstractContextManager["ValidationSource"]:
+        """Lend the tables to a validation that runs where they are."""

@@ -1,0 +1,159 @@
+"""The sensor that starts runs when partitions of the raw tables change in the warehouse, whoever changed them.
+
+It polls and keeps what it saw (see `partition_changes`). What the platform loaded itself is not a change: the run
+that loaded it continues by itself. Another program's change starts one run, whatever becomes of the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import dagster as dg
+
+from mlops_platform.errors import PlatformError
+from mlops_platform.resources.warehouse.partitions import Partition
+from mlops_platform.sensors.partition_diff import Change, Cursor, TableState, change
+
+TABLES = ("projects", "tags")
+INTERVAL_SECONDS = 60
+_NAMED = 20  # partitions that a tag names; the rest are counted
+_DATA_VERSION = "dagster/data_version"
+
+
+class _Warehouse(Protocol):
+    def partitions(self, tables: Sequence[str]) -> list[Partition]: ...
+
+    def content_version(self, table: str) -> str: ...
+
+    def clear_rejects(self, table: str) -> None: ...
+
+
+def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.SensorDefinition:
+    """Return the sensor `new_partitions` on the raw tables.
+
+    Args:
+        on_change: What a change does. `run` requests one run of the job `from_raw`, which builds the tables
+            downstream. `observe` is for tables that an external process always loads: the sensor reports the new
+            data versions of the raw tables and requests a run of their checks; the automation conditions do the
+            rest once these have passed.
+    """
+
+    @dg.sensor(
+        job_name="from_raw" if on_change == "run" else "raw_checks",
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={"warehouse"},
+        description="Watches the partitions of projects and tags in the warehouse; a change that the platform did "
+        "not make starts one run for all that changed.",
+    )
+    def new_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        warehouse: _Warehouse = context.resources.warehouse
+        try:
+            return _poll(context, warehouse, report=on_change == "observe")
+        except PlatformError as error:
+            return dg.SkipReason(f"The partitions cannot be read: {error}")
+
+    return new_partitions
+
+
+def _poll(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bool) -> dg.SensorResult | dg.SkipReason:
+    # before the warehouse is queried: what such a run writes afterwards is seen by the next tick
+    loading = [table for table in TABLES if _is_loading(context.instance, table)]
+    if loading:
+        return dg.SkipReason(f"A run is loading {' and '.join(loading)}; the next tick polls again.")
+    partitions: dict[str, list[Partition]] = {table: [] for table in TABLES}
+    for partition in warehouse.partitions(TABLES):
+        partitions[partition.table].append(partition)
+    absent = [table for table in TABLES if not partitions[table]]
+    if absent:  # a run would only fail on it
+        return dg.SkipReason(f"The warehouse has no table {' and '.join(absent)}.")
+    before = _read_cursor(context)
+    after = Cursor(requests=before.requests)
+    changes: dict[str, Change] = {}
+    for table in TABLES:
+        load, loaded_version = _last_load(context.instance, table)
+        state = before.tables.get(table)
+        after.tables[table] = TableState.of(partitions[table], load)
+        difference = change(state, partitions[table])
+        # a load that an earlier tick has seen explains nothing: the table may have changed and changed back since
+        new_load = load is not None and load != (state.load if state else None)
+        if difference and not (new_load and loaded_version == warehouse.content_version(table)):
+            changes[table] = difference
+    if not changes:
+        context.update_cursor(after.model_dump_json())
+        return dg.SkipReason("No partition has changed except by the platform's own loads.")
+    for table in changes:
+        warehouse.clear_rejects(table)  # they belong to rows that the platform had loaded
+    # counted, so that a table that returns to an earlier state is a change again; a tick that died before its cursor
+    # was stored repeats the same key, and Dagster drops the repetition
+    after.requests += 1
+    cursor = after.model_dump_json()
+    run_key = f"{after.requests}-{hashlib.sha256(cursor.encode()).hexdigest()[:16]}"
+    events = [_event(table, changes[table], partitions[table], warehouse) for table in changes] if report else []
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=run_key, tags=_tags(changes))], cursor=cursor, asset_events=events
+    )
+
+
+def _read_cursor(context: dg.SensorEvaluationContext) -> Cursor:
+    try:
+        return Cursor.model_validate_json(context.cursor) if context.cursor else Cursor()
+    except ValueError:
+        context.log.warning("The cursor is not one of this sensor: this tick is a first one.")
+        return Cursor()
+
+
+def _is_loading(instance: dg.DagsterInstance, table: str) -> bool:
+    """Return whether an unfinished run will write the table, or has written it without having reported it yet."""
+    planned = instance.event_log_storage.get_latest_planned_materialization_info(dg.AssetKey(table))
+    if planned is None:
+        return False
+    run = instance.get_run_by_id(planned.run_id)
+    if run is None or run.is_finished:
+        return False
+    latest = instance.get_latest_materialization_event(dg.AssetKey(table))
+    return latest is None or latest.run_id != planned.run_id
+
+
+def _last_load(instance: dg.DagsterInstance, table: str) -> tuple[int | None, str | None]:
+    """Return the storage id of the table's latest materialization, and the data version that it recorded."""
+    records = instance.fetch_materializations(dg.AssetKey(table), limit=1).records
+    if not records or records[0].asset_materialization is None:
+        return None, None
+    return records[0].storage_id, (records[0].asset_materialization.tags or {}).get(_DATA_VERSION)
+
+
+def _tags(changes: Mapping[str, Change]) -> dict[str, str]:
+    names = [
+        f"{table}${name}" for table, difference in changes.items() for name in (*difference.changed, *difference.gone)
+    ]
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    tags = {
+        "mlops/partitions": ", ".join(names[:_NAMED]) + more,
+        "mlops/partition_count": str(len(names)),
+    }
+    gone = sum(len(difference.gone) for difference in changes.values())
+    if gone:
+        tags["mlops/partitions_gone"] = str(gone)
+    recreated = [table for table, difference in changes.items() if difference.recreated]
+    if recreated:
+        tags["mlops/tables_recreated"] = ", ".join(recreated)
+    return tags
+
+
+def _event(
+    table: str, difference: Change, partitions: Sequence[Partition], warehouse: _Warehouse
+) -> dg.AssetMaterialization:
+    # an observation would show the version and trigger nothing: conditions follow materializations
+    return dg.AssetMaterialization(
+        table,
+        description="Loaded by an external process; reported by the sensor new_partitions.",
+        metadata={
+            "dagster/row_count": sum(partition.rows for partition in partitions),
+            "changed_partitions": len(difference.changed),
+            "gone_partitions": len(difference.gone),
+        },
+        tags={_DATA_VERSION: warehouse.content_version(table)},
+    )
