@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import REAL_DATA
-from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.classifier import text_classifier
 from mlops_platform.ml.monitoring.drift_monitor import LabeledRows, WindowRows, watch
 from mlops_platform.ml.monitoring.drift_tests import holm
 from mlops_platform.replay.history import read_history
@@ -49,11 +49,11 @@ def measure(folder: Path, size: int, splits: int, share: float) -> list[dict[str
             training = LabeledRows(
                 [row.title for row in rest], [row.description for row in rest], [str(row.tag) for row in rest]
             )
-            model = models.fit(models.frame(training.titles, training.descriptions), training.tags)
+            model = text_classifier.fit(text_classifier.frame(training.titles, training.descriptions), training.tags)
             truth = [row.tag for row in window]
             rows_now = WindowRows([row.title for row in window], [row.description for row in window], truth)
             none = LabeledRows([], [], [])
-            seen = watch(model, models.DEFAULT, training, none, rows_now, [], seed=split)
+            seen = watch(model, text_classifier.DEFAULT, training, none, rows_now, [], seed=split)
             p_values = {test.name: test.p_value for test in seen.tests if test.p_value is not None}
             found.append({"fault": fault, "rows": len(window), "p": p_values})
             print(".", end="", flush=True, file=sys.stderr)

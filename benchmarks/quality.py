@@ -30,7 +30,7 @@ def read(folder: Path) -> tuple[list[str], list[str]]:
     Returns:
         The composed texts and their tags.
     """
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
 
     def rows(name: str) -> list[dict[str, str]]:
         with (folder / name).open(encoding="utf-8", newline="") as file:
@@ -38,8 +38,8 @@ def read(folder: Path) -> tuple[list[str], list[str]]:
 
     tags = {row["id"]: row["tag"] for row in rows("tags.csv")}
     labeled = [row for row in rows("projects.csv") if row["id"] in tags]
-    frame = models.frame([row["title"] for row in labeled], [row["description"] for row in labeled])
-    return frame[models.TEXT].tolist(), [tags[row["id"]] for row in labeled]
+    frame = text_classifier.frame([row["title"] for row in labeled], [row["description"] for row in labeled])
+    return frame[text_classifier.TEXT].tolist(), [tags[row["id"]] for row in labeled]
 
 
 class Ours:
@@ -47,10 +47,10 @@ class Ours:
 
     def fit(self, texts: Sequence[str], labels: Sequence[str]) -> Ours:
         """Train."""
-        from mlops_platform.ml.classifier import pipeline as models
+        from mlops_platform.ml.classifier import text_classifier
 
-        self._frame = lambda each: models.frame(each, [""] * len(each))
-        self.model = models.fit(self._frame(texts), labels)
+        self._frame = lambda each: text_classifier.frame(each, [""] * len(each))
+        self.model = text_classifier.fit(self._frame(texts), labels)
         self.classes_ = self.model.classes_
         return self
 
@@ -172,21 +172,21 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _logged(texts: list[str], labels: list[str]) -> float:
     """Megabytes of the folder that the platform's own call leaves in MLflow."""
-    from mlops_platform.ml.classifier import pipeline as models
-    from mlops_platform.resources.registry.mlflow import FINGERPRINT_TAG, MlflowTracking
+    from mlops_platform.ml.classifier import text_classifier
+    from mlops_platform.resources.registry.model_registry import FINGERPRINT_TAG, MlflowTracking
 
     with tempfile.TemporaryDirectory() as folder:
         tracking = MlflowTracking(tracking_uri=f"sqlite:///{folder}/mlflow.db", store_dir=folder, ui_url="")
         tracking.register(
-            models.fit(models.frame(texts, [""] * len(texts)), labels),
-            models.frame(texts[:3], [""] * 3),
+            text_classifier.fit(text_classifier.frame(texts, [""] * len(texts)), labels),
+            text_classifier.frame(texts[:3], [""] * 3),
             experiment_id=tracking.experiment("bench"),
             run_name="bench",
             params={},
             metrics={},
             tags={FINGERPRINT_TAG: "bench"},
             artifacts={},
-            trusted_types=list(models.TRUSTED_TYPES),
+            trusted_types=list(text_classifier.TRUSTED_TYPES),
         )
         (saved,) = Path(folder).rglob("*.skops")
         return _megabytes(saved.parent)

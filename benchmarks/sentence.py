@@ -82,11 +82,12 @@ def _row(what: str, unit: str, ours: Sequence[float], theirs: Sequence[float] = 
 def _scores(
     texts: list[str], labels: list[str], name: str, repeats: int, exact: Encoder, small: Encoder
 ) -> list[dict[str, Any]]:
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.ml.tuning.cross_validation import cross_validate
 
     whole, eighth = (
-        cross_validate(texts, labels, models.SENTENCE_DEFAULT, repeats=repeats, encoder=each) for each in (exact, small)
+        cross_validate(texts, labels, text_classifier.SENTENCE_DEFAULT, repeats=repeats, encoder=each)
+        for each in (exact, small)
     )
     plain = cross_validate(texts, labels, repeats=repeats)
     name = f"{name}, {len(labels)} rows"
@@ -103,12 +104,12 @@ def _costs(texts: list[str], labels: list[str], exact: Encoder, small: Encoder, 
     import sentence_transformers
     import torch
 
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
 
-    frame = pd.DataFrame({models.TEXT: texts})
+    frame = pd.DataFrame({text_classifier.TEXT: texts})
     fits = [
-        lambda: models.fit(frame, labels, models.SENTENCE_DEFAULT, encoder=small),
-        lambda: models.fit(frame, labels),
+        lambda: text_classifier.fit(frame, labels, text_classifier.SENTENCE_DEFAULT, encoder=small),
+        lambda: text_classifier.fit(frame, labels),
     ]
     model, plain = (fit() for fit in fits)
     fitted = _in_turns(fits, rounds)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.service_load import Load, count, served
 from mlops_platform.resources.factory import build_resources
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
 from mlops_platform.settings import SAMPLE_DIR, Settings
 
 
@@ -29,18 +29,18 @@ def make_versions(home: Path) -> tuple[MlflowTracking, list[str]]:
     Returns:
         The registry, and the titles of the sample.
     """
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
 
     tracking: MlflowTracking = build_resources(Settings(_env_file=None, home=home))["tracking"]
     with (SAMPLE_DIR / "tags.csv").open(encoding="utf-8", newline="") as file:
         tags = {row["id"]: row["tag"] for row in csv.DictReader(file)}
     with (SAMPLE_DIR / "projects.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["id"] in tags]
-    texts = models.frame([row["title"] for row in rows], [row["description"] for row in rows])
+    texts = text_classifier.frame([row["title"] for row in rows], [row["description"] for row in rows])
     experiment = tracking.experiment("baselines")
     for number in (1, 2):
         tracking.register(
-            models.fit(texts, [tags[row["id"]] for row in rows], models.Params(alpha=float(number))),
+            text_classifier.fit(texts, [tags[row["id"]] for row in rows], text_classifier.Params(alpha=float(number))),
             texts.head(2),
             experiment_id=experiment,
             run_name="benchmark",
@@ -48,7 +48,7 @@ def make_versions(home: Path) -> tuple[MlflowTracking, list[str]]:
             metrics={},
             tags={"fingerprint": f"benchmark-{number}", "data_version": "sample", "dagster_run_id": ""},
             artifacts={},
-            trusted_types=list(models.TRUSTED_TYPES),
+            trusted_types=list(text_classifier.TRUSTED_TYPES),
         )
     tracking.set_alias(CHAMPION, "1", {})
     return tracking, [row["title"] for row in rows]

@@ -85,16 +85,16 @@ def validate(settings: Settings) -> None:
 
 def optimize(settings: Settings) -> None:
     """Search the parameters."""
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.ml.evaluation import plots
-    from mlops_platform.ml.tuning import search as tuning
+    from mlops_platform.ml.tuning import search
 
     resources, version = build_resources(settings), _kept(settings, "dataset")
     train = resources["datasets"].load(version, "train")
-    frame = models.frame(train["title"], train["description"])
-    tuned = tuning.tune(
+    frame = text_classifier.frame(train["title"], train["description"])
+    tuned = search.tune(
         resources["studies"].open("optimization"),
-        frame[models.TEXT].tolist(),
+        frame[text_classifier.TEXT].tolist(),
         train["tag"].tolist(),
         num_trials=settings.num_trials,
         seed=0,
@@ -107,14 +107,17 @@ def optimize(settings: Settings) -> None:
 def train_model(settings: Settings) -> None:
     """Fit and register the model."""
     from mlops_platform.assets.training import code_version, fingerprint
-    from mlops_platform.ml.classifier import pipeline as models
-    from mlops_platform.resources.registry.mlflow import CHALLENGER, FINGERPRINT_TAG
+    from mlops_platform.ml.classifier import text_classifier
+    from mlops_platform.resources.registry.model_registry import CHALLENGER, FINGERPRINT_TAG
 
     resources, version, tuned = build_resources(settings), _kept(settings, "dataset"), _kept(settings, "tuned")
     tracking = resources["tracking"]
     train = resources["datasets"].load(version, "train")
-    frame, params = models.frame(train["title"], train["description"]), models.Params.from_dict(tuned["params"])
-    model = models.fit(frame, train["tag"].tolist(), params, seed=0)
+    frame, params = (
+        text_classifier.frame(train["title"], train["description"]),
+        text_classifier.Params.from_dict(tuned["params"]),
+    )
+    model = text_classifier.fit(frame, train["tag"].tolist(), params, seed=0)
     registered = tracking.register(
         model,
         frame.head(3),
@@ -129,7 +132,7 @@ def train_model(settings: Settings) -> None:
             "code_version": code_version(),
         },
         artifacts={},
-        trusted_types=list(models.TRUSTED_TYPES),
+        trusted_types=list(text_classifier.TRUSTED_TYPES),
     )
     tracking.set_alias(CHALLENGER, registered.version, {})
     _keep(settings, "registered", {"version": registered.version, "run_id": registered.run_id})
@@ -137,7 +140,7 @@ def train_model(settings: Settings) -> None:
 
 def evaluate(settings: Settings) -> None:
     """Evaluate the model on the test split, and keep figures and pictures with its run."""
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.ml.evaluation import metrics, plots
 
     resources, version, registered = (
@@ -150,10 +153,10 @@ def evaluate(settings: Settings) -> None:
             "select date_trunc('month', created_on)::date, tag, count(*) from snapshot group by all order by all"
         ).fetchall()
     test = resources["datasets"].load(version, "test")
-    frame, truth = models.frame(test["title"], test["description"]), test["tag"].tolist()
+    frame, truth = text_classifier.frame(test["title"], test["description"]), test["tag"].tolist()
     candidate = resources["tracking"].load(registered["version"])
     evaluation = metrics.evaluate(
-        truth, candidate.predict_proba(frame), list(candidate.classes_), frame[models.TEXT].tolist()
+        truth, candidate.predict_proba(frame), list(candidate.classes_), frame[text_classifier.TEXT].tolist()
     )
     pictures = {
         "confusion_matrix.png": plots.confusion_matrix_png(evaluation),
@@ -174,11 +177,11 @@ def evaluate(settings: Settings) -> None:
 
 def deploy(settings: Settings) -> None:
     """Make the model the champion if it passes the gates."""
-    from mlops_platform.ml.evaluation import promotion_gates as gates
-    from mlops_platform.resources.registry.mlflow import CHAMPION
+    from mlops_platform.ml.evaluation import promotion_gates
+    from mlops_platform.resources.registry.model_registry import CHAMPION
 
     version = _kept(settings, "registered")["version"]
-    decision = gates.decide(
+    decision = promotion_gates.decide(
         candidate=version,
         champion=None,
         min_f1=settings.min_f1,

@@ -26,7 +26,7 @@ def prepare(folder: Path, rows: str) -> None:
 
     from benchmarks import generate
     from mlops_platform.assets.dataset import STREAMED
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.resources.warehouse.split_sql import split_sql
     from mlops_platform.settings import Settings
 
@@ -60,7 +60,7 @@ def prepare(folder: Path, rows: str) -> None:
     value = {"version": VERSION, "rows": sum(of.values()), "train_rows": of["train"], "test_rows": of["test"]}
     for name, content in (
         ("validated_dataset", {**value, STREAMED: True}),
-        ("tuned_params", {"params": models.DEFAULT.to_dict(), "score": 0.0, "dataset_version": VERSION}),
+        ("tuned_params", {"params": text_classifier.DEFAULT.to_dict(), "score": 0.0, "dataset_version": VERSION}),
     ):
         (settings.values_dir / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
@@ -95,10 +95,10 @@ def in_memory(folder: Path) -> None:
     """The model that the platform fits below the row count, with its default parameters."""
     import pandas as pd
 
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
 
     train = pd.read_csv(folder / "train.csv")
-    fitted = models.fit(models.frame(train["title"], train["description"]), train["tag"].tolist())
+    fitted = text_classifier.fit(text_classifier.frame(train["title"], train["description"]), train["tag"].tolist())
     (folder / "in_memory.pickle").write_bytes(pickle.dumps(fitted))
 
 
@@ -106,7 +106,7 @@ def judge(folder: Path, which: str) -> None:
     """Print weighted F1 and expected calibration error of what a way has left in the folder."""
     import pandas as pd
 
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.ml.evaluation import metrics
     from mlops_platform.resources.factory import build_resources
     from mlops_platform.settings import Settings
@@ -119,7 +119,7 @@ def judge(folder: Path, which: str) -> None:
         found = build_resources(Settings(home=folder))["tracking"]
         stored = folder / "in_memory.pickle"
         model = found.load("1") if which == "ours" else pickle.loads(stored.read_bytes())  # noqa: S301 - our own
-        said = model.predict_proba(models.frame(rows["title"], rows["description"]))
+        said = model.predict_proba(text_classifier.frame(rows["title"], rows["description"]))
     classes, truth = [str(each) for each in model.classes_], rows["tag"].tolist()
     f1 = metrics.weighted_f1(truth, [classes[best] for best in said.argmax(axis=1)])
     print(json.dumps({"f1": f1, "ece": metrics.expected_calibration_error(truth, said, classes)}))

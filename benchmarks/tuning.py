@@ -63,7 +63,7 @@ def _many_classes() -> list[Row]:
 
 def _nested(repeats: int) -> list[Row]:
     """Evaluate searches on rows that they have not seen."""
-    from mlops_platform.ml.classifier.pipeline import DEFAULT
+    from mlops_platform.ml.classifier.text_classifier import DEFAULT
     from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
     from mlops_platform.ml.tuning.significance import interval
 

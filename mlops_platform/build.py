@@ -6,8 +6,7 @@ import os
 
 import dagster as dg
 
-from mlops_platform import automation, jobs
-from mlops_platform import run_retention as retention
+from mlops_platform import automation, jobs, run_retention
 from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.assets.dataset import build_dataset_asset
 from mlops_platform.assets.dbt_cloud import build_dbt_cloud_assets
@@ -26,6 +25,8 @@ from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.checks.labels import build_conflict_check, build_label_check
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.executor import build_executor
+from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.optional_dependencies import require_training_packages
 from mlops_platform.resources.factory import build_resources, dbt_project, dbt_resource
 from mlops_platform.resources.notifier import Notifier
 from mlops_platform.resources.prediction_log import log_store
@@ -33,7 +34,7 @@ from mlops_platform.sensors.alerts import build_alert_sensor
 from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
 from mlops_platform.sensors.new_partitions import build_partition_sensor
 from mlops_platform.sensors.source_files import build_source_sensor
-from mlops_platform.settings import Settings
+from mlops_platform.settings import Settings, TrainingSettings
 
 
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:
@@ -49,6 +50,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         PlatformError: Packages of production are missing, or dbt cannot read its project.
     """
     settings = settings or Settings()
+    require_training_packages(settings)
     # Arrow's own allocator keeps 20 MB of what is freed; Arrow looks once, when a step loads it
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     project = dbt_project(settings)
@@ -71,7 +73,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
         build_dataset_asset(settings.test_share, settings.stream_above_rows),
         build_tuning_asset(settings.num_trials, settings.tuning_workers, settings.tuning_cpu_seconds),
-        build_training_asset(settings.recipe),
+        build_training_asset(_recipe(settings)),
         model_evaluation,
         build_deployment_asset(settings.min_f1),
         build_predictions_asset(settings.first_day, log_store(settings)),
@@ -96,17 +98,28 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     defs = dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*named, acting, retention.build_retention_job(settings.run_retention_days, check_keys)],
+        jobs=[*named, acting, run_retention.build_retention_job(settings.run_retention_days, check_keys)],
         schedules=[
             jobs.build_schedule(settings.daily_cron),
             jobs.build_monitoring_schedule(settings.monitoring_cron),
-            retention.build_retention_schedule(),
+            run_retention.build_retention_schedule(),
         ],
         sensors=sensors,
         resources={**build_resources(settings), "dbt": dbt_resource(settings, project)},
         executor=build_executor(settings),
     )
     return automation.with_policies(defs, retrain_cron=settings.retrain_cron, freshness_hours=settings.freshness_hours)
+
+
+def _recipe(settings: TrainingSettings) -> Recipe:
+    """Return how the rows of the train split become training data."""
+    return Recipe(
+        settings.balance,
+        settings.balance_ratio,
+        settings.augmentations,
+        settings.recent_days,
+        settings.replay_share,
+    )
 
 
 def _in_bigquery(spec: dg.AssetSpec) -> dg.AssetSpec:

@@ -1,23 +1,76 @@
-"""The errors a user sees: each message is one sentence that names the thing and the remedy."""
+"""The error tree, and how an error becomes the failure of a Dagster step.
+
+The message of each error is for the user: one sentence or two that name the thing and the remedy, and need no
+traceback. An error that a user cannot act on is not one of these.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+__all__ = [
+    "AirbyteError",
+    "EventLogError",
+    "LabelError",
+    "ModelError",
+    "PlatformError",
+    "SourceError",
+    "TransformError",
+    "WarehouseError",
+    "platform_errors_as_failures",
+]
+
 
 class PlatformError(Exception):
-    """Base of all errors that are meant for the user; the message stands alone, without a traceback."""
+    """Base of all errors that are meant for the user."""
 
 
 class SourceError(PlatformError):
     """A source file or URL is missing, unreachable or not the CSV that was promised."""
 
 
+class AirbyteError(PlatformError):
+    """Airbyte is not set up, cannot be reached, or its sync did not succeed."""
+
+
 class WarehouseError(PlatformError):
-    """The warehouse is locked, or a table or column that is needed is not there."""
+    """The warehouse is locked, or a table or column that is needed is missing."""
+
+
+class TransformError(PlatformError):
+    """dbt cannot read its project, or a model or test of it cannot run."""
 
 
 class ModelError(PlatformError):
     """A model cannot be trained, found or loaded."""
 
 
-class AirbyteError(PlatformError):
-    """Airbyte is not set up, cannot be reached, or its sync did not succeed."""
+class EventLogError(PlatformError):
+    """The event log cannot be read or written: the disk is full, or the file is damaged."""
+
+
+class LabelError(PlatformError):
+    """A label, or the log of labels, cannot be used."""
+
+
+@contextmanager
+def platform_errors_as_failures(*also: type[Exception]) -> Iterator[None]:
+    """Turn a `PlatformError` of the block into the `dg.Failure` that shows its sentence in the run.
+
+    Retries are off: what the sentence asks for is the user's to do.
+
+    Args:
+        also: Other errors whose message is a sentence for the user, such as the ValueErrors of `ml`.
+
+    Raises:
+        dagster.Failure: The block raised one of these errors; its message is the description.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (PlatformError, *also)):
+            raise
+        raise dg.Failure(description=str(error), allow_retries=False) from None

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 if TYPE_CHECKING:
-    from mlops_platform.settings import Settings
+    from mlops_platform.settings import ExecutionSettings
 
 # Loaded once by a server that each step's process is forked from: ten trivial steps took 12 s so, and 25 s spawned.
 PRELOADED = ("mlops_platform.definitions", "dagster", "sqlalchemy", "alembic.config")
 
 
-def build_executor(settings: Settings) -> dg.ExecutorDefinition:
+def build_executor(settings: ExecutionSettings) -> dg.ExecutorDefinition:
     """Make the executor that the settings name.
 
     Args:

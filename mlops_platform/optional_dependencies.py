@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.settings import Settings
+from mlops_platform.settings import PlatformSettings, TrainingSettings
 
 REMEDY = "pip install '.[production]'"
 SENTENCE_REMEDY = "pip install '.[sentence]'"
@@ -36,19 +36,24 @@ def missing_sentence_packages() -> list[str]:
     return [package for package, module in _SENTENCE.items() if not _is_installed(module)]
 
 
-def require_packages(settings: Settings, *, trains: bool = True) -> None:
-    """Check that the packages of the settings are installed; the defaults need none of them.
-
-    Args:
-        settings: The environment and the features.
-        trains: Whether a model may be trained; serving one needs fewer packages.
+def require_production_packages(settings: PlatformSettings) -> None:
+    """Check that the packages of production are installed, if it is production.
 
     Raises:
         PlatformError: A package is missing.
     """
     if settings.env == "production":
         _require("MLOPS_ENV=production", missing_packages(), REMEDY)
-    if trains and settings.features == "sentence":
+
+
+def require_training_packages(settings: TrainingSettings) -> None:
+    """Check that the packages of production and of the features are installed; serving a model needs fewer.
+
+    Raises:
+        PlatformError: A package is missing.
+    """
+    require_production_packages(settings)
+    if settings.features == "sentence":
         _require("MLOPS_FEATURES=sentence", missing_sentence_packages(), SENTENCE_REMEDY)
 
 

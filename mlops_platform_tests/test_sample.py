@@ -10,7 +10,7 @@ from itertools import combinations
 
 import pytest
 
-from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.classifier import text_classifier
 from mlops_platform.ml.tuning.cross_validation import cross_validate
 from mlops_platform.settings import SAMPLE_DIR
 
@@ -74,6 +74,6 @@ def test_a_linear_model_finds_it_neither_trivial_nor_hopeless(
     projects: list[dict[str, str]], tags: dict[str, str]
 ) -> None:
     labeled = [row for row in projects if row["id"] in tags]
-    frame = models.frame([row["title"] for row in labeled], [row["description"] for row in labeled])
-    scores = cross_validate(frame[models.TEXT].tolist(), [tags[row["id"]] for row in labeled])
+    frame = text_classifier.frame([row["title"] for row in labeled], [row["description"] for row in labeled])
+    scores = cross_validate(frame[text_classifier.TEXT].tolist(), [tags[row["id"]] for row in labeled])
     assert 0.80 <= scores.score <= 0.95

@@ -24,7 +24,7 @@ from mlops_platform.cli.run_progress import failure_sentence
 from mlops_platform.ml.training_data.config import Recipe
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.factory import build_resources
-from mlops_platform.resources.registry.mlflow import MlflowTracking
+from mlops_platform.resources.registry.model_registry import MlflowTracking
 from mlops_platform.resources.study_store import StudyStore
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import SAMPLE_DIR, Settings

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import TABLES, declaration, read_labels, table_metadata, take_in
-from mlops_platform.errors import AirbyteError
+from mlops_platform.assets.label_tables import TAGS
+from mlops_platform.errors import AirbyteError, platform_errors_as_failures
 from mlops_platform.resources.airbyte.workspace import Airbyte
-from mlops_platform.resources.labels.tables import TAGS
 from mlops_platform.resources.warehouse.base import Warehouse
 
 LANDING_PREFIX = "airbyte_"
@@ -43,7 +42,7 @@ def _airbyte_asset(table: str, connection_id: str, event_log_path: Path | None) 
     def ingest(
         context: dg.AssetExecutionContext, airbyte: dg.ResourceParam[Airbyte], warehouse: Warehouse
     ) -> dg.MaterializeResult:
-        with sentences():
+        with platform_errors_as_failures():
             if not connection_id:
                 raise AirbyteError(
                     f"No Airbyte connection is set for {table}: set MLOPS_AIRBYTE_{table.upper()}_CONNECTION to its id."

@@ -5,8 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
-from mlops_platform.errors import PlatformError
+from mlops_platform.errors import PlatformError, platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import SQL, sql
@@ -54,7 +53,7 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
     def validated_dataset(warehouse: Warehouse, datasets: DatasetStore) -> dg.MaterializeResult[dict[str, Any]]:
         from mlops_platform.ml.evaluation import plots
 
-        with sentences(ValueError):
+        with platform_errors_as_failures(ValueError):
             with warehouse.connect():
                 version = dataset_version(warehouse.content_version("labeled_projects"), test_share)
                 labeled = warehouse.row_count("labeled_projects")

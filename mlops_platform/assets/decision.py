@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.monitoring import AGAINST_PREVIOUS, ONLINE, REPORT
 from mlops_platform.assets.monitoring_window import new_labels
 from mlops_platform.assets.predictions import daily_asset
-from mlops_platform.errors import ModelError, WarehouseError
+from mlops_platform.errors import ModelError, WarehouseError, platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
-from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry import deployment_history
 from mlops_platform.resources.registry.inspections import inspections, open_inspection
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.parquet_writer import write_rows
 from mlops_platform.sql import sql
@@ -81,11 +80,11 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
         datasets: DatasetStore,
         tracking: MlflowTracking,
     ) -> dg.MaterializeResult[None]:
-        from mlops_platform.ml.monitoring import retraining_policy as policy
+        from mlops_platform.ml.monitoring import retraining_policy
 
-        limits = policy.Thresholds(**thresholds)
+        limits = retraining_policy.Thresholds(**thresholds)
         identities = []
-        with sentences(ValueError), warehouse.connect():
+        with platform_errors_as_failures(ValueError), warehouse.connect():
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion yet: materialize champion_model first.")
@@ -97,7 +96,7 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
             for key in sorted(context.partition_keys):
                 day = dt.date.fromisoformat(key)
                 report, figures = _report(warehouse, day, champion.version)
-                decision = policy.decide(
+                decision = retraining_policy.decide(
                     report,
                     _evaluation(tracking, champion, figures, *labels),
                     max(0, (day - champion.created_at.date()).days),
@@ -196,8 +195,8 @@ def _history(
 ) -> "History":
     from mlops_platform.ml.monitoring.retraining_policy import History
 
-    moves = deployments.history(tracking)
-    previous = deployments.served_before(moves, champion.version)
+    moves = deployment_history.history(tracking)
+    previous = deployment_history.served_before(moves, champion.version)
     since = [move.at for move in moves if move.version == champion.version]
     days_ago = (day - dt.datetime.fromisoformat(since[-1]).date()).days if since else None
     return History(

@@ -7,13 +7,12 @@ import dagster as dg
 from mlops_platform.assets.dataset import STREAMED
 from mlops_platform.assets.evaluation_predictions import answer, judged_rows
 from mlops_platform.assets.evaluation_set import evaluation_set, learnt_from
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.sentence_encoder import with_vector_cache
-from mlops_platform.errors import ModelError
+from mlops_platform.errors import ModelError, platform_errors_as_failures
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.encoders.store import EncoderStore
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
 
 
 @dg.asset(
@@ -36,12 +35,11 @@ def model_evaluation(
     encoders: EncoderStore,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Evaluate the candidate, and compare it with the champion if there is another one."""
-    from mlops_platform.ml.evaluation import metrics, plots
-    from mlops_platform.ml.evaluation import slice_plots as period_plots
+    from mlops_platform.ml.evaluation import metrics, plots, slice_plots
     from mlops_platform.ml.evaluation.holdout import check_never_trained_on
     from mlops_platform.ml.evaluation.slices import compare_slices, quarters
 
-    with sentences(ValueError):
+    with platform_errors_as_failures(ValueError):
         dataset, version = validated_dataset["version"], trained_model["version"]
         if trained_model["dataset_version"] != dataset:
             # else rows that the model was fitted on could be counted as unseen
@@ -78,7 +76,7 @@ def model_evaluation(
             "confusion_matrix.png": plots.confusion_matrix_png(evaluation),
             "per_class.png": plots.per_class_bars_png(evaluation),
             "calibration.png": plots.calibration_png(evaluation),
-            "periods.png": period_plots.periods_png(by_period),
+            "periods.png": slice_plots.periods_png(by_period),
         }
         overall = figures["overall"]
         tracking.log_evaluation(

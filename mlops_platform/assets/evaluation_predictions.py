@@ -80,16 +80,16 @@ def answer(batches: Iterable[pd.DataFrame], candidate: Pipeline, rival: Pipeline
     """
     import numpy as np
 
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
 
     classes = list(candidate.classes_)
     found, said = Answers(np.zeros((0, len(classes)))), [np.zeros((0, len(classes)))]
     theirs: list[str] = []
     for rows in batches:
-        frame = models.frame(rows["title"], rows["description"])
+        frame = text_classifier.frame(rows["title"], rows["description"])
         said.append(candidate.predict_proba(frame))
         found.labels += rows["tag"].tolist()
-        found.texts += frame[models.TEXT].tolist()
+        found.texts += frame[text_classifier.TEXT].tolist()
         found.times += rows["created_on"].tolist()
         found.ours += [classes[best] for best in said[-1].argmax(axis=1)]
         if rival is not None:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
 from mlops_platform.resources.datasets.store import DatasetStore
-from mlops_platform.resources.registry.mlflow import RegisteredVersion
+from mlops_platform.resources.registry.model_registry import RegisteredVersion
 
 if TYPE_CHECKING:
     from mlops_platform.ml.evaluation.holdout import EvaluationSet

@@ -11,10 +11,10 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
+from mlops_platform.assets import label_tables
+from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.resources.csv_ingest.source_file import SOURCE_FINGERPRINT, fetched
-from mlops_platform.resources.labels import log as label_log
-from mlops_platform.resources.labels import tables as label_tables
+from mlops_platform.resources.labels import label_log
 from mlops_platform.resources.warehouse.base import LoadResult, Warehouse
 from mlops_platform.sql import SQL, sql
 
@@ -75,7 +75,7 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float, event_log_path: Pa
     def ingest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
         # one connection for all that follows: opening the file takes 12 ms
-        with sentences(), fetched(uri, fetch_timeout) as source, warehouse.connect():
+        with platform_errors_as_failures(), fetched(uri, fetch_timeout) as source, warehouse.connect():
             log = read_labels(event_log_path)
             result = warehouse.load_csv(table, source.path, columns, source.name)
             labels = take_in(log, warehouse) if table == label_tables.TAGS else {}

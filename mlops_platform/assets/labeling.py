@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.sentence_encoder import tuned_encoder, with_vector_cache
-from mlops_platform.errors import ModelError, WarehouseError
+from mlops_platform.errors import ModelError, WarehouseError, platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.encoders.store import EncoderStore
-from mlops_platform.resources.labels import log as label_log
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
+from mlops_platform.resources.labels import label_log
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.parquet_writer import write_rows
 from mlops_platform.sql import SQL, identifiers, sql
@@ -72,19 +71,19 @@ def label_issues(
     """Evaluate each label of the snapshot by models that were not fitted on it."""
     import pandas as pd
 
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.ml.labeling.label_quality import find_suspects
     from mlops_platform.ml.labeling.nearest_neighbors import LabeledTexts, nearest_labeled
 
-    with sentences(ValueError):
+    with platform_errors_as_failures(ValueError):
         version = validated_dataset["version"]
         if sampled := bool(validated_dataset.get(STREAMED)):
             parts = [datasets.sample(version, split, SAMPLE_ROWS) for split in ("train", "test")]
         else:
             parts = [datasets.load(version, split) for split in ("train", "test")]
         rows = pd.concat(parts, ignore_index=True)
-        texts = models.frame(rows["title"], rows["description"])[models.TEXT].tolist()
-        params = models.Params.from_dict(tuned_params["params"])
+        texts = text_classifier.frame(rows["title"], rows["description"])[text_classifier.TEXT].tolist()
+        params = text_classifier.Params.from_dict(tuned_params["params"])
         encoder = tuned_encoder(encoders, tuned_params)
         quality = find_suspects(rows["id"].tolist(), texts, rows["tag"].tolist(), params, encoder=encoder)
         row_of = {int(key): row for row, key in enumerate(rows["id"])}
@@ -146,7 +145,7 @@ def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.Asset
         from mlops_platform.ml.labeling.label_quality import Suspect
         from mlops_platform.ml.labeling.query_strategy import Labeled, choose
 
-        with sentences(ValueError):
+        with platform_errors_as_failures(ValueError):
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion to choose rows by: materialize champion_model first.")
@@ -210,11 +209,11 @@ def _texts(warehouse: Warehouse, table: str, columns: Sequence[str], always: Seq
 
 
 def _with_probabilities(model: "Pipeline", rows: "pd.DataFrame") -> Any:
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.ml.labeling.query_strategy import Unlabeled
 
     classes = [str(tag) for tag in model.classes_]
-    texts = models.frame(rows["title"], rows["description"])
+    texts = text_classifier.frame(rows["title"], rows["description"])
     if rows.empty:
         import numpy as np
 

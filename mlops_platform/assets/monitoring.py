@@ -11,24 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.monitoring_window import known_rows, window_rows
 from mlops_platform.assets.predictions import PREDICTIONS, daily_asset
 from mlops_platform.assets.sentence_encoder import with_vector_cache
-from mlops_platform.errors import ModelError, PlatformError, WarehouseError
+from mlops_platform.errors import ModelError, PlatformError, WarehouseError, platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.encoders.store import EncoderStore
-from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry import deployment_history
 from mlops_platform.resources.registry.inspections import inspections
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.parquet_writer import write_rows
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.classifier.pipeline import Params
+    from mlops_platform.ml.classifier.text_classifier import Params
     from mlops_platform.ml.monitoring.drift_monitor import Watched, WindowRows
 
 REPORT = "drift_report"
@@ -91,7 +90,7 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
         encoders: EncoderStore,
     ) -> dg.MaterializeResult[None]:
         days = [dt.date.fromisoformat(key) for key in sorted(context.partition_keys)]
-        with sentences(ValueError):
+        with platform_errors_as_failures(ValueError):
             champion = tracking.by_alias(CHAMPION)
             if champion is None:
                 raise ModelError("There is no champion to watch: materialize champion_model first.")
@@ -134,7 +133,7 @@ def _watcher(
     minimum: int,
     alpha: float,
 ) -> _Watcher:
-    from mlops_platform.ml.classifier.pipeline import encoder_of
+    from mlops_platform.ml.classifier.text_classifier import encoder_of
     from mlops_platform.ml.monitoring.drift_monitor import ENOUGH_HELD_OUT, folds_of, watch
 
     version = champion.tags.get("data_version", "")
@@ -203,7 +202,7 @@ def _begin(tracking: MlflowTracking, day: dt.date, days: int, first_day: dt.date
 
 def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
     """Return the parameters that the champion was trained with, from its run."""
-    from mlops_platform.ml.classifier.pipeline import Params
+    from mlops_platform.ml.classifier.text_classifier import Params
 
     logged = tracking.params(champion.run_id)
     try:
@@ -221,7 +220,7 @@ def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
 
 def _previous(tracking: MlflowTracking, champion: RegisteredVersion) -> "Pipeline | None":
     """Return the champion that a rollback would return to; None if none can be loaded."""
-    for version in deployments.served_before(deployments.history(tracking), champion.version):
+    for version in deployment_history.served_before(deployment_history.history(tracking), champion.version):
         try:
             return tracking.load(version)
         except PlatformError:

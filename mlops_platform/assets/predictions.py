@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.sentence_encoder import with_vector_cache
-from mlops_platform.errors import ModelError, WarehouseError
+from mlops_platform.errors import ModelError, WarehouseError, platform_errors_as_failures
 from mlops_platform.resources.encoders.store import EncoderStore
 from mlops_platform.resources.prediction_log import ANSWER_COLUMNS, FEEDBACK, PREDICTION, LogStore
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.parquet_writer import write_rows
 from mlops_platform.sql import SQL, sql
@@ -90,7 +89,7 @@ def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefin
     def predictions(
         context: dg.AssetExecutionContext, warehouse: Warehouse, tracking: MlflowTracking, encoders: EncoderStore
     ) -> dg.MaterializeResult:
-        with sentences(), tempfile.TemporaryDirectory(prefix="mlops-predictions-") as name:
+        with platform_errors_as_failures(), tempfile.TemporaryDirectory(prefix="mlops-predictions-") as name:
             window = context.partition_time_window
             first, after = window.start.date(), window.end.date()
             if not warehouse.has_table("unlabeled_projects"):

@@ -4,11 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
-from mlops_platform.ml.evaluation import promotion_gates as gates
-from mlops_platform.resources.registry import deployment_history as deployments
-from mlops_platform.resources.registry import inspections
-from mlops_platform.resources.registry.mlflow import CHAMPION, MODEL_NAME, MlflowTracking
+from mlops_platform.errors import platform_errors_as_failures
+from mlops_platform.ml.evaluation import promotion_gates
+from mlops_platform.resources.registry import deployment_history, inspections
+from mlops_platform.resources.registry.model_registry import CHAMPION, MODEL_NAME, MlflowTracking
 
 
 def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
@@ -30,14 +29,14 @@ def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
     def champion_model(
         context: dg.AssetExecutionContext, model_evaluation: dict[str, Any], tracking: MlflowTracking
     ) -> dg.MaterializeResult[dict[str, Any]]:
-        with sentences(ValueError):
+        with platform_errors_as_failures(ValueError):
             candidate = tracking.version(model_evaluation["version"])
             champion = tracking.by_alias(CHAMPION)
             comparison = model_evaluation["comparison"]
             if champion is not None and comparison is not None and comparison["champion"] != champion.version:
                 comparison = None
             overall = model_evaluation["overall"]
-            decision = gates.decide(
+            decision = promotion_gates.decide(
                 candidate=candidate.version,
                 champion=champion.version if champion else None,
                 f1=overall["f1_weighted"],
@@ -46,18 +45,18 @@ def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
                 comparison=comparison,
             )
             if decision.action == "promote":
-                rollback = deployments.withdrawn(deployments.history(tracking)).get(candidate.version)
+                rollback = deployment_history.withdrawn(deployment_history.history(tracking)).get(candidate.version)
                 inspection = inspections.open_inspection(tracking)
                 if inspection is not None and champion is not None:
-                    reason = gates.while_held(candidate.version, inspection.day, inspection.reason)
-                    decision = gates.Decision("keep", reason)
+                    reason = promotion_gates.while_held(candidate.version, inspection.day, inspection.reason)
+                    decision = promotion_gates.Decision("keep", reason)
                 elif rollback is not None:
                     # without this, the next run would undo the rollback
-                    reason = gates.after_rollback(candidate.version, rollback.at, rollback.reason)
-                    decision = gates.Decision("keep", reason)
+                    reason = promotion_gates.after_rollback(candidate.version, rollback.at, rollback.reason)
+                    decision = promotion_gates.Decision("keep", reason)
             context.log.info(decision.reason)
             if decision.action == "promote":
-                deployments.promote(
+                deployment_history.promote(
                     tracking,
                     candidate.version,
                     by="dagster",

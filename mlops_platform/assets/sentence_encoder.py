@@ -76,7 +76,7 @@ def with_vector_cache(store: EncoderStore, model: Pipeline) -> Pipeline:
         store: Holds the cache.
         model: A fitted pipeline.
     """
-    from mlops_platform.ml.classifier.pipeline import encoder_of
+    from mlops_platform.ml.classifier.text_classifier import encoder_of
 
     encoder = encoder_of(model)
     if encoder is not None:

@@ -12,28 +12,41 @@ from pydantic import Field
 
 from mlops_platform.assets.dataset import STREAMED
 from mlops_platform.assets.evaluation_set import evaluation_set, learnt_from
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.sentence_encoder import tuned_encoder
+from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.ml.training_data.config import Recipe
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.encoders.store import EncoderStore
-from mlops_platform.resources.registry.mlflow import CHALLENGER, CHAMPION, FINGERPRINT_TAG, MODEL_NAME, MlflowTracking
+from mlops_platform.resources.registry.model_registry import (
+    CHALLENGER,
+    CHAMPION,
+    FINGERPRINT_TAG,
+    MODEL_NAME,
+    MlflowTracking,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.ml.classifier.out_of_core import Batch
     from mlops_platform.ml.embeddings.encoder import Encoder
     from mlops_platform.ml.evaluation.holdout import EvaluationSet
     from mlops_platform.ml.training_data.resampling import Composed
 
 # the sources and packages that decide which model the same data and parameters give
-_MODEL_SOURCES = ("text.py", "model.py", "composition.py", "encoder.py", "recipe.py", "splits.py")
+_MODEL_SOURCES = (
+    "classifier/text.py",
+    "classifier/text_classifier.py",
+    "embeddings/encoder.py",
+    "training_data/config.py",
+    "training_data/resampling.py",
+    "training_data/splits.py",
+)
 _MODEL_PACKAGES = ("scikit-learn", "imbalanced-learn")
-_STREAM_SOURCES = ("streaming.py", "hashed_text.py")
+_STREAM_SOURCES = ("classifier/out_of_core.py", "classifier/hashed_features.py")
 _LEARNT = ("title", "description", "tag")
 EXAMPLE_ROWS = 3
 
@@ -42,7 +55,7 @@ def code_version(*also: str) -> str:
     """Version of the code that makes a model: a hash of its sources and of the packages' versions.
 
     Args:
-        also: Names of further sources in `ml`.
+        also: Paths of further sources in `ml`.
 
     Returns:
         Twelve hex digits.
@@ -113,11 +126,9 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         encoders: EncoderStore,
     ) -> dg.MaterializeResult[dict[str, Any]]:
         """Train, or find the version that the same training made before."""
-        from mlops_platform.ml.classifier import pipeline as models
-
-        with sentences(ValueError):
+        with platform_errors_as_failures(ValueError):
             dataset = validated_dataset["version"]
-            params = models.Params.from_dict(tuned_params["params"])
+            params = text_classifier.Params.from_dict(tuned_params["params"])
             encoder = tuned_encoder(encoders, tuned_params)
             measured = tuned_params.get("encoder") or {}
             tier = {"encoder": encoder.digest, "encoder_precision": measured["precision"]} if encoder else {}
@@ -164,7 +175,10 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
                     },
                     tags=tags,
                     artifacts={"params.json": json.dumps(way.params, indent=2).encode()},
-                    trusted_types=[*models.TRUSTED_TYPES, *(models.SENTENCE_TYPES if encoder else ())],
+                    trusted_types=[
+                        *text_classifier.TRUSTED_TYPES,
+                        *(text_classifier.SENTENCE_TYPES if encoder else ()),
+                    ],
                     sentence_vectors=encoder is not None,
                 )
             context.log.info(
@@ -217,7 +231,7 @@ class _Whole:
         dataset: str,
         recipe: Recipe,
         seed: int,
-        params: "models.Params",
+        params: "text_classifier.Params",
         encoder: "Encoder | None",
     ) -> None:
         self._datasets, self._dataset, self._recipe, self._seed = datasets, dataset, recipe, seed
@@ -227,15 +241,14 @@ class _Whole:
 
     def fit(self, frozen: "EvaluationSet | None") -> _Made:
         """Fit on the train split, of which no row may be in the evaluation set."""
-        from mlops_platform.ml.classifier import pipeline as models
         from mlops_platform.ml.evaluation.holdout import check_never_trained_on
         from mlops_platform.ml.training_data.resampling import compose_rows
 
         composed = compose_rows(self._datasets.load(self._dataset, "train"), self._recipe, seed=self._seed)
         if frozen is not None:
             check_never_trained_on(frozen, (row.id for row in composed.rows))
-        frame = models.frame(*zip(*((row.title, row.description) for row in composed.rows), strict=True))
-        fitted = models.fit(
+        frame = text_classifier.frame(*zip(*((row.title, row.description) for row in composed.rows), strict=True))
+        fitted = text_classifier.fit(
             frame,
             [row.tag for row in composed.rows],
             self._params,
@@ -262,17 +275,16 @@ class _Streamed:
         """Fit on the train split, of which no row may be in the evaluation set."""
         from itertools import islice
 
-        from mlops_platform.ml.classifier import out_of_core as streaming
-        from mlops_platform.ml.classifier import pipeline as models
+        from mlops_platform.ml.classifier import out_of_core
         from mlops_platform.ml.evaluation.holdout import check_never_trained_on
 
         if frozen is not None:
             check_never_trained_on(frozen, self._datasets.tags_of(self._dataset, frozen.tags, "train"))
         counts = self._datasets.counts(self._dataset, "train")
-        weights = streaming.class_weights(counts) if self._recipe.weighs_classes else None
-        made = streaming.fit_stream(self._rows, counts, weights=weights)
+        weights = out_of_core.class_weights(counts) if self._recipe.weighs_classes else None
+        made = out_of_core.fit_stream(self._rows, counts, weights=weights)
         first = next(iter(self._rows()))
-        example = models.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
+        example = text_classifier.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
         features = "words and character n-grams" if made.characters else "words"
         return _Made(
             made.pipeline,

@@ -12,10 +12,9 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject, dbt_assets
 from pydantic import Field
 
-from mlops_platform.assets.failures import sentences
-from mlops_platform.errors import WarehouseError
+from mlops_platform.errors import TransformError, WarehouseError, platform_errors_as_failures
 from mlops_platform.resources.dbt.column_lineage import column_lineage
-from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError, first_lines
+from mlops_platform.resources.dbt.manifest import PreparedProject, first_lines
 from mlops_platform.resources.dbt.runner import BuildResult, Dbt, NodeResult
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import SQL, sql
@@ -94,7 +93,7 @@ def build_transform_assets(
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         keys = _selected_keys(context)
         # held while dbt runs, which shares it: this waits for the lock and names its holder, dbt only fails
-        with sentences(), warehouse.connect():
+        with platform_errors_as_failures(), warehouse.connect():
             _require_sources(manifest, warehouse)
             select = [".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in keys]
             build = _build(dbt, select, config.full_refresh, warehouse)

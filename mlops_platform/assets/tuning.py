@@ -9,8 +9,8 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.sentence_encoder import choose_encoder
+from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.encoders.store import EncoderStore
 from mlops_platform.resources.study_store import StudyStore
@@ -62,15 +62,15 @@ def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = m
         studies: dg.ResourceParam[StudyStore],
         encoders: EncoderStore,
     ) -> dg.MaterializeResult[dict[str, Any]]:
-        from mlops_platform.ml.classifier import pipeline as models
+        from mlops_platform.ml.classifier import text_classifier
         from mlops_platform.ml.evaluation import plots
         from mlops_platform.ml.tuning import search as tuning
 
         version = validated_dataset["version"]
-        with sentences(ValueError):
+        with platform_errors_as_failures(ValueError):
             sampled = bool(validated_dataset.get(STREAMED))
             train = datasets.sample(version, "train", SAMPLE_ROWS) if sampled else datasets.load(version, "train")
-            texts = models.frame(train["title"], train["description"])[models.TEXT].tolist()
+            texts = text_classifier.frame(train["title"], train["description"])[text_classifier.TEXT].tolist()
             tags = train["tag"].tolist()
             chosen = None if sampled else choose_encoder(encoders, texts, tags)
             if chosen is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
+from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.validation.resource import ExpectationsEngine, SuiteResult
 from mlops_platform.resources.validation.source import ValidationSource
@@ -59,7 +59,7 @@ def suite_checks(
         opened: AbstractContextManager[ValidationSource],
     ) -> Iterator[dg.AssetCheckResult]:
         chosen = {key.name for key in context.selected_asset_check_keys}
-        with sentences(), opened as source:
+        with platform_errors_as_failures(), opened as source:
             result = engine.validate_table(
                 suite,
                 source,

@@ -5,9 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import TABLES, markdown_table
-from mlops_platform.errors import WarehouseError
+from mlops_platform.errors import WarehouseError, platform_errors_as_failures
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import sql
 
@@ -43,7 +42,7 @@ def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=f"{table}_rejects", specs=specs, can_subset=True, pool="warehouse")
     def rejects(context: dg.AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[dg.AssetCheckResult]:
-        with sentences(), warehouse.connect():
+        with platform_errors_as_failures(), warehouse.connect():
             rows, rejected = _counts(warehouse, table)
             shown = warehouse.fetch_rows(
                 sql(

@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform.assets.failures import sentences
 from mlops_platform.assets.ingest import markdown_table
-from mlops_platform.resources.labels.tables import CONFLICTS
+from mlops_platform.assets.label_tables import CONFLICTS
+from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import sql
 
@@ -55,7 +55,7 @@ def build_conflict_check() -> dg.AssetChecksDefinition:
         pool="warehouse",
     )
     def people_agree(warehouse: Warehouse) -> dg.AssetCheckResult:
-        with sentences(), warehouse.connect():
+        with platform_errors_as_failures(), warehouse.connect():
             rows: list[tuple[Any, ...]] = []
             if warehouse.has_table(CONFLICTS):
                 rows = warehouse.fetch_rows(

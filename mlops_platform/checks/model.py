@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_platform.ml.evaluation import promotion_gates as gates
+from mlops_platform.ml.evaluation import promotion_gates
 
 CALIBRATION_LIMIT = 0.15
 STRATIFICATION_ALPHA = 0.01
@@ -63,7 +63,7 @@ def build_model_checks(min_f1: float) -> list[dg.AssetChecksDefinition]:
 
 def _meets_quality_bar(evaluation: dict[str, Any], min_f1: float) -> dg.AssetCheckResult:
     overall = evaluation["overall"]
-    passed, why = gates.quality(overall["f1_weighted"], overall["f1_weighted_of_majority"], min_f1)
+    passed, why = promotion_gates.quality(overall["f1_weighted"], overall["f1_weighted_of_majority"], min_f1)
     return dg.AssetCheckResult(
         check_name="meets_quality_bar",
         passed=passed,

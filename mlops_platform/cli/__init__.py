@@ -1,1 +1,1 @@
-"""The `mlops` command, one verb a module; ``cli`` only parses and prints errors."""
+"""The `mlops` command: one verb a module, and `main`, which declares them all."""

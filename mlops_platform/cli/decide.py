@@ -20,7 +20,7 @@ def show(settings: Settings) -> None:
     from rich.console import Console
 
     from mlops_platform.assets.decision import last_decisions
-    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.factory import build_warehouse
     from mlops_platform.resources.registry.inspections import inspections
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -40,7 +40,7 @@ def show(settings: Settings) -> None:
             )
     if settings.env == "local" and not settings.warehouse_path.exists():
         return
-    warehouse = build_resources(settings)["warehouse"]
+    warehouse = build_warehouse(settings)
     with warehouse.connect():
         decisions = last_decisions(warehouse, _DECISIONS)
     for day, decision, reason, version, _ in decisions:
@@ -59,8 +59,7 @@ def decide(settings: Settings, answer: str, *, reason: str) -> None:
         PlatformError: The answer is none of these, no inspection is open, or the rollback or retraining failed.
     """
     from mlops_platform.cli.run import run_job
-    from mlops_platform.resources.registry import deployment_history as deployments
-    from mlops_platform.resources.registry import inspections
+    from mlops_platform.resources.registry import deployment_history, inspections
 
     if answer not in (words := get_args(inspections.Answer)):
         raise PlatformError(f"{answer!r} is not an answer: choose one of {', '.join(words)}.")
@@ -70,7 +69,7 @@ def decide(settings: Settings, answer: str, *, reason: str) -> None:
     reason = reason or f"Answered by hand: {answer}."
     if answer == "rollback":
         # first, so that a rollback that fails leaves the inspection open
-        print(describe(deployments.rollback(tracking, by=by, reason=reason)))
+        print(describe(deployment_history.rollback(tracking, by=by, reason=reason)))
     closed = inspections.answer(tracking, answer, by=by, reason=reason)  # type: ignore[arg-type]
     days = ", ".join(inspection.day for inspection in closed)
     print(f"Answered {days}: {answer}. Automatic promotion is no longer on hold.")

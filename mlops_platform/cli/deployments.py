@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import ModelError, PlatformError
-from mlops_platform.settings import Settings
+from mlops_platform.settings import RegistrySettings, Settings
 
 if TYPE_CHECKING:
     from mlops_platform.resources.registry.deployment_history import Deployment
-    from mlops_platform.resources.registry.mlflow import MlflowTracking
+    from mlops_platform.resources.registry.model_registry import MlflowTracking
 
 
 def promote(settings: Settings, version: str, *, reason: str, force: str) -> str:
@@ -29,14 +29,14 @@ def promote(settings: Settings, version: str, *, reason: str, force: str) -> str
     Raises:
         ModelError: There is no such version, it cannot be loaded, it is the champion, or the gates refuse it.
     """
-    from mlops_platform.resources.registry import deployment_history as deployments
+    from mlops_platform.resources.registry import deployment_history
 
     tracking = registry(settings)
     tracking.load(tracking.version(version).version)  # it has to be loadable
     passed, why = _gates(settings, tracking, version)
     if not passed and not force:
         raise ModelError(f"Version {version} is not promoted: {why}. `--force REASON` promotes it all the same.")
-    move = deployments.promote(
+    move = deployment_history.promote(
         tracking,
         version,
         by=who(),
@@ -59,9 +59,9 @@ def rollback(settings: Settings, *, reason: str) -> str:
     Raises:
         ModelError: There is no previous champion.
     """
-    from mlops_platform.resources.registry import deployment_history as deployments
+    from mlops_platform.resources.registry import deployment_history
 
-    return describe(deployments.rollback(registry(settings), by=who(), reason=reason or "Rolled back by hand."))
+    return describe(deployment_history.rollback(registry(settings), by=who(), reason=reason or "Rolled back by hand."))
 
 
 def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
         `champion`: its version, or None; `versions`: version, mlflow_run_id, dagster_run_id, data_version, oldest
         first; `moves`: as `Deployment`, oldest first.
     """
-    from mlops_platform.resources.registry import deployment_history as deployments
-    from mlops_platform.resources.registry.mlflow import CHAMPION
+    from mlops_platform.resources.registry import deployment_history
+    from mlops_platform.resources.registry.model_registry import CHAMPION
 
     tracking = registry(settings)
     champion = tracking.by_alias(CHAMPION)
@@ -92,7 +92,7 @@ def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
         }
         for version in tracking.versions()
     ]
-    moves = [asdict(move) for move in deployments.history(tracking)]
+    moves = [asdict(move) for move in deployment_history.history(tracking)]
     if not versions:
         raise _no_model(settings)
     if of:
@@ -137,7 +137,7 @@ def print_history(history: dict[str, Any]) -> None:
         print("The champion was not moved yet." if history["versions"] else "Nothing matches.")
 
 
-def registry(settings: Settings) -> MlflowTracking:
+def registry(settings: RegistrySettings) -> MlflowTracking:
     """Return the model registry.
 
     Args:
@@ -146,27 +146,27 @@ def registry(settings: Settings) -> MlflowTracking:
     Raises:
         ModelError: Nothing was trained yet.
     """
-    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.factory import build_registry
 
-    tracking: MlflowTracking = build_resources(settings)["tracking"]
+    tracking = build_registry(settings)
     if not tracking.exists():
         raise _no_model(settings)
     return tracking
 
 
-def _no_model(settings: Settings) -> ModelError:
+def _no_model(settings: RegistrySettings) -> ModelError:
     return ModelError(f"There is no model in {settings.home} yet: run `mlops run` first.")
 
 
 def _gates(settings: Settings, tracking: MlflowTracking, version: str) -> tuple[bool, str]:
     """Apply the quality gate to the metrics that `model_evaluation` logged to the version's run."""
-    from mlops_platform.ml.evaluation import promotion_gates as gates
+    from mlops_platform.ml.evaluation import promotion_gates
 
     metrics = tracking.metrics(tracking.version(version).run_id)
     if "test_f1_weighted" not in metrics:
         return False, "it was never evaluated"
     majority = metrics.get("test_f1_weighted_of_majority", 0.0)
-    return gates.quality(metrics["test_f1_weighted"], majority, settings.min_f1)
+    return promotion_gates.quality(metrics["test_f1_weighted"], majority, settings.min_f1)
 
 
 def describe(move: Deployment) -> str:

@@ -128,9 +128,9 @@ def _encoder(settings: Settings) -> Finding:
 
 
 def _registry(settings: Settings) -> Finding:
-    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.factory import build_registry
 
-    tracking = build_resources(settings)["tracking"]
+    tracking = build_registry(settings)
     try:
         tracking.store.require_server()
     except PlatformError as error:

@@ -123,9 +123,9 @@ def _require(**values: object) -> None:
 
 def _bigquery(settings: Settings) -> str:
     _require(bigquery_project=settings.bigquery_project)
-    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.factory import build_warehouse
 
-    warehouse = build_resources(settings)["warehouse"]
+    warehouse = build_warehouse(settings)
     tables = [name for name in ("projects", "tags") if warehouse.has_table(name)]
     return f"{settings.bigquery_project}.{settings.schema_name}, with {' and '.join(tables) or 'no raw table yet'}"
 
@@ -173,9 +173,9 @@ def _postgres(settings: Settings) -> str:
 
 def _mlflow(settings: Settings) -> str:
     _require(mlflow_uri=settings.mlflow_uri)
-    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.factory import build_registry
 
-    build_resources(settings)["tracking"].store.require_server()
+    build_registry(settings).store.require_server()
     return settings.mlflow_url
 
 
@@ -187,10 +187,10 @@ def try_warehouse(settings: Settings) -> Finding:
     """
     import tempfile
 
-    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.factory import build_warehouse
 
     try:
-        warehouse = build_resources(settings)["warehouse"]
+        warehouse = build_warehouse(settings)
         with tempfile.TemporaryDirectory() as folder, _scratch_table(warehouse):
             path = Path(folder) / "smoke.csv"
             path.write_text("id,created_on\n1,2026-01-01\n2,2026-01-02\n", encoding="utf-8")

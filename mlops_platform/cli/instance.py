@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.optional_dependencies import require_packages
+from mlops_platform.optional_dependencies import require_training_packages
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     Raises:
         PlatformError: Packages of production are missing, or Postgres cannot be reached.
     """
-    require_packages(settings)
+    require_training_packages(settings)
     prepare_home(settings)
     import dagster as dg
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mlops_platform.cli.deployments import who
 from mlops_platform.cli.ui import HOST, require_free
 from mlops_platform.errors import PlatformError
-from mlops_platform.settings import Settings
+from mlops_platform.settings import Settings, WarehouseSettings
 from mlops_platform.sql import SQL, sql
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
         PlatformError: There is no queue, the log of labels is damaged, or the port is taken.
     """
     from mlops_platform.labeling.queue import read_queue
-    from mlops_platform.resources.labels import log as label_log
+    from mlops_platform.resources.labels import label_log
 
     name = label_log.require_person(person or who())
     require_free("MLOPS_LABEL_PORT", settings.label_port)
@@ -104,9 +104,9 @@ def import_labels(settings: Settings, source: Path, person: str | None) -> str:
     Raises:
         PlatformError: The file is no such CSV, or a line of it can't be taken.
     """
-    from mlops_platform.labeling import csv_exchange as sheets
+    from mlops_platform.labeling import csv_exchange
     from mlops_platform.labeling.queue import read_classes
-    from mlops_platform.resources.labels import log as label_log
+    from mlops_platform.resources.labels import label_log
 
     warehouse = _warehouse(settings)
     name = label_log.require_person(person or who())
@@ -114,11 +114,13 @@ def import_labels(settings: Settings, source: Path, person: str | None) -> str:
         if not warehouse.has_table("projects"):
             raise PlatformError("There are no projects yet to label: run `mlops run` first.")
         tags = [tag for tag, _ in read_classes(warehouse)]
-        read = sheets.read_labels(source, tags, name)
+        read = csv_exchange.read_labels(source, tags, name)
         known = _projects(warehouse, {label.id for _, label in read if not isinstance(label, str)})
-    sound = list(sheets.require_sound(source, read, known).values())
+    sound = list(csv_exchange.require_sound(source, read, known).values())
     at = label_log.now()
-    added = label_log.append_missing(settings.event_log_path, lambda there: list(sheets.missing(sound, there, at)))
+    added = label_log.append_missing(
+        settings.event_log_path, lambda there: list(csv_exchange.missing(sound, there, at))
+    )
     disputed: dict[int, set[str]] = {}
     for (key, _), tag in label_log.standing(label_log.read(settings.event_log_path).labels).items():
         disputed.setdefault(key, set()).add(tag)
@@ -139,8 +141,7 @@ def _projects(warehouse: Warehouse, ids: Iterable[int]) -> set[int]:
     return known
 
 
-def _warehouse(settings: Settings) -> Warehouse:
-    from mlops_platform.resources.factory import build_resources
+def _warehouse(settings: WarehouseSettings) -> Warehouse:
+    from mlops_platform.resources.factory import build_warehouse
 
-    warehouse: Warehouse = build_resources(settings)["warehouse"]
-    return warehouse
+    return build_warehouse(settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import ModelError, PlatformError, SourceError
-from mlops_platform.settings import Settings
+from mlops_platform.settings import RegistrySettings
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -21,7 +21,7 @@ COLUMNS = ("id", "title", "description")
 FIELD_LIMIT = 64 * 1024 * 1024
 
 
-def load_champion(settings: Settings) -> Pipeline:
+def load_champion(settings: RegistrySettings) -> Pipeline:
     """Load the model that the alias `champion` points to.
 
     Args:
@@ -30,10 +30,10 @@ def load_champion(settings: Settings) -> Pipeline:
     Raises:
         ModelError: There is no champion, or it cannot be loaded.
     """
-    from mlops_platform.resources.factory import build_resources
-    from mlops_platform.resources.registry.mlflow import CHAMPION
+    from mlops_platform.resources.factory import build_registry
+    from mlops_platform.resources.registry.model_registry import CHAMPION
 
-    tracking = build_resources(settings)["tracking"]
+    tracking = build_registry(settings)
     champion = tracking.by_alias(CHAMPION) if tracking.exists() else None
     if champion is None:
         where = "on the MLflow server" if settings.mlflow_uri else f"in {settings.home}"

@@ -37,11 +37,11 @@ def table_rows(settings: Settings) -> dict[str, int | None]:
     Raises:
         PlatformError: The warehouse cannot be opened.
     """
-    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.factory import build_warehouse
 
     if settings.env == "local" and not settings.warehouse_path.exists():
         return dict.fromkeys((*TABLES, REJECTS))
-    warehouse = build_resources(settings)["warehouse"]
+    warehouse = build_warehouse(settings)
     with warehouse.connect():
         return {name: warehouse.row_count(name) if warehouse.has_table(name) else None for name in (*TABLES, REJECTS)}
 
@@ -55,10 +55,10 @@ def champion(settings: Settings) -> dict[str, Any] | None:
     Returns:
         version, run_id, data_version, dagster_run_id, reason, metrics; None without a champion.
     """
-    from mlops_platform.resources.factory import build_resources
-    from mlops_platform.resources.registry.mlflow import CHAMPION
+    from mlops_platform.resources.factory import build_registry
+    from mlops_platform.resources.registry.model_registry import CHAMPION
 
-    tracking = build_resources(settings)["tracking"]
+    tracking = build_registry(settings)
     version = tracking.by_alias(CHAMPION) if tracking.exists() else None
     if version is None:
         return None

@@ -62,10 +62,10 @@ def _decision(instance: dg.DagsterInstance) -> dict[str, Any] | None:
 
 
 def _inspection(settings: Settings) -> dict[str, Any] | None:
-    from mlops_platform.resources.factory import build_resources
+    from mlops_platform.resources.factory import build_registry
     from mlops_platform.resources.registry.inspections import open_inspection
 
-    tracking = build_resources(settings)["tracking"]
+    tracking = build_registry(settings)
     inspection = open_inspection(tracking) if tracking.exists() else None
     return asdict(inspection) if inspection is not None else None
 

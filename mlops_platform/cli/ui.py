@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlops_platform.cli.instance import prepare_home
 from mlops_platform.errors import PlatformError
-from mlops_platform.settings import Settings
+from mlops_platform.settings import RegistrySettings, Settings, UiSettings
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
@@ -65,19 +65,19 @@ def serve(settings: Settings) -> int:
         _stop(children)
 
 
-def _dagster(settings: Settings) -> list[str]:
+def _dagster(settings: UiSettings) -> list[str]:
     module = ["-m", "mlops_platform.definitions"]
     where = ["--host", HOST, "--port", str(settings.ui_port)]
     return ["dagster", "dev", *module, *where, "--log-level", "warning"]
 
 
-def _mlflow(settings: Settings) -> list[str]:
+def _mlflow(settings: RegistrySettings) -> list[str]:
     artifacts = (settings.mlflow_dir / "artifacts").as_uri()
     store = ["--backend-store-uri", settings.tracking_uri, "--default-artifact-root", artifacts]
     return ["mlflow", "server", *store, "--host", HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
 
 
-def _docs(settings: Settings) -> list[str]:
+def _docs(settings: UiSettings) -> list[str]:
     where = ["--bind", HOST, "--directory", str(settings.data_docs_dir)]
     return ["http.server", str(settings.docs_port), *where]
 

@@ -13,8 +13,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.labeling.queue import Queue, history
-from mlops_platform.resources.labels import log as label_log
-from mlops_platform.resources.labels.log import PAGE, RANDOM, UNDO, Label
+from mlops_platform.resources.labels import label_log
+from mlops_platform.resources.labels.label_log import PAGE, RANDOM, UNDO, Label
 from mlops_platform.serving.middleware import BodyLimit
 
 FOLDER = Path(__file__).parent / "page"

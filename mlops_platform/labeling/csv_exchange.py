@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mlops_platform.atomic_write import atomic_write
-from mlops_platform.errors import PlatformError
+from mlops_platform.errors import LabelError, PlatformError
 from mlops_platform.labeling.queue import Queue
 from mlops_platform.resources.csv_ingest.inspection import inspect_csv, match_columns
-from mlops_platform.resources.labels.log import IMPORT, RANDOM, Label, LabelError, require_person, standing
+from mlops_platform.resources.labels.label_log import IMPORT, RANDOM, Label, require_person, standing
 
 _COLUMNS = ("id", "tag", "title", "description", "given", "guess", "probability", "reason", "neighbours")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # how a formula may begin, and the apostrophe itself

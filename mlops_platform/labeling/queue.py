@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlops_platform.assets.label_tables import known_tags
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.labels.log import PAGE, RANDOM, UNDO, Label
-from mlops_platform.resources.labels.tables import known_tags
+from mlops_platform.resources.labels.label_log import PAGE, RANDOM, UNDO, Label
 from mlops_platform.resources.warehouse.base import Warehouse
 
 

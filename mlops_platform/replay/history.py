@@ -9,7 +9,7 @@ import duckdb
 
 from mlops_platform.assets.ingest import TABLES
 from mlops_platform.errors import SourceError
-from mlops_platform.resources.csv_ingest.loader import load_csv
+from mlops_platform.resources.csv_ingest.csv_loader import load_csv
 from mlops_platform.resources.csv_ingest.source_file import fetched
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.classifier import text_classifier
 from mlops_platform.ml.labeling.label_quality import find_suspects
 from mlops_platform.ml.monitoring.drift_monitor import WindowRows, watch
 from mlops_platform.ml.monitoring.retraining_policy import (
@@ -117,7 +117,7 @@ class Loop:
         if not new:
             return new, None
         rows = columns(known)
-        texts = models.frame(rows.titles, rows.descriptions)[models.TEXT].tolist()
+        texts = text_classifier.frame(rows.titles, rows.descriptions)[text_classifier.TEXT].tolist()
         found = find_suspects([row.id for row, _ in known], texts, rows.tags, repeats=1)
         suspects = {each.id for each in found.suspects}
         judged = len(set(new) - set(found.unjudged))
@@ -152,7 +152,7 @@ class Loop:
         champion, scenario = self.champion, self.scenario
         watched = watch(
             champion.model,
-            models.DEFAULT,
+            text_classifier.DEFAULT,
             columns(champion.train),
             columns(champion.test),
             window,

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.classifier import text_classifier
 from mlops_platform.ml.classifier.prediction import predict
-from mlops_platform.ml.evaluation import promotion_gates as gates
+from mlops_platform.ml.evaluation import promotion_gates
 from mlops_platform.ml.evaluation.metrics import paired_bootstrap, weighted_f1
 from mlops_platform.ml.labeling.label_quality import LEAST_ROWS
 from mlops_platform.ml.monitoring.cross_fitting import FOLDS, FoldModels
@@ -66,7 +66,7 @@ class Version:
     @cached_property
     def folds(self) -> FoldModels:
         """The models of its folds, which all its windows are held against."""
-        return folds_of(models.DEFAULT, columns(self.train))
+        return folds_of(text_classifier.DEFAULT, columns(self.train))
 
 
 def train(name: str, known: Known, week: int, test_share: float, *, spoil: float = 0.0, seed: int = 0) -> Version:
@@ -99,7 +99,7 @@ def train(name: str, known: Known, week: int, test_share: float, *, spoil: float
     fitted_on = _spoilt(rest, spoil, seed)
     rows = columns(fitted_on)
     try:
-        model = models.fit(models.frame(rows.titles, rows.descriptions), rows.tags)
+        model = text_classifier.fit(text_classifier.frame(rows.titles, rows.descriptions), rows.tags)
     except ValueError as error:
         raise PlatformError(f"Week {week}: {error}") from error
     f1 = weighted_f1([tag for _, tag in test], predicted(model, [row for row, _ in test]))
@@ -118,7 +118,7 @@ def _spoilt(known: Known, share: float, seed: int) -> Known:
     return result
 
 
-def judge(candidate: Version, champion: Version, min_f1: float) -> gates.Decision:
+def judge(candidate: Version, champion: Version, min_f1: float) -> promotion_gates.Decision:
     """Let the gates decide on a candidate, on the test rows that the champion was not trained on either."""
     fresh = [(row, tag) for row, tag in candidate.test if row.id not in champion.trained_on]
     truth = [tag for _, tag in fresh]
@@ -126,7 +126,7 @@ def judge(candidate: Version, champion: Version, min_f1: float) -> gates.Decisio
     comparison = paired_bootstrap(
         truth, *(predicted(each.model, [row for row, _ in fresh]) for each in (candidate, champion))
     )
-    return gates.decide(
+    return promotion_gates.decide(
         candidate=candidate.name,
         champion=champion.name,
         f1=candidate.f1,

@@ -21,7 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mlops_platform.errors import PlatformError
+from mlops_platform.errors import EventLogError
 from mlops_platform.sql import SQL, sql
 
 __all__ = ["Event", "EventLog", "EventLogError", "among"]
@@ -42,10 +42,6 @@ _SCHEMA = (
 )
 _INSERT = "INSERT INTO events (kind, at, body) VALUES (?, ?, ?)"
 _log = logging.getLogger(__name__)
-
-
-class EventLogError(PlatformError):
-    """The event log cannot be written or read."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops_platform.optional_dependencies import require_packages
+from mlops_platform.optional_dependencies import require_production_packages
 from mlops_platform.resources.airbyte.workspace import Airbyte
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
 from mlops_platform.resources.datasets.store import DatasetStore
@@ -12,17 +12,18 @@ from mlops_platform.resources.dbt.bigquery_profile import bigquery_secrets, bigq
 from mlops_platform.resources.dbt.manifest import PreparedProject, prepare_project
 from mlops_platform.resources.dbt.runner import Dbt, DbtRunner
 from mlops_platform.resources.encoders.store import EncoderStore
-from mlops_platform.resources.registry.mlflow import MlflowTracking
+from mlops_platform.resources.registry.model_registry import MlflowTracking
 from mlops_platform.resources.study_store import StudyStore
 from mlops_platform.resources.table_io_manager import TableIOManager
 from mlops_platform.resources.validation.resource import ExpectationsEngine
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
 from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
-from mlops_platform.settings import DBT_PROJECT_DIR, Settings
+from mlops_platform.settings import DBT_PROJECT_DIR, DbtSettings, RegistrySettings, Settings, WarehouseSettings
 
 
-def dbt_project(settings: Settings) -> PreparedProject:
+def dbt_project(settings: DbtSettings) -> PreparedProject:
     """Return the dbt project for the warehouse of the settings, with its manifest.
 
     Args:
@@ -32,14 +33,14 @@ def dbt_project(settings: Settings) -> PreparedProject:
         PlatformError: Packages of production are missing.
         TransformError: There is no project, dbt cannot read it, or its folder cannot be written.
     """
-    require_packages(settings)
+    require_production_packages(settings)
     if settings.env == "production":
         return prepare_project(DBT_PROJECT_DIR, settings.home / "dbt", bigquery_variables(settings), "bigquery")
     variables = {"warehouse_path": str(settings.warehouse_path), "schema_name": settings.schema_name}
     return prepare_project(DBT_PROJECT_DIR, settings.home / "dbt", variables, "duckdb")
 
 
-def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
+def dbt_resource(settings: DbtSettings, project: PreparedProject) -> Dbt:
     """Return the resource that runs dbt.
 
     Args:
@@ -54,7 +55,7 @@ def dbt_resource(settings: Settings, project: PreparedProject) -> Dbt:
     return DbtRunner.of(project, secrets)
 
 
-def duckdb_warehouse(settings: Settings) -> DuckDBWarehouse:
+def duckdb_warehouse(settings: WarehouseSettings) -> DuckDBWarehouse:
     """The embedded warehouse.
 
     Args:
@@ -69,7 +70,7 @@ def duckdb_warehouse(settings: Settings) -> DuckDBWarehouse:
     )
 
 
-def bigquery_warehouse(settings: Settings) -> BigQueryWarehouse:
+def bigquery_warehouse(settings: WarehouseSettings) -> BigQueryWarehouse:
     """The warehouse of production.
 
     Args:
@@ -87,6 +88,26 @@ def bigquery_warehouse(settings: Settings) -> BigQueryWarehouse:
     )
 
 
+def build_warehouse(settings: WarehouseSettings) -> Warehouse:
+    """Return the warehouse of the environment.
+
+    Args:
+        settings: Which one, and where it is.
+    """
+    return bigquery_warehouse(settings) if settings.env == "production" else duckdb_warehouse(settings)
+
+
+def build_registry(settings: RegistrySettings) -> MlflowTracking:
+    """Return the model registry.
+
+    Args:
+        settings: Where MLflow is.
+    """
+    return MlflowTracking(
+        tracking_uri=settings.tracking_uri, store_dir=str(settings.mlflow_dir), ui_url=settings.mlflow_url
+    )
+
+
 def build_resources(settings: Settings) -> dict[str, Any]:
     """Make the resources of the graph by their keys, but for `dbt`; none opens a connection before it is used.
 
@@ -97,7 +118,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         Resource key to resource.
     """
     resources: dict[str, Any] = {
-        "warehouse": bigquery_warehouse(settings) if settings.env == "production" else duckdb_warehouse(settings),
+        "warehouse": build_warehouse(settings),
         "expectations": ExpectationsEngine(docs_dir=str(settings.data_docs_dir), docs_url=settings.data_docs_url),
         "datasets": DatasetStore(base_dir=str(settings.datasets_dir), memory_mb=settings.duckdb_memory_mb),
         "encoders": EncoderStore(
@@ -107,11 +128,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         ),
         "evaluation_sets": EvaluationSetStore(base_dir=str(settings.evaluation_sets_dir)),
         "studies": StudyStore(url=settings.optuna_storage),
-        "tracking": MlflowTracking(
-            tracking_uri=settings.tracking_uri,
-            store_dir=str(settings.mlflow_dir),
-            ui_url=settings.mlflow_url,
-        ),
+        "tracking": build_registry(settings),
     }
     resources["io_manager"] = TableIOManager(base_dir=str(settings.values_dir), warehouse=resources["warehouse"])
     if settings.source_loader == "airbyte":

@@ -20,7 +20,7 @@ from mlops_platform.sql import SQL, identifiers, literal, sql
 
 if TYPE_CHECKING:
     from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
-    from mlops_platform.settings import Settings
+    from mlops_platform.settings import WarehouseSettings
 
 TABLE = "prediction_log"
 PREDICTION, FEEDBACK = "prediction", "feedback"
@@ -133,7 +133,7 @@ class BigQueryLog:
             self._warehouse.append_once(TABLE, file, LOG_COLUMNS, name, self._failed)
 
 
-def log_store(settings: Settings) -> LocalLog | BigQueryLog:
+def log_store(settings: WarehouseSettings) -> LocalLog | BigQueryLog:
     """Return the store of the environment.
 
     Args:

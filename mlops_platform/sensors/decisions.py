@@ -9,11 +9,9 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.decision import DECISION, DECISION_TAG
-from mlops_platform.assets.failures import sentences
-from mlops_platform.errors import ModelError
-from mlops_platform.resources.registry import deployment_history as deployments
-from mlops_platform.resources.registry import inspections
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
+from mlops_platform.errors import ModelError, platform_errors_as_failures
+from mlops_platform.resources.registry import deployment_history, inspections
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
 
 INTERVAL_SECONDS = 30
 ACT_JOB = "act_on_decision"
@@ -34,7 +32,7 @@ class ActConfig(dg.Config):
 @dg.op(name="act", description="Returns to the previous champion, or holds automatic promotion until a person answers.")
 def act(context: dg.OpExecutionContext, config: ActConfig, tracking: MlflowTracking) -> None:
     """Carry out a decision; a repeated or outdated one changes nothing."""
-    with sentences():
+    with platform_errors_as_failures():
         champion = tracking.by_alias(CHAMPION)
         if champion is None:
             raise ModelError("There is no champion to act on: materialize champion_model first.")
@@ -44,7 +42,9 @@ def act(context: dg.OpExecutionContext, config: ActConfig, tracking: MlflowTrack
                 f"version {champion.version}."
             )
         elif config.decision == "rollback":
-            move = deployments.rollback(tracking, by="dagster", reason=config.reason, dagster_run_id=context.run_id)
+            move = deployment_history.rollback(
+                tracking, by="dagster", reason=config.reason, dagster_run_id=context.run_id
+            )
             context.log.info(f"The champion is version {move.version} again.")
         elif config.decision == "inspect":
             inspections.ask(

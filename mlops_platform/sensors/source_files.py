@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from mlops_platform.resources.csv_ingest.source_file import SOURCE_FINGERPRINT, fingerprint
-from mlops_platform.resources.labels import log as label_log
-from mlops_platform.resources.labels.log import LABELS_FINGERPRINT
+from mlops_platform.resources.labels import label_log
+from mlops_platform.resources.labels.label_log import LABELS_FINGERPRINT
 
 INTERVAL_SECONDS = 30
 PROBE_TIMEOUT = 10.0

@@ -16,10 +16,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, SecretStr
 
-from mlops_platform.errors import PlatformError
-from mlops_platform.optional_dependencies import require_packages
-from mlops_platform.resources.event_log import Event, EventLog, EventLogError
-from mlops_platform.resources.factory import build_resources
+from mlops_platform.errors import EventLogError, PlatformError
+from mlops_platform.optional_dependencies import require_production_packages
+from mlops_platform.resources.event_log import Event, EventLog
+from mlops_platform.resources.factory import build_registry
 from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, import_segments, log_store
 from mlops_platform.serving.champion import Champion, ChampionFollower
 from mlops_platform.serving.log_uploader import Destination, LogUploader
@@ -27,7 +27,7 @@ from mlops_platform.serving.metrics import Metrics
 from mlops_platform.serving.middleware import BodyLimit, Measured
 from mlops_platform.serving.model_cache import ModelCopies
 from mlops_platform.serving.schemas import FeedbackRequest, PredictRequest
-from mlops_platform.settings import Settings
+from mlops_platform.settings import ServingSettings, Settings, WarehouseSettings
 
 # for a route that answers in plain text, FastAPI would document its errors as plain text too
 _REFUSED: dict[int | str, dict[str, Any]] = {
@@ -104,18 +104,18 @@ def create_app() -> FastAPI:
     return build_app(settings, follower(settings), EventLog(settings.event_log_path), destination(settings))
 
 
-def follower(settings: Settings) -> ChampionFollower:
+def follower(settings: ServingSettings) -> ChampionFollower:
     """Return what follows the registry; if that is not on this disk, models are copied here.
 
     Args:
         settings: Where the registry is.
     """
-    tracking = build_resources(settings)["tracking"]
+    tracking = build_registry(settings)
     copies = None if settings.mlflow_uri is None else ModelCopies(settings.model_copies_dir, tracking)
     return ChampionFollower(tracking, settings.serve_follow_seconds, copies)
 
 
-def destination(settings: Settings) -> Destination | None:
+def destination(settings: WarehouseSettings) -> Destination | None:
     """Return what predictions and feedback are uploaded to; None if the graph reads them from this disk.
 
     Args:
@@ -124,7 +124,7 @@ def destination(settings: Settings) -> Destination | None:
     store = log_store(settings)
     if not isinstance(store, BigQueryLog):
         return None
-    require_packages(settings, trains=False)
+    require_production_packages(settings)
     # Google's libraries take seconds to import, which would slow the first requests down
     import mlops_platform.resources.warehouse.bigquery.client  # noqa: F401
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from mlops_platform.resources.registry.mlflow import CHAMPION, RegisteredVersion
+from mlops_platform.resources.registry.model_registry import CHAMPION, RegisteredVersion
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mlops_platform.atomic_write import atomic_write
-from mlops_platform.resources.registry.mlflow import RegisteredVersion
 from mlops_platform.resources.registry.model_files import load_model
+from mlops_platform.resources.registry.model_registry import RegisteredVersion
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -12,10 +12,10 @@ from mlops_platform_tests.training_graph import SMALL, TrainingHome
 
 
 def _test_rows(home: TrainingHome) -> tuple[Any, list[str]]:
-    from mlops_platform.ml.classifier import pipeline as model
+    from mlops_platform.ml.classifier import text_classifier
 
     test = home.datasets.load(home.value("validated_dataset")["version"], "test")
-    return model.frame(test["title"], test["description"]), test["tag"].tolist()
+    return text_classifier.frame(test["title"], test["description"]), test["tag"].tolist()
 
 
 def test_the_figures_are_those_of_scikit_learn_on_the_test_split(trained_once: TrainingHome) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.checks.labels import build_conflict_check
-from mlops_platform.resources.labels.log import LABELS_FINGERPRINT, Label, append, fingerprint, read
+from mlops_platform.resources.labels.label_log import LABELS_FINGERPRINT, Label, append, fingerprint, read
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
 CV, NLP = "computer-vision", "natural-language-processing"

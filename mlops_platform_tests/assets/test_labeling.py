@@ -10,8 +10,8 @@ import pytest
 
 from mlops_platform.assets.labeling import build_queue_asset, label_issues
 from mlops_platform.checks.labels import build_label_check
-from mlops_platform.resources.labels.log import Label, append, now
-from mlops_platform.resources.registry.mlflow import CHAMPION
+from mlops_platform.resources.labels.label_log import Label, append, now
+from mlops_platform.resources.registry.model_registry import CHAMPION
 from mlops_platform_tests.training_graph import Run, TrainingHome
 
 SIZE = 10

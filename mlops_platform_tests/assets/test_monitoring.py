@@ -13,9 +13,8 @@ import pytest
 from mlops_platform.assets.decision import DECISION, DECISION_TAG
 from mlops_platform.assets.monitoring import REPORT
 from mlops_platform.jobs import build_jobs
-from mlops_platform.resources.registry import deployment_history as deployments
-from mlops_platform.resources.registry import inspections
-from mlops_platform.resources.registry.mlflow import CHAMPION
+from mlops_platform.resources.registry import deployment_history, inspections
+from mlops_platform.resources.registry.model_registry import CHAMPION
 from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
 from mlops_platform_tests.monitored import TODAY, Monitored, label_quality
 from mlops_platform_tests.training_graph import ROWS, WORSE, TrainingHome
@@ -116,7 +115,7 @@ def test_a_bad_deployment_is_rolled_back(monitored: Monitored) -> None:
     assert monitored.decide()[0] == "continue"
     home.put("tuned_params", params=WORSE)
     assert home.run("trained_model", "model_evaluation").success
-    deployments.promote(tracking, "2", by="me", reason="Forced.", forced=True)
+    deployment_history.promote(tracking, "2", by="me", reason="Forced.", forced=True)
     assert monitored.decide() == ("rollback", "bad_deployment")
     (gap,) = monitored.warehouse.fetch_rows("select high from drift_report where name = 'against_previous'")
     assert gap[0] < 0
@@ -126,7 +125,7 @@ def test_a_bad_deployment_is_rolled_back(monitored: Monitored) -> None:
         champion = tracking.by_alias(CHAMPION)
         assert champion is not None
         assert champion.version == "1"
-    moves = deployments.history(tracking)
+    moves = deployment_history.history(tracking)
     assert [move.action for move in moves] == ["promote", "promote", "rollback"]
     assert moves[-1].dagster_run_id
     # the day's first decision and the one about the version that came back are both kept

@@ -12,10 +12,10 @@ import duckdb
 import pandas as pd
 import pytest
 
-from mlops_platform.assets import evaluation_set as frozen
-from mlops_platform.ml.classifier import out_of_core as streaming
+from mlops_platform.assets import evaluation_set
+from mlops_platform.ml.classifier import out_of_core
 from mlops_platform.ml.training_data.config import Recipe
-from mlops_platform.resources.datasets import parquet_reader as parquet_reading
+from mlops_platform.resources.datasets import parquet_reader
 from mlops_platform_tests.training_graph import LATTER, ROWS, TrainingHome
 
 ABOVE = 100
@@ -41,7 +41,7 @@ def test_the_graph_runs_streamed_and_once_for_the_same_rows(fresh: TrainingHome)
     assert fresh.value("model_evaluation")["overall"]["rows"] == fresh.value("validated_dataset")["test_rows"]
     assert ran.metadata("tuned_params")["sampled_rows"] == fresh.value("validated_dataset")["train_rows"]
     told = ran.metadata("trained_model")
-    assert told["params"] == streaming.STREAM.to_dict()
+    assert told["params"] == out_of_core.STREAM.to_dict()
     assert told["features"] == "TF-IDF of hashed words"
     assert sum(row["rows"] for row in ran.table("trained_model", "rows_by_tag")) == told["train_rows"]
     model = fresh.tracking.load("1")
@@ -72,7 +72,7 @@ def test_a_training_that_is_cut_off_leaves_nothing_and_a_damaged_snapshot_is_a_s
 ) -> None:
     assert fresh.run("validated_dataset", "tuned_params", stream_above_rows=ABOVE).success
     with monkeypatch.context() as patched:
-        patched.setattr(streaming._Learner, "evaluate", lambda *_: 1 / 0)
+        patched.setattr(out_of_core._Learner, "evaluate", lambda *_: 1 / 0)
         assert not fresh.run("trained_model").success
     assert not fresh.client().search_model_versions("name = 'project-tagger'")
 
@@ -98,8 +98,8 @@ def test_streamed_training_weighs_classes_and_ignores_the_rest_of_a_recipe(fresh
 
 
 def test_the_evaluation_set_is_bounded_and_stays(fresh: TrainingHome, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert frozen.EVALUATION_ROWS > ROWS
-    monkeypatch.setattr(frozen, "EVALUATION_ROWS", 20)
+    assert evaluation_set.EVALUATION_ROWS > ROWS
+    monkeypatch.setattr(evaluation_set, "EVALUATION_ROWS", 20)
     assert fresh.run(*TRAINING, stream_above_rows=ABOVE, min_f1=0.1).success
     value = fresh.value("model_evaluation")
     assert value["overall"]["rows"] <= 20
@@ -116,7 +116,7 @@ def test_the_evaluation_set_is_bounded_and_stays(fresh: TrainingHome, monkeypatc
 def test_a_sample_has_the_shares_and_the_rows_of_the_whole(
     fresh: TrainingHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet_reading, "_BATCH_ROWS", 16)
+    monkeypatch.setattr(parquet_reader, "_BATCH_ROWS", 16)
     for above in (ABOVE, 10_000):  # shuffled, and by id
         assert fresh.run("validated_dataset", stream_above_rows=above).success
         version = fresh.value("validated_dataset")["version"]

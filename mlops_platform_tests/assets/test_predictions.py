@@ -12,7 +12,7 @@ import pytest
 from mlops_platform.assets.predictions import build_predictions_asset
 from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.prediction_log import LocalLog
-from mlops_platform.resources.registry.mlflow import CHAMPION
+from mlops_platform.resources.registry.model_registry import CHAMPION
 from mlops_platform_tests.training_graph import Run, TrainingHome
 
 FIRST = dt.date(2024, 1, 1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlops_platform.resources.registry import deployment_history as deployments
-from mlops_platform.resources.registry.mlflow import CHAMPION, RegisteredVersion
+from mlops_platform.resources.registry import deployment_history
+from mlops_platform.resources.registry.model_registry import CHAMPION, RegisteredVersion
 from mlops_platform_tests.training_graph import LATTER, SMALL, WORSE, Run, TrainingHome
 
 
@@ -55,14 +55,14 @@ def test_a_candidate_without_significant_loss_is_promoted_with_its_reason(traine
 
 def test_what_was_rolled_back_from_is_not_promoted_by_itself_again(trained: TrainingHome) -> None:
     _candidate(trained, SMALL)
-    deployments.rollback(trained.tracking, by="ada", reason="It says other to everything.")
+    deployment_history.rollback(trained.tracking, by="ada", reason="It says other to everything.")
     assert trained.run(*LATTER).success
     value = trained.value("champion_model")
     assert (value["action"], value["version"], value["candidate"]) == ("keep", "1", "2")
     assert "rolled back on" in value["reason"]
     assert "It says other to everything" in value["reason"]
     assert _champion(trained).version == "1"
-    deployments.promote(trained.tracking, "2", by="ada", reason="It was the data.")
+    deployment_history.promote(trained.tracking, "2", by="ada", reason="It was the data.")
     assert trained.run(*LATTER).success
     assert _champion(trained).version == "2"
 

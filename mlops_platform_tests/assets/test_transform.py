@@ -15,7 +15,8 @@ import dagster as dg
 import pytest
 
 from mlops_platform.assets.transform import build_transform_assets
-from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError
+from mlops_platform.errors import TransformError
+from mlops_platform.resources.dbt.manifest import PreparedProject
 from mlops_platform.resources.dbt.runner import DbtRunner
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR, PROJECT_ROOT

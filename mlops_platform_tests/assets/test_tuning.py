@@ -62,11 +62,11 @@ def test_the_data_version_covers_the_dataset_though_the_params_agree(trained: Tr
 def test_the_data_version_covers_the_params_though_the_dataset_agrees(
     trained: TrainingHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlops_platform.ml.tuning import significance as confirmation
+    from mlops_platform.ml.tuning import significance
 
     before = trained.run("tuned_params").data_version("tuned_params")
     # with every gain confirmed, the better of two trials is chosen instead of the default
-    sure = confirmation.Confirmation(difference=0.1, low=0.05, high=0.15, folds=20)
+    sure = significance.Confirmation(difference=0.1, low=0.05, high=0.15, folds=20)
     monkeypatch.setattr("mlops_platform.ml.tuning.search.confirm", lambda *_, **__: sure)
     study = trained.studies.open("optimization")
     (done,) = study.get_trials()

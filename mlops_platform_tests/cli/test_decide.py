@@ -6,9 +6,8 @@ import pytest
 
 from mlops_platform.cli.decide import decide, show
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.registry import deployment_history as deployments
-from mlops_platform.resources.registry import inspections
-from mlops_platform.resources.registry.mlflow import CHAMPION
+from mlops_platform.resources.registry import deployment_history, inspections
+from mlops_platform.resources.registry.model_registry import CHAMPION
 from mlops_platform_tests.training_graph import TrainingHome
 
 
@@ -46,7 +45,7 @@ def test_a_rollback_that_cannot_be_done_leaves_the_question_open(trained: Traini
     client = trained.client()
     first = client.get_model_version("project-tagger", "1")
     client.create_model_version("project-tagger", first.source, run_id=first.run_id)
-    deployments.promote(trained.tracking, "2", by="me", reason="By hand.")
+    deployment_history.promote(trained.tracking, "2", by="me", reason="By hand.")
     decide(trained.settings, "rollback", reason="It was worse.")
     champion = trained.tracking.by_alias(CHAMPION)
     assert champion is not None

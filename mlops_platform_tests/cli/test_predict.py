@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from mlops_platform.cli.predict import predict_file, predict_texts, read_rows
 from mlops_platform.errors import PlatformError, SourceError
-from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.classifier import text_classifier
 
 TEXTS = [
     "segment images of cells",
@@ -26,7 +26,9 @@ TAGS = ["computer-vision", "computer-vision", "natural-language-processing", "na
 @pytest.fixture(scope="module")
 def model() -> Pipeline:
     texts = TEXTS * 5
-    return models.fit(models.frame(texts, [""] * len(texts)), TAGS * 5, models.DEFAULT, seed=0)
+    return text_classifier.fit(
+        text_classifier.frame(texts, [""] * len(texts)), TAGS * 5, text_classifier.DEFAULT, seed=0
+    )
 
 
 def test_each_row_has_its_answer_in_order(model: Pipeline, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlops_platform.assets.labeling import _QUEUE_COLUMNS
 from mlops_platform.resources.factory import build_resources
-from mlops_platform.resources.labels.log import Label, read
+from mlops_platform.resources.labels.label_log import Label, read
 from mlops_platform.resources.warehouse.parquet_writer import write_rows
 from mlops_platform.settings import PROJECT_ROOT, Settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.resources.labels.log import Label, append, now
+from mlops_platform.resources.labels.label_log import Label, append, now
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.labeling.home import BIG_ID, CV, MLOPS, NLP, OTHER, ROWS, LabelHome
 

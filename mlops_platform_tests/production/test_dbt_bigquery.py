@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from mlops_platform.errors import TransformError
 from mlops_platform.resources.dbt.bigquery_profile import bigquery_secrets, bigquery_variables
-from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError
+from mlops_platform.resources.dbt.manifest import PreparedProject
 from mlops_platform.resources.dbt.runner import DbtRunner
 from mlops_platform.settings import DBT_PROJECT_DIR, Settings
 from mlops_platform_tests.dbt_projects import prepared_project

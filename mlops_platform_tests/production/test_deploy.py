@@ -24,7 +24,7 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 
 from mlops_platform.cli.serve import STOP_SECONDS
-from mlops_platform.serving import log_uploader as shipping
+from mlops_platform.serving import log_uploader
 from mlops_platform.settings import PROJECT_ROOT, Settings
 
 DEPLOY = PROJECT_ROOT / "deploy"
@@ -100,7 +100,7 @@ def test_the_service_keeps_its_log_in_a_volume_of_its_own_and_asks_for_a_token()
     assert serve["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f":{port}/healthz" in serve["healthcheck"]["test"][-1]
     # uvicorn ends the requests under way, then the log is uploaded
-    assert int(serve["stop_grace_period"].removesuffix("s")) > STOP_SECONDS + shipping.STOP_SECONDS
+    assert int(serve["stop_grace_period"].removesuffix("s")) > STOP_SECONDS + log_uploader.STOP_SECONDS
 
 
 def test_the_settings_in_the_files_are_settings() -> None:

@@ -18,7 +18,7 @@ from kubernetes import client as kubernetes
 
 from benchmarks.service_load import count, served
 from mlops_platform.cli.serve import STOP_SECONDS
-from mlops_platform.serving import log_uploader as shipping
+from mlops_platform.serving import log_uploader
 from mlops_platform.serving.app import create_app
 from mlops_platform.serving.champion import FIRST_LOOK_SECONDS
 from mlops_platform.settings import PROJECT_ROOT, Settings
@@ -77,7 +77,7 @@ def test_the_log_of_a_pod_outlives_it() -> None:
     assert kept in (DEPLOY / "Dockerfile").read_text()
     assert f"--uid {spec.template.spec.security_context.run_as_user} " in (DEPLOY / "Dockerfile").read_text()
     assert spec.template.spec.security_context.fs_group == spec.template.spec.security_context.run_as_user
-    assert spec.template.spec.termination_grace_period_seconds > STOP_SECONDS + shipping.STOP_SECONDS
+    assert spec.template.spec.termination_grace_period_seconds > STOP_SECONDS + log_uploader.STOP_SECONDS
 
 
 def test_a_pod_is_not_restarted_before_the_first_look_is_over() -> None:

@@ -10,7 +10,7 @@ from mlops_platform.assets.airbyte import build_airbyte_assets
 from mlops_platform.assets.ingest import build_ingest_assets
 from mlops_platform.checks.labels import build_conflict_check
 from mlops_platform.labeling.queue import read_queue
-from mlops_platform.resources.labels.log import Label, append
+from mlops_platform.resources.labels.label_log import Label, append
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse

@@ -16,7 +16,7 @@ from mlops_platform.cli.run_progress import Progress
 from mlops_platform.cli.run_summary import champion, print_summary
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.factory import build_resources
-from mlops_platform.resources.registry.mlflow import CHAMPION, FINGERPRINT_TAG, MlflowTracking
+from mlops_platform.resources.registry.model_registry import CHAMPION, FINGERPRINT_TAG, MlflowTracking
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.mlflow_server import MlflowServer, mlflow_server
 from mlops_platform_tests.training_graph import TrainingHome
@@ -38,7 +38,7 @@ def _on_server(home: TrainingHome, uri: str) -> TrainingHome:
 
 
 def test_the_calls_work_as_on_a_local_store(server: MlflowServer, tmp_path: Path) -> None:
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
 
     settings = Settings(home=tmp_path / "home", mlflow_uri=server.uri)
     tracking: MlflowTracking = build_resources(settings)["tracking"]
@@ -51,8 +51,8 @@ def test_the_calls_work_as_on_a_local_store(server: MlflowServer, tmp_path: Path
     assert tracking.experiment("mine") == experiment
 
     texts = [f"{word} number {i}" for i in range(12) for word in ("otter", "kettle")]
-    frame = models.frame(texts, [""] * len(texts))
-    fitted = models.fit(frame, ["animals", "kitchen"] * 12, models.Params(char_ngram_max=2))
+    frame = text_classifier.frame(texts, [""] * len(texts))
+    fitted = text_classifier.fit(frame, ["animals", "kitchen"] * 12, text_classifier.Params(char_ngram_max=2))
     made = tracking.register(
         fitted,
         frame.head(2),
@@ -62,7 +62,7 @@ def test_the_calls_work_as_on_a_local_store(server: MlflowServer, tmp_path: Path
         metrics={"cv": 0.5},
         tags={FINGERPRINT_TAG: "f1"},
         artifacts={"note.txt": "ein Häkchen ✓".encode()},
-        trusted_types=list(models.TRUSTED_TYPES),
+        trusted_types=list(text_classifier.TRUSTED_TYPES),
     )
     found = tracking.find("f1")
     assert found is not None

@@ -23,7 +23,7 @@ from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.factory import bigquery_warehouse
 from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, log_store
 from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
-from mlops_platform.serving import log_uploader as shipping
+from mlops_platform.serving import log_uploader
 from mlops_platform.serving.log_uploader import Destination, LogUploader
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.bigquery_emulator import Emulator
@@ -147,7 +147,7 @@ class KilledAfterLoading(BigQueryLog):
 
 
 def _upload_and_die(path: Path) -> None:
-    shipping.UPLOAD_EVENTS = 1
+    log_uploader.UPLOAD_EVENTS = 1
     _uploader(EventLog(path), KilledAfterLoading(bigquery_warehouse(Settings(_env_file=None)))).upload()
 
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from benchmarks.service_load import Load, Served, count, served
-from mlops_platform.resources.registry.mlflow import CHAMPION
+from mlops_platform.resources.registry.model_registry import CHAMPION
 from mlops_platform_tests.production.mlflow_server import mlflow_server
 from mlops_platform_tests.serving.conftest import make_registry, tracking_of, wait_for
 

@@ -9,9 +9,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from mlops_platform.resources.csv_ingest import loader as csv_loading
+from mlops_platform.resources.csv_ingest import csv_loader
+from mlops_platform.resources.csv_ingest.csv_loader import LoadResult, load_csv
 from mlops_platform.resources.csv_ingest.fast_path import UnaccountedError
-from mlops_platform.resources.csv_ingest.loader import LoadResult, load_csv
 
 PROJECTS = {"id": "BIGINT", "created_on": "TIMESTAMP", "title": "VARCHAR", "description": "VARCHAR"}
 TAGS = {"id": "BIGINT", "tag": "VARCHAR"}
@@ -55,7 +55,7 @@ def both(request: pytest.FixtureRequest, loader: Loader, monkeypatch: pytest.Mon
         def refuse(*_: object) -> None:
             raise UnaccountedError
 
-        monkeypatch.setattr(csv_loading, "read_accounted", refuse)
+        monkeypatch.setattr(csv_loader, "read_accounted", refuse)
     return loader
 
 
@@ -66,4 +66,4 @@ def no_exact_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("read_csv did not account for every line")
 
-    monkeypatch.setattr(csv_loading, "_read_exactly", refuse)
+    monkeypatch.setattr(csv_loader, "_read_exactly", refuse)

@@ -9,7 +9,7 @@ import pytest
 import xxhash
 
 from mlops_platform.errors import SourceError
-from mlops_platform.resources.csv_ingest import inspection as csv_inspection
+from mlops_platform.resources.csv_ingest import inspection
 from mlops_platform.resources.csv_ingest.inspection import inspect_csv, match_columns
 
 GOOD = b"id,tag\n1,a\n2,b\n"
@@ -35,7 +35,7 @@ def test_takes_header_lines_and_fingerprint(tmp_path: Path) -> None:
 def test_counts_physical_lines_across_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, lines: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(csv_inspection, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(inspection, "_CHUNK_BYTES", chunk)
     assert inspect_csv(write(tmp_path, content), "x").lines == lines
 
 
@@ -43,7 +43,7 @@ def test_counts_physical_lines_across_chunks(
 def test_sees_quotes_with_only_spaces_between_across_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(csv_inspection, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(inspection, "_CHUNK_BYTES", chunk)
     assert not inspect_csv(write(tmp_path, b'id,tag\n1,"a"   "b"\n'), "x").plain
     assert inspect_csv(write(tmp_path, b'id,tag\n1,"a" ,"b"\n'), "x").plain
 
@@ -76,7 +76,7 @@ def test_refuses_in_one_sentence(tmp_path: Path, content: bytes, sentence: str) 
 
 
 def test_a_bad_byte_behind_the_first_chunk_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_inspection, "_CHUNK_BYTES", 8)
+    monkeypatch.setattr(inspection, "_CHUNK_BYTES", 8)
     with pytest.raises(SourceError, match="line 4"):
         inspect_csv(write(tmp_path, b"id,tag\n1,aa\n2,bb\n3,\xff\n"), "x")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlops_platform.errors import SourceError, WarehouseError
-from mlops_platform.resources.csv_ingest import loader as csv_loading
+from mlops_platform.resources.csv_ingest import csv_loader
 from mlops_platform_tests.resources.csv_loader import TAGS, Loader
 
 
@@ -47,7 +47,7 @@ def test_an_error_inside_the_transaction_leaves_table_and_rejects(
         raise RuntimeError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(csv_loading, "table_version", fail)
+        patch.setattr(csv_loader, "table_version", fail)
         with pytest.raises(RuntimeError, match="disk full"):
             loader.load("id,tag\n2,new\n", TAGS)
     assert (loader.rows(), loader.rejects()) == before
@@ -55,14 +55,14 @@ def test_an_error_inside_the_transaction_leaves_table_and_rejects(
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = csv_loading.read_accounted
+    read = csv_loader.read_accounted
 
     def grow(*arguments: Any) -> int:
         with loader.path.open("a") as handle:
             handle.write("3,late\n")
         return read(*arguments)
 
-    monkeypatch.setattr(csv_loading, "read_accounted", grow)
+    monkeypatch.setattr(csv_loader, "read_accounted", grow)
     with pytest.raises(SourceError, match="changed while it was being read"):
         loader.load("id,tag\n1,a\n", TAGS)
 
@@ -73,7 +73,7 @@ def test_a_full_disk_is_said_plainly(loader: Loader, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(csv_loading, "_write_record", full)
+    monkeypatch.setattr(csv_loader, "_write_record", full)
     with pytest.raises(WarehouseError, match=r"No space left on device.*set TMPDIR"):
         loader.load("id,tag\n2,new\nx,bad\n", TAGS)
     assert loader.rows() == [(1, "old")]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError, first_lines
+from mlops_platform.errors import TransformError
+from mlops_platform.resources.dbt.manifest import PreparedProject, first_lines
 from mlops_platform.resources.dbt.runner import DbtRunner
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import DBT_PROJECT_DIR, PROJECT_ROOT

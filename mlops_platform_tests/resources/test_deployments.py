@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.registry import deployment_history as deployments
+from mlops_platform.resources.registry import deployment_history
 from mlops_platform.resources.registry.deployment_history import Deployment, served_before, withdrawn
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
 from mlops_platform_tests.training_graph import TrainingHome
 
 
@@ -63,48 +63,48 @@ def registry(trained: TrainingHome) -> MlflowTracking:
 
 
 def test_moves_are_recorded_with_who_what_and_why(registry: MlflowTracking) -> None:
-    (first,) = deployments.history(registry)
+    (first,) = deployment_history.history(registry)
     assert (first.version, first.previous, first.by) == ("1", None, "dagster")
     assert first.dagster_run_id == first.trained_by == registry.version("1").tags["dagster_run_id"]
-    move = deployments.promote(registry, "2", by="ada", reason="It is better.", forced=True)
+    move = deployment_history.promote(registry, "2", by="ada", reason="It is better.", forced=True)
     assert (move.action, move.version, move.previous, move.by, move.forced) == ("promote", "2", "1", "ada", True)
     assert (move.trained_by, move.data_version, move.dagster_run_id) == ("rd2", "d2", None)
-    assert deployments.history(registry) == [first, move]
+    assert deployment_history.history(registry) == [first, move]
     champion = registry.by_alias(CHAMPION)
     assert champion is not None
     assert (champion.version, champion.tags["promoted_because"]) == ("2", "It is better.")
-    back = deployments.rollback(registry, by="bob", reason="It is worse.", dagster_run_id="r9")
+    back = deployment_history.rollback(registry, by="bob", reason="It is worse.", dagster_run_id="r9")
     assert (back.action, back.version, back.previous, back.dagster_run_id) == ("rollback", "1", "2", "r9")
-    assert deployments.history(registry) == [first, move, back]
+    assert deployment_history.history(registry) == [first, move, back]
     assert [each.version for each in registry.versions()] == ["1", "2", "3"]
 
 
 def test_what_cannot_be_done_is_a_sentence_and_leaves_no_record(registry: MlflowTracking) -> None:
-    before = deployments.history(registry)
+    before = deployment_history.history(registry)
     with pytest.raises(ModelError, match=r"^Version 1 of project-tagger is the champion already\.$"):
-        deployments.promote(registry, "1", by="ada", reason="")
+        deployment_history.promote(registry, "1", by="ada", reason="")
     with pytest.raises(ModelError, match=r"^Version 8 of model project-tagger is not in the registry"):
-        deployments.promote(registry, "8", by="ada", reason="")
+        deployment_history.promote(registry, "8", by="ada", reason="")
     with pytest.raises(ModelError, match=r"^Before version 1 of project-tagger there was no champion"):
-        deployments.rollback(registry, by="ada", reason="")
-    assert deployments.history(registry) == before
+        deployment_history.rollback(registry, by="ada", reason="")
+    assert deployment_history.history(registry) == before
 
 
 def test_a_rollback_passes_over_a_version_whose_files_are_gone(trained: TrainingHome, registry: MlflowTracking) -> None:
     client = trained.client()
-    deployments.promote(registry, "2", by="ada", reason="")
-    deployments.promote(registry, "3", by="ada", reason="")
+    deployment_history.promote(registry, "2", by="ada", reason="")
+    deployment_history.promote(registry, "3", by="ada", reason="")
     client.delete_model_version("project-tagger", "2")
-    assert deployments.rollback(registry, by="ada", reason="").version == "1"
+    assert deployment_history.rollback(registry, by="ada", reason="").version == "1"
 
 
 def test_a_record_without_its_move_is_gone_on_from(registry: MlflowTracking, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(MlflowTracking, "set_alias", _killed)
         with pytest.raises(KeyboardInterrupt):
-            deployments.promote(registry, "2", by="ada", reason="")
-    assert deployments.promote(registry, "3", by="ada", reason="").previous == "1"
-    assert deployments.rollback(registry, by="ada", reason="").version == "1"
+            deployment_history.promote(registry, "2", by="ada", reason="")
+    assert deployment_history.promote(registry, "3", by="ada", reason="").previous == "1"
+    assert deployment_history.rollback(registry, by="ada", reason="").version == "1"
 
 
 def _killed(*_: object) -> None:

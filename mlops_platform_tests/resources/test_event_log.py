@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from mlops_platform.resources.event_log import Event, EventLog, EventLogError
+from mlops_platform.errors import EventLogError
+from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.settings import PROJECT_ROOT
 
 AT = datetime(2026, 3, 1, 10, tzinfo=UTC)
@@ -34,7 +35,8 @@ FULL = """
 import resource, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from mlops_platform.resources.event_log import Event, EventLog, EventLogError
+from mlops_platform.errors import EventLogError
+from mlops_platform.resources.event_log import Event, EventLog
 log = EventLog(Path(sys.argv[1]))
 def append(number):
     try:

@@ -119,9 +119,9 @@ def test_two_threads_get_each_their_own_verdicts(engine: ExpectationsEngine) -> 
 
 
 def test_one_validation_runs_at_a_time(engine: ExpectationsEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlops_platform.resources.validation import runner as validation
+    from mlops_platform.resources.validation import suite_runner
 
-    evaluate, inside, most = validation.evaluate, 0, 0
+    evaluate, inside, most = suite_runner.evaluate, 0, 0
 
     def watched(*arguments: Any, **options: Any) -> Any:
         nonlocal inside, most
@@ -137,7 +137,7 @@ def test_one_validation_runs_at_a_time(engine: ExpectationsEngine, monkeypatch: 
         with duckdb.connect() as connection:
             return _validate(engine, connection, "tags").success
 
-    monkeypatch.setattr(validation, "evaluate", watched)
+    monkeypatch.setattr(suite_runner, "evaluate", watched)
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(work, range(3)))
     assert most == 1

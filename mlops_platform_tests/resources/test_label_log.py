@@ -6,17 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.resources.event_log import EventLogError
-from mlops_platform.resources.labels.log import (
-    Label,
-    LabelError,
-    append,
-    append_missing,
-    fingerprint,
-    now,
-    read,
-    standing,
-)
+from mlops_platform.errors import EventLogError, LabelError
+from mlops_platform.resources.labels.label_log import Label, append, append_missing, fingerprint, now, read, standing
 
 AT = "2026-03-01T10:00:00+00:00"
 FIRST = Label(1, "mlops", AT, "ann", "page")

@@ -17,7 +17,7 @@ SECONDS = 120.0
 USE = """
 import sys
 from pathlib import Path
-from mlops_platform.resources.registry.mlflow import MlflowTracking
+from mlops_platform.resources.registry.model_registry import MlflowTracking
 
 folder = Path(sys.argv[1])
 store = MlflowTracking(

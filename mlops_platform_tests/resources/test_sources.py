@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.errors import SourceError
-from mlops_platform.resources.csv_ingest import source_file as sources
+from mlops_platform.resources.csv_ingest import source_file
 from mlops_platform.resources.csv_ingest.inspection import inspect_csv
 from mlops_platform.resources.csv_ingest.source_file import display_name, fetched
 
@@ -52,7 +52,7 @@ def send(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", length
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(sources, "_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(source_file, "_BACKOFF_SECONDS", 0.01)
     server = Server()
     yield server
     server.closing.set()

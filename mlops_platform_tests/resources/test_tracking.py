@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.registry.mlflow import CHAMPION, FINGERPRINT_TAG, MlflowTracking
+from mlops_platform.resources.registry.model_registry import CHAMPION, FINGERPRINT_TAG, MlflowTracking
 from mlops_platform_tests.training_graph import TrainingHome
 
 
@@ -45,13 +45,13 @@ def test_a_version_is_found_by_its_fingerprint(trained_once: TrainingHome) -> No
 
 def test_what_was_registered_predicts_as_before(fresh: TrainingHome) -> None:
     """In a store whose path holds spaces and letters beyond ASCII, as `fresh` has it."""
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
 
     assert not str(fresh.settings.mlflow_dir).isascii()
     assert " " in str(fresh.settings.mlflow_dir)
     texts = [f"{word} number {i}" for i in range(12) for word in ("otter", "kettle")]
-    frame = models.frame(texts, [""] * len(texts))
-    fitted = models.fit(frame, ["animals", "kitchen"] * 12, models.Params(char_ngram_max=2))
+    frame = text_classifier.frame(texts, [""] * len(texts))
+    fitted = text_classifier.fit(frame, ["animals", "kitchen"] * 12, text_classifier.Params(char_ngram_max=2))
     made = fresh.tracking.register(
         fitted,
         frame.head(2),
@@ -61,7 +61,7 @@ def test_what_was_registered_predicts_as_before(fresh: TrainingHome) -> None:
         metrics={"cv": 0.5},
         tags={FINGERPRINT_TAG: "f1"},
         artifacts={"note.txt": "ein Häkchen ✓".encode()},
-        trusted_types=list(models.TRUSTED_TYPES),
+        trusted_types=list(text_classifier.TRUSTED_TYPES),
     )
     assert (made.version, made.fingerprint) == ("1", "f1")
     loaded = fresh.tracking.load("1")
@@ -99,10 +99,10 @@ def test_a_registered_model_loads_where_this_package_is_absent(trained_once: Tra
 def test_the_signature_is_that_of_a_prediction(trained_once: TrainingHome) -> None:
     from mlflow.models import infer_signature
 
-    from mlops_platform.ml.classifier import pipeline as models
+    from mlops_platform.ml.classifier import text_classifier
 
     saved = trained_once.tracking.load("1")
-    texts = models.frame(["an otter"], ["in a river"])
+    texts = text_classifier.frame(["an otter"], ["in a river"])
     expected = infer_signature(texts, saved.predict(texts))
     import mlflow.models
 

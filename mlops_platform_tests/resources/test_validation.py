@@ -41,7 +41,7 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def _outcomes(
     connection: duckdb.DuckDBPyConnection, rules: list[Expectation], table: str, *, with_ids: bool = True
 ) -> dict[str, Outcome]:
-    from mlops_platform.resources.validation.runner import evaluate
+    from mlops_platform.resources.validation.suite_runner import evaluate
 
     _, outcomes = evaluate("suite", rules, DuckDBSource(connection, "main"), table, with_ids=with_ids)
     return outcomes
@@ -51,10 +51,10 @@ def _outcomes_of_one_pass(
     connection: duckdb.DuckDBPyConnection, rules: list[Expectation], table: str, *, with_ids: bool = True
 ) -> dict[str, Outcome]:
     """Evaluate every rule with its examples at once."""
-    from mlops_platform.resources.validation import runner as validation
+    from mlops_platform.resources.validation import suite_runner
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "_allows_no_row", lambda _: False)
+        patch.setattr(suite_runner, "_allows_no_row", lambda _: False)
         outcomes = _outcomes(connection, rules, table, with_ids=with_ids)
     # the library has no count for a table without rows
     return {

@@ -33,10 +33,10 @@ HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush
 HANG = """
 import sys, time
 from pathlib import Path
-from mlops_platform.resources.csv_ingest import loader as csv_loading
+from mlops_platform.resources.csv_ingest import csv_loader
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
-read = csv_loading.read_accounted
+read = csv_loader.read_accounted
 
 def hang(*arguments):
     assert read(*arguments)
@@ -44,7 +44,7 @@ def hang(*arguments):
     time.sleep(60)
 
 if sys.argv[3] == "inside":
-    csv_loading.read_accounted = hang
+    csv_loader.read_accounted = hang
 else:
     print("before", flush=True)
 columns = {"id": "BIGINT", "tag": "VARCHAR"}

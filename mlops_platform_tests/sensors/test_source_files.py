@@ -13,10 +13,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_platform.resources.csv_ingest import source_file as sources
+from mlops_platform.resources.csv_ingest import source_file
 from mlops_platform.resources.csv_ingest.source_file import SOURCE_FINGERPRINT
 from mlops_platform.resources.event_log import Event, EventLog
-from mlops_platform.resources.labels.log import LABELS_FINGERPRINT, Label, append, fingerprint, now
+from mlops_platform.resources.labels.label_log import LABELS_FINGERPRINT, Label, append, fingerprint, now
 from mlops_platform.sensors.source_files import build_source_sensor, stamp
 
 
@@ -44,7 +44,7 @@ class Watcher:
 
     def loaded(self, projects: Path, tags: Path) -> None:
         for name, path in (("projects", projects), ("tags", tags)):
-            metadata = {SOURCE_FINGERPRINT: sources.fingerprint(path)}
+            metadata = {SOURCE_FINGERPRINT: source_file.fingerprint(path)}
             if self.labels and (mark := fingerprint(self.labels)):
                 metadata[LABELS_FINGERPRINT] = mark
             self.instance.report_runless_asset_event(dg.AssetMaterialization(name, metadata=metadata))

@@ -13,7 +13,7 @@ import pytest
 import skops.io
 
 from mlops_platform.assets.sentence_encoder import export_encoders
-from mlops_platform.ml.classifier.pipeline import (
+from mlops_platform.ml.classifier.text_classifier import (
     SENTENCE_DEFAULT,
     SENTENCE_TYPES,
     TEXT,
@@ -214,7 +214,7 @@ def test_on_the_real_data_the_goals_are_met(both: tuple[Encoder, Encoder]) -> No
 
 
 def test_features_for_tuning_equal_those_of_the_pipeline(both: tuple[Encoder, Encoder]) -> None:
-    from mlops_platform.ml.classifier.pipeline import build_pipeline
+    from mlops_platform.ml.classifier.text_classifier import build_pipeline
     from mlops_platform.ml.tuning.fold_features import FoldFeatures
 
     texts, labels = made_up(40)

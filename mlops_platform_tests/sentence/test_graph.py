@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from benchmarks.service_load import served
-from mlops_platform.ml.classifier import pipeline as models
-from mlops_platform.ml.classifier.pipeline import encoder_of
+from mlops_platform.ml.classifier import text_classifier
+from mlops_platform.ml.classifier.text_classifier import encoder_of
 from mlops_platform.settings import PROJECT_ROOT
 from mlops_platform_tests.sentence.conftest import sentence_home
 from mlops_platform_tests.training_graph import TrainingHome
@@ -153,7 +153,7 @@ def test_a_machine_with_the_runtime_alone_can_load_it_and_predict(real_home: Tra
         timeout=120,
     )
     assert answer.returncode == 0, answer.stderr
-    here = real_home.tracking.load("1").predict(models.frame(texts, [None] * len(texts)))
+    here = real_home.tracking.load("1").predict(text_classifier.frame(texts, [None] * len(texts)))
     assert json.loads(answer.stdout.strip().splitlines()[-1]) == [str(tag) for tag in here]
 
 

@@ -14,10 +14,10 @@ from fastapi.testclient import TestClient
 from filelock import FileLock
 
 from mlops_platform.errors import ModelError
-from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.classifier import text_classifier
 from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.factory import build_resources
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.serving.app import build_app
 from mlops_platform.serving.champion import ChampionFollower
 from mlops_platform.settings import Settings
@@ -33,11 +33,11 @@ def make_registry(home: Path, mlflow_uri: str | None = None) -> None:
     """Register two small models, the first as the champion."""
     tracking = tracking_of(home, mlflow_uri)
     experiment = tracking.experiment("baselines")
-    rows = models.frame(list(TEXTS.values()) * 12, [f"number {number}" for number in range(36)])
+    rows = text_classifier.frame(list(TEXTS.values()) * 12, [f"number {number}" for number in range(36)])
     tags = list(TEXTS) * 12
     for number in (1, 2):
         made = tracking.register(
-            models.fit(rows, tags, models.Params(char_ngram_max=2, alpha=float(number))),
+            text_classifier.fit(rows, tags, text_classifier.Params(char_ngram_max=2, alpha=float(number))),
             rows.head(2),
             experiment_id=experiment,
             run_name="small",
@@ -45,7 +45,7 @@ def make_registry(home: Path, mlflow_uri: str | None = None) -> None:
             metrics={},
             tags={"fingerprint": f"f{number}", "data_version": "d1", "dagster_run_id": f"r{number}"},
             artifacts={},
-            trusted_types=list(models.TRUSTED_TYPES),
+            trusted_types=list(text_classifier.TRUSTED_TYPES),
         )
         assert made.version == str(number)
     tracking.set_alias(CHAMPION, "1", {})

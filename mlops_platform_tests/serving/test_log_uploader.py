@@ -15,7 +15,7 @@ from filelock import FileLock
 from mlops_platform.errors import PlatformError, WarehouseError
 from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.prediction_log import import_segments
-from mlops_platform.serving import log_uploader as shipping
+from mlops_platform.serving import log_uploader
 from mlops_platform.serving.app import build_app, destination
 from mlops_platform.serving.log_uploader import LogUploader, UploadResult
 from mlops_platform_tests.serving.conftest import Service, wait_for
@@ -93,7 +93,7 @@ def test_an_upload_whose_answer_is_lost_is_repeated_as_it_was(log: EventLog) -> 
 def test_an_upload_that_is_refused_stays_and_holds_back_no_other(
     log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipping, "UPLOAD_EVENTS", 2)
+    monkeypatch.setattr(log_uploader, "UPLOAD_EVENTS", 2)
     warehouse = Warehouse()
     warehouse.refused = {3}
     append(log, 1, 2, 3, 4, 5)
@@ -134,10 +134,10 @@ def test_uploaded_events_are_deleted_by_age_and_by_size(log: EventLog, monkeypat
         append(log, number, kind="label")
         shipper.upload()
     assert [event.body["n"] for event in log.read("prediction")] == [0, 1, 2]
-    monkeypatch.setattr(shipping, "KEPT_BYTES", 20)
+    monkeypatch.setattr(log_uploader, "KEPT_BYTES", 20)
     shipper.upload()
     assert [event.body["n"] for event in log.read("prediction")] == [1, 2]
-    monkeypatch.setattr(shipping, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(log_uploader, "KEPT_SECONDS", 0.0)
     shipper.upload()
     assert list(log.read("prediction")) == []
     append(log, 3)
@@ -147,7 +147,7 @@ def test_uploaded_events_are_deleted_by_age_and_by_size(log: EventLog, monkeypat
 
 
 def test_what_is_not_uploaded_is_not_deleted(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipping, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(log_uploader, "KEPT_SECONDS", 0.0)
     warehouse = Warehouse()
     warehouse.refused = {1}
     append(log, 1)

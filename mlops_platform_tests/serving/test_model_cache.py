@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.registry.mlflow import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.serving.app import follower
 from mlops_platform.serving.champion import ChampionFollower
 from mlops_platform.serving.model_cache import KEPT, ModelCopies

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from benchmarks.service_load import Load, Served, count, served
-from mlops_platform.resources.registry.mlflow import CHAMPION
+from mlops_platform.resources.registry.model_registry import CHAMPION
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.serving.conftest import tracking_of, wait_for
 

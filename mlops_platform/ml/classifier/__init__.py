@@ -1,1 +1,1 @@
-"""TODO mlops_platform/ml/classifier."""
+"""The text classifier: its pipeline, how it is trained in and out of core, and how it predicts."""

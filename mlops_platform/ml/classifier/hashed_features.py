@@ -14,7 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from mlops_platform.ml.classifier.pipeline import TEXT, frame
+from mlops_platform.ml.classifier.text_classifier import TEXT, frame
 
 
 @dataclass(frozen=True)

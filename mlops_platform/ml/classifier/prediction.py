@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops_platform.ml.classifier.pipeline import frame
+from mlops_platform.ml.classifier.text_classifier import frame
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -1,1 +1,1 @@
-"""TODO mlops_platform/ml/embeddings."""
+"""Sentence embeddings: the encoder of the pipeline, and the choice of its precision."""

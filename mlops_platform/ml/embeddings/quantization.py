@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_platform.ml.classifier.pipeline import default_of
+from mlops_platform.ml.classifier.text_classifier import default_of
 from mlops_platform.ml.embeddings.encoder import Encoder
 from mlops_platform.ml.tuning.cross_validation import cross_validate
 

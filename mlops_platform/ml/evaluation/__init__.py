@@ -1,1 +1,1 @@
-"""TODO mlops_platform/ml/evaluation."""
+"""Evaluation of a model: metrics, the holdout set, slices, promotion gates and their plots."""

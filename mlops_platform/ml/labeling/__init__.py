@@ -1,1 +1,1 @@
-"""TODO mlops_platform/ml/labeling."""
+"""Labels: which texts to label next, which labels are suspect, and how votes are resolved."""

@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from mlops_platform.ml.classifier.pipeline import DEFAULT, Params, build_classifier
+from mlops_platform.ml.classifier.text_classifier import DEFAULT, Params, build_classifier
 from mlops_platform.ml.embeddings.encoder import Encoder
 from mlops_platform.ml.tuning.cross_validation import stratified_folds
 from mlops_platform.ml.tuning.fold_features import FoldFeatures

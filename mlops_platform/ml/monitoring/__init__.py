@@ -1,1 +1,1 @@
-"""TODO mlops_platform/ml/monitoring."""
+"""Monitoring of the champion: drift tests, and the policy that turns their results into a decision."""

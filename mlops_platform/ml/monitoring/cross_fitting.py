@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mlops_platform.ml.classifier.pipeline import DEFAULT, TEXT, Params, fit
+from mlops_platform.ml.classifier.text_classifier import DEFAULT, TEXT, Params, fit
 from mlops_platform.ml.embeddings.encoder import Encoder
 from mlops_platform.ml.tuning.cross_validation import stratified_folds
 

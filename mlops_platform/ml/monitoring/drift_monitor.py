@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlops_platform.ml.classifier.pipeline import TEXT, Params, encoder_of, frame
 from mlops_platform.ml.classifier.prediction import predict
+from mlops_platform.ml.classifier.text_classifier import TEXT, Params, encoder_of, frame
 from mlops_platform.ml.embeddings.encoder import Encoder
 from mlops_platform.ml.evaluation.metrics import Difference, paired_bootstrap
 from mlops_platform.ml.labeling.label_quality import LEAST_ROWS

@@ -1,1 +1,1 @@
-"""TODO mlops_platform/ml/training_data."""
+"""Training data: splits, and how classes, copies and older rows are weighed."""

@@ -1,1 +1,1 @@
-"""TODO mlops_platform/ml/tuning."""
+"""Hyperparameter search: features and scores of folds, the search, and the significance of its gain."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
-from mlops_platform.ml.classifier.pipeline import DEFAULT, TEXT, Params, check_classes, fit
+from mlops_platform.ml.classifier.text_classifier import DEFAULT, TEXT, Params, check_classes, fit
 from mlops_platform.ml.embeddings.encoder import Encoder
 from mlops_platform.ml.evaluation.metrics import expected_calibration_error, weighted_f1
 

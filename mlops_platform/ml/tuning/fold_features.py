@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from mlops_platform.ml.classifier.pipeline import Params, build_tfidf, check_vocabulary
+from mlops_platform.ml.classifier.text_classifier import Params, build_tfidf, check_vocabulary
 
 Rows = npt.NDArray[np.intp]
 Fold = tuple[Rows, Rows]  # numbers of the training and of the held-out rows

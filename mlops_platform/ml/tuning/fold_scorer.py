@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from mlops_platform.ml.classifier.pipeline import Params, build_classifier
+from mlops_platform.ml.classifier.text_classifier import Params, build_classifier
 from mlops_platform.ml.evaluation.metrics import weighted_f1
 from mlops_platform.ml.tuning.cross_validation import stratified_folds
 from mlops_platform.ml.tuning.fold_features import Fold, FoldFeatures

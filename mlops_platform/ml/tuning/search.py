@@ -20,7 +20,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from mlops_platform.ml.classifier.pipeline import Classifier, Params, check_classes, default_of
+from mlops_platform.ml.classifier.text_classifier import Classifier, Params, check_classes, default_of
 from mlops_platform.ml.embeddings.encoder import Encoder, Vectors
 from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
 from mlops_platform.ml.tuning.significance import CONFIDENCE, Confirmation, confirm

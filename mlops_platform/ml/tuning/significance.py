@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from mlops_platform.ml.classifier.pipeline import Params
+from mlops_platform.ml.classifier.text_classifier import Params
 from mlops_platform.ml.tuning.fold_scorer import Scorer
 
 CONFIDENCE = 0.9  # two-sided; the lower end above 0 is a one-sided test at 0.05

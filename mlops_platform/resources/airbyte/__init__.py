@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/airbyte."""
+"""Airbyte: syncs by dagster-airbyte."""

@@ -14,7 +14,7 @@ import requests
 from pydantic import SecretStr
 
 from mlops_platform.errors import AirbyteError
-from mlops_platform.settings import Settings
+from mlops_platform.settings import AirbyteSettings
 
 if TYPE_CHECKING:
     from mlops_platform.resources.airbyte.client import SyncClient
@@ -75,7 +75,7 @@ class Airbyte:
     request_retry_delay: float = 5.0
 
     @classmethod
-    def of(cls, settings: Settings) -> Airbyte:
+    def of(cls, settings: AirbyteSettings) -> Airbyte:
         """Build it from the settings, complete or not."""
         return cls(
             url=settings.airbyte_url.rstrip("/"),

@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/csv_ingest."""
+"""CSV ingestion: fetching a source, inspecting it, and loading it with its rejects."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlops_platform.errors import SourceError, WarehouseError
 from mlops_platform.resources.csv_ingest.casts import CastPlan
-from mlops_platform.resources.csv_ingest.loader import DAMAGE, RAW, create_damage_table, replace_table, transaction
+from mlops_platform.resources.csv_ingest.csv_loader import DAMAGE, RAW, create_damage_table, replace_table, transaction
 from mlops_platform.sql import SQL, identifier, literal, sql
 
 if TYPE_CHECKING:

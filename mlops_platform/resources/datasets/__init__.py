@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/datasets."""
+"""Snapshots of the training data as Parquet files, and the holdout sets."""

@@ -11,12 +11,12 @@ import math
 
 from pydantic import SecretStr
 
-from mlops_platform.resources.dbt.manifest import TransformError
+from mlops_platform.errors import TransformError
 from mlops_platform.resources.dbt.runner import DbtSecrets
-from mlops_platform.settings import Settings
+from mlops_platform.settings import WarehouseSettings
 
 
-def bigquery_variables(settings: Settings) -> dict[str, str]:
+def bigquery_variables(settings: WarehouseSettings) -> dict[str, str]:
     """Return the variables of the target `bigquery` in profiles.yml.
 
     Args:

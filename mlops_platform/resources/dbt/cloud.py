@@ -15,9 +15,10 @@ from dagster_dbt.cloud_v2.run_handler import DbtCloudJobRunHandler
 from dagster_dbt.cloud_v2.types import DbtCloudJobRunStatusType, DbtCloudRun
 from pydantic import Field
 
-from mlops_platform.resources.dbt.manifest import TransformError, first_lines
+from mlops_platform.errors import TransformError
+from mlops_platform.resources.dbt.manifest import first_lines
 from mlops_platform.resources.dbt.runner import BuildResult, Dbt, NodeResult
-from mlops_platform.settings import Settings
+from mlops_platform.settings import DbtSettings
 
 _SETTINGS = "MLOPS_DBT_CLOUD_URL, MLOPS_DBT_CLOUD_ACCOUNT_ID and MLOPS_DBT_CLOUD_TOKEN"
 
@@ -115,7 +116,7 @@ def _node_result(result: Mapping[str, Any]) -> NodeResult:
     )
 
 
-def dbt_cloud_runner(settings: Settings) -> DbtCloudRunner:
+def dbt_cloud_runner(settings: DbtSettings) -> DbtCloudRunner:
     """Return the runner for the account in the settings, without a call to dbt Cloud.
 
     Args:

@@ -17,15 +17,11 @@ from typing import Any
 from dagster_dbt import DbtProject
 from filelock import FileLock
 
-from mlops_platform.errors import PlatformError
+from mlops_platform.errors import TransformError
 
 _KEPT_PARSES = 8
 _WRITTEN_BY_DBT = {"target", "logs", "dbt_packages"}
 _EXCERPTS = ("LINE ", "Candidate bindings", "compiled code at", "in macro ", "> ", "line ")
-
-
-class TransformError(PlatformError):
-    """dbt cannot read its project, or a model or test of it cannot run."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from mlops_platform.resources.dbt.manifest import PreparedProject, TransformError, first_lines, invoke_dbt
+from mlops_platform.errors import TransformError
+from mlops_platform.resources.dbt.manifest import PreparedProject, first_lines, invoke_dbt
 from mlops_platform.resources.warehouse.bigquery.job_labels import job_labels
 
 

@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/encoders."""
+"""Sentence encoders: export from sentence-transformers, the store, and the cache of vectors."""

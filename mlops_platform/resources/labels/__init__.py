@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/labels."""
+"""The labels that people gave: their events, and the tables that they become."""

@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/registry."""
+"""The model registry in MLflow: versions, aliases and their history."""

@@ -23,9 +23,10 @@ def encoder_code(sentence_vectors: bool) -> Iterator[list[str] | None]:
         return
     with tempfile.TemporaryDirectory(prefix="mlops-code-") as folder:
         package = Path(folder) / "mlops_platform"
-        (package / "ml").mkdir(parents=True)
-        for subfolder in (package, package / "ml"):
+        module = package / "ml" / "embeddings" / "encoder.py"
+        module.parent.mkdir(parents=True)
+        for subfolder in (package, package / "ml", module.parent):
             (subfolder / "__init__.py").write_text(_SHARED_PACKAGE, encoding="utf-8")
-        source = Path(__file__).parents[1] / "ml" / "encoder.py"
-        (package / "ml" / "encoder.py").write_bytes(source.read_bytes())
+        source = Path(__file__).parents[2] / "ml" / "embeddings" / "encoder.py"
+        module.write_bytes(source.read_bytes())
         yield [str(package)]

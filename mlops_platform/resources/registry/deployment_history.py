@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.registry.mlflow import CHAMPION, MODEL_NAME, MlflowTracking
+from mlops_platform.resources.registry.model_registry import CHAMPION, MODEL_NAME, MlflowTracking
 
 _PREFIX = "deployment."
 _LONGEST_REASON = 1000  # characters; the registry accepts tags of a few thousand

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.registry.mlflow import MlflowTracking
+from mlops_platform.resources.registry.model_registry import MlflowTracking
 
 Answer = Literal["continue", "improve", "rollback"]
 

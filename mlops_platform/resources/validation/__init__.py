@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/validation."""
+"""Great Expectations: suites, their run on a table, and the Data Docs."""

@@ -79,7 +79,7 @@ class ExpectationsEngine(dg.ConfigurableResource):
         }
         with _ONE_AT_A_TIME:
             from mlops_platform.resources.validation.data_docs import Validation
-            from mlops_platform.resources.validation.runner import evaluate
+            from mlops_platform.resources.validation.suite_runner import evaluate
 
             runnable = [rule for rule in rules if rule.name not in outcomes]
             results, evaluated = evaluate(suite, runnable, source, table, with_ids=ID in present)

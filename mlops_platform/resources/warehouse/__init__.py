@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/warehouse."""
+"""The warehouse: what the graph asks of it, on DuckDB and on BigQuery."""

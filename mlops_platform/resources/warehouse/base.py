@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from mlops_platform.atomic_write import atomic_write as written_whole
-from mlops_platform.resources.csv_ingest.loader import LoadResult
+from mlops_platform.resources.csv_ingest.csv_loader import LoadResult
 from mlops_platform.resources.warehouse.partitions import Partition
 from mlops_platform.resources.warehouse.split_sql import split_sql
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.resources.validation.source import ValidationSource
 
-__all__ = ["LoadResult", "Warehouse", "written_whole"]
+__all__ = ["LoadResult", "Warehouse"]
 
 
 class Warehouse(dg.ConfigurableResource):

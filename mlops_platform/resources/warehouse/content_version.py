@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlops_platform.sql import SQL, identifier, identifiers, sql
+from mlops_platform.sql import SQL, identifier, identifiers, literal, sql
 from mlops_platform.sql import identifier as quote
-from mlops_platform.sql import literal as literal
 
 if TYPE_CHECKING:
     import duckdb

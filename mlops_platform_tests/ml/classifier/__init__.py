@@ -1,1 +1,1 @@
-"""TODO mlops_platform_tests/ml/classifier."""
+"""Tests of mlops_platform.ml.classifier."""

@@ -15,7 +15,7 @@ from scipy.special import softmax
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from benchmarks import generate
-from mlops_platform.ml.classifier import pipeline as models
+from mlops_platform.ml.classifier import text_classifier
 from mlops_platform.ml.classifier.out_of_core import STREAM, Batch, class_weights, fit_stream, held_out_rows
 from mlops_platform.ml.evaluation.metrics import expected_calibration_error, weighted_f1
 
@@ -49,7 +49,7 @@ def counts(some: Iterable[Row]) -> dict[str, int]:
 
 def probabilities(pipeline: Any, some: Sequence[Row]) -> Any:
     titles, descriptions, _ = zip(*some, strict=True)
-    return pipeline.predict_proba(models.frame(titles, descriptions))
+    return pipeline.predict_proba(text_classifier.frame(titles, descriptions))
 
 
 def test_how_the_rows_are_cut_into_batches_changes_no_bit() -> None:
@@ -77,7 +77,7 @@ def test_it_is_as_good_as_the_model_in_memory_and_calibrated() -> None:
     made = fit_stream(in_batches(LEARNT, 1_000), counts(LEARNT), weights=class_weights(counts(LEARNT)))
     said = probabilities(made.pipeline, UNSEEN)
     titles, descriptions, tags = zip(*LEARNT, strict=True)
-    whole = models.fit(models.frame(titles, descriptions), tags)
+    whole = text_classifier.fit(text_classifier.frame(titles, descriptions), tags)
     theirs = weighted_f1(truth, whole.classes_[probabilities(whole, UNSEEN).argmax(axis=1)])
     assert weighted_f1(truth, made.pipeline.classes_[said.argmax(axis=1)]) > theirs - 0.015
     assert expected_calibration_error(truth, said, list(made.pipeline.classes_)) < 0.05
@@ -87,9 +87,9 @@ def test_it_is_as_good_as_the_model_in_memory_and_calibrated() -> None:
 def test_it_is_of_stock_classes_that_a_file_can_hold() -> None:
     made = fit_stream(in_batches(LEARNT[:3_000], 500), counts(LEARNT[:3_000]), params=SMALL)
     stored = skops.io.dumps(made.pipeline)
-    assert set(skops.io.get_untrusted_types(data=stored)) <= set(models.TRUSTED_TYPES)
+    assert set(skops.io.get_untrusted_types(data=stored)) <= set(text_classifier.TRUSTED_TYPES)
     assert (probabilities(skops.io.loads(stored), UNSEEN) == probabilities(made.pipeline, UNSEEN)).all()
-    scores = made.pipeline.decision_function(models.frame(*list(zip(*UNSEEN, strict=True))[:2]))
+    scores = made.pipeline.decision_function(text_classifier.frame(*list(zip(*UNSEEN, strict=True))[:2]))
     assert np.allclose(softmax(scores, axis=1), probabilities(made.pipeline, UNSEEN))
     assert np.abs(probabilities(made.pipeline, UNSEEN).sum(axis=1) - 1).max() < 1e-12
 
@@ -134,7 +134,7 @@ def test_character_ngrams_are_taken_where_words_are_misspelt_and_left_where_word
     assert with_them > without + 0.05
     assert made.pipeline[-1].coef_.shape == (4, 2**14 + 2**14)
     stored = skops.io.dumps(made.pipeline)
-    assert set(skops.io.get_untrusted_types(data=stored)) <= set(models.TRUSTED_TYPES)
+    assert set(skops.io.get_untrusted_types(data=stored)) <= set(text_classifier.TRUSTED_TYPES)
     assert (probabilities(skops.io.loads(stored), unseen) == probabilities(made.pipeline, unseen)).all()
 
     rng = np.random.default_rng(0)

@@ -1,1 +1,1 @@
-"""TODO mlops_platform_tests/ml/evaluation."""
+"""Tests of mlops_platform.ml.evaluation."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlops_platform.ml.classifier.pipeline import DEFAULT
+from mlops_platform.ml.classifier.text_classifier import DEFAULT
 from mlops_platform.ml.evaluation import plots
 from mlops_platform.ml.evaluation.metrics import Evaluation, evaluate
 from mlops_platform.ml.tuning.search import TrialRecord

@@ -1,1 +1,1 @@
-"""TODO mlops_platform_tests/ml/labeling."""
+"""Tests of mlops_platform.ml.labeling."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_platform.ml.labeling import nearest_neighbors as neighbours
+from mlops_platform.ml.labeling import nearest_neighbors
 from mlops_platform.ml.labeling.nearest_neighbors import LabeledTexts, near_duplicates, nearest_labeled, vectors
 from mlops_platform_tests.ml.corpus import real
 
@@ -44,7 +44,7 @@ def test_nothing_to_look_for_or_in() -> None:
 def test_real_texts_in_blocks_agree_with_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     ids, texts, tags = real()
     known = LabeledTexts(ids, texts, texts, tags)
-    monkeypatch.setattr(neighbours, "BLOCK_ROWS", 100)
+    monkeypatch.setattr(nearest_neighbors, "BLOCK_ROWS", 100)
     found = nearest_labeled(texts[:250], known, k=2)
     x = vectors([*texts, *texts[:250]])
     cosine = np.sort((x[len(texts) :] @ x[: len(texts)].T).toarray(), axis=1)[:, -2:]
@@ -69,7 +69,7 @@ def _plain(texts: list[str], threshold: float) -> list[int]:
 @given(TEXTS, st.sampled_from([0.2, 0.5, 0.7, 0.8, 0.95, 1.0]), st.sampled_from([1, 7, 4_000_000]))
 def test_no_near_duplicate_is_missed(texts: list[str], threshold: float, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "BLOCK_PAIRS", block)
+        patch.setattr(nearest_neighbors, "BLOCK_PAIRS", block)
         assert near_duplicates(texts, threshold).tolist() == _plain(texts, threshold)
 
 

@@ -1,1 +1,1 @@
-"""TODO mlops_platform_tests/ml/monitoring."""
+"""Tests of mlops_platform.ml.monitoring."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mlops_platform.ml.classifier.pipeline import Params, fit, frame
 from mlops_platform.ml.classifier.prediction import predict
+from mlops_platform.ml.classifier.text_classifier import Params, fit, frame
 from mlops_platform.ml.monitoring.drift_monitor import LabeledRows, WindowRows, folds_of, watch
 from mlops_platform_tests.ml.corpus import made_up
 

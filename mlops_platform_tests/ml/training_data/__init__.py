@@ -1,1 +1,1 @@
-"""TODO mlops_platform_tests/ml/training_data."""
+"""Tests of mlops_platform.ml.training_data."""

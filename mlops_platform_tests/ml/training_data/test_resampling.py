@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_platform.ml.classifier.pipeline import fit, frame
 from mlops_platform.ml.classifier.text import compose
+from mlops_platform.ml.classifier.text_classifier import fit, frame
 from mlops_platform.ml.evaluation.metrics import expected_calibration_error
 from mlops_platform.ml.training_data.config import Recipe
 from mlops_platform.ml.training_data.resampling import Augmentation, TrainingRow, augment, balance, compose_rows, mix

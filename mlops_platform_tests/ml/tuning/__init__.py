@@ -1,1 +1,1 @@
-"""TODO mlops_platform_tests/ml/tuning."""
+"""Tests of mlops_platform.ml.tuning."""

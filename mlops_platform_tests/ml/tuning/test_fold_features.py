@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_platform.ml.classifier.pipeline import DEFAULT, TEXT, Params, build_pipeline
-from mlops_platform.ml.tuning import fold_features as features
+from mlops_platform.ml.classifier.text_classifier import DEFAULT, TEXT, Params, build_pipeline
+from mlops_platform.ml.tuning import fold_features
 from mlops_platform.ml.tuning.cross_validation import stratified_folds
 from mlops_platform.ml.tuning.fold_features import FoldFeatures
 from mlops_platform_tests.ml.corpus import made_up
@@ -41,7 +41,7 @@ def test_equal_to_what_the_pipeline_computes(params: Params) -> None:
 
 def test_a_full_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = FoldFeatures(TEXTS, FOLDS)(0, DEFAULT)
-    monkeypatch.setattr(features, "CACHE_BYTES", 0)
+    monkeypatch.setattr(fold_features, "CACHE_BYTES", 0)
     uncached = FoldFeatures(TEXTS, FOLDS)
     for _ in range(2):
         for got, want in zip(uncached(0, DEFAULT), expected, strict=True):

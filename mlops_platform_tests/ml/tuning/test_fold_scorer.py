@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlops_platform.ml.classifier.pipeline import DEFAULT, Params, fit, frame
+from mlops_platform.ml.classifier.text_classifier import DEFAULT, Params, fit, frame
 from mlops_platform.ml.evaluation.metrics import weighted_f1
-from mlops_platform.ml.tuning import fold_scorer as scoring
+from mlops_platform.ml.tuning import fold_scorer
 from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
 from mlops_platform_tests.ml.corpus import made_up
 
@@ -26,7 +26,7 @@ def test_scores_are_those_of_the_calibrated_model(params: Params) -> None:
 
 def test_many_rows_have_fewer_folds_that_hold_out_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(cut(TEXTS, LABELS, 0)) == 5
-    monkeypatch.setattr(scoring, "LARGE_ROWS", 100)
+    monkeypatch.setattr(fold_scorer, "LARGE_ROWS", 100)
     folds = cut(TEXTS, LABELS, 0)
     assert len(folds) == 3
     assert sorted(row for _, held_out in folds for row in held_out) == list(range(120))

@@ -14,9 +14,9 @@ import optuna
 import pandas as pd
 import pytest
 
-from mlops_platform.ml.classifier.pipeline import DEFAULT, TEXT, Params, build_pipeline
+from mlops_platform.ml.classifier.text_classifier import DEFAULT, TEXT, Params, build_pipeline
 from mlops_platform.ml.evaluation.metrics import weighted_f1
-from mlops_platform.ml.tuning import fold_scorer as scoring
+from mlops_platform.ml.tuning import fold_scorer
 from mlops_platform.ml.tuning import search as tuning
 from mlops_platform.ml.tuning.cross_validation import stratified_folds
 from mlops_platform.ml.tuning.search import TrialRecord, TuningResult, tune
@@ -63,7 +63,7 @@ def test_a_fresh_study_starts_with_the_default_and_is_never_worse(undisturbed: T
 def test_scores_are_those_of_the_model_that_will_be_trained(undisturbed: TuningResult) -> None:
     for trial in [t for t in undisturbed.trials if not t.pruned][:3]:
         frame, tags, scores = pd.DataFrame({TEXT: TEXTS}), np.array(LABELS), []
-        for train, held_out in stratified_folds(TEXTS, LABELS, n_splits=scoring.FOLDS, seed=0):
+        for train, held_out in stratified_folds(TEXTS, LABELS, n_splits=fold_scorer.FOLDS, seed=0):
             model = build_pipeline(trial.params).fit(frame.iloc[train], tags[train])
             scores.append(weighted_f1(tags[held_out], model.predict(frame.iloc[held_out])))
         assert scores == pytest.approx(trial.fold_scores)
@@ -73,7 +73,7 @@ def test_scores_are_those_of_the_model_that_will_be_trained(undisturbed: TuningR
 def test_pruning_stops_sampled_trials_that_are_behind(undisturbed: TuningResult) -> None:
     complete: list[TrialRecord] = []
     for trial in undisturbed.trials:
-        assert trial.pruned == (len(trial.fold_scores) < scoring.FOLDS)
+        assert trial.pruned == (len(trial.fold_scores) < fold_scorer.FOLDS)
         if trial.pruned:
             assert trial.source == "sampled"
             assert len(complete) >= tuning.PRUNE_AFTER
@@ -82,15 +82,15 @@ def test_pruning_stops_sampled_trials_that_are_behind(undisturbed: TuningResult)
         else:
             complete.append(trial)
     assert 0 < undisturbed.trials_pruned < 14
-    missing = sum(scoring.FOLDS - len(t.fold_scores) for t in undisturbed.trials)
-    assert undisturbed.folds_saved == pytest.approx(missing / (scoring.FOLDS * 14))
+    missing = sum(fold_scorer.FOLDS - len(t.fold_scores) for t in undisturbed.trials)
+    assert undisturbed.folds_saved == pytest.approx(missing / (fold_scorer.FOLDS * 14))
 
 
 def test_both_classifiers_are_searched_unless_one_is_hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {trial.params.classifier for trial in run(new_study(), 8).trials} == {"ridge", "svm"}
-    scores = scoring.Scorer.__call__
+    scores = fold_scorer.Scorer.__call__
     monkeypatch.setattr(
-        scoring.Scorer,
+        fold_scorer.Scorer,
         "__call__",
         lambda self, fold, tried: scores(self, fold, tried) - (0.3 if tried.classifier == "svm" else 0.0),
     )
@@ -137,12 +137,12 @@ def test_another_seed_shares_no_scores() -> None:
 
 def prefer(params: Params, by: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `params` score higher by `by` than anything else does."""
-    scores = scoring.Scorer.__call__
+    scores = fold_scorer.Scorer.__call__
 
-    def biased(self: scoring.Scorer, fold: int, tried: Params) -> float:
+    def biased(self: fold_scorer.Scorer, fold: int, tried: Params) -> float:
         return 0.8 * scores(self, fold, DEFAULT) + (by if tried == params else 0.0)
 
-    monkeypatch.setattr(scoring.Scorer, "__call__", biased)
+    monkeypatch.setattr(fold_scorer.Scorer, "__call__", biased)
 
 
 def study_of(params: Params, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
@@ -205,10 +205,10 @@ def test_the_previous_best_stays_where_it_is_as_good_as_the_best(
 ) -> None:
     target = undisturbed.trials[4].params
     study = study_of(target, monkeypatch)
-    scores = scoring.Scorer.__call__
+    scores = fold_scorer.Scorer.__call__
     gains = {target: 0.005, DEFAULT: 0.0}
     monkeypatch.setattr(
-        scoring.Scorer,
+        fold_scorer.Scorer,
         "__call__",
         lambda self, fold, tried: 0.8 * scores(self, fold, DEFAULT) + gains.get(tried, 0.012),
     )
@@ -261,17 +261,17 @@ def test_the_search_stops_when_its_cpu_budget_is_used_up() -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mlops_platform.ml.tuning import fold_scorer as scoring
+from mlops_platform.ml.tuning import fold_scorer
 from mlops_platform.ml.tuning import search as tuning
 from mlops_platform_tests.ml.tuning import test_search as t
 
 finished = []
-scores = scoring.Scorer.__call__
+scores = fold_scorer.Scorer.__call__
 def score(self, fold, params):
     if len(finished) >= 6 and fold:
         os.kill(os.getpid(), signal.SIGKILL)
     return scores(self, fold, params)
-scoring.Scorer.__call__ = score
+fold_scorer.Scorer.__call__ = score
 t.run(t.file_study(Path(sys.argv[1])), 14, callback=lambda trial, best: finished.append(trial))
 """
 
@@ -296,7 +296,7 @@ def test_a_failing_trial_leaves_nothing_and_the_error_is_seen(monkeypatch: pytes
 
     study = new_study()
     with monkeypatch.context() as patch:
-        patch.setattr(scoring.Scorer, "__call__", broken)
+        patch.setattr(fold_scorer.Scorer, "__call__", broken)
         with pytest.raises(MemoryError):
             run(study, 2)
     assert study.trials == []

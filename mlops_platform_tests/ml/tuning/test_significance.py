@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlops_platform.ml.classifier.pipeline import DEFAULT, Params
+from mlops_platform.ml.classifier.text_classifier import DEFAULT, Params
 from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
 from mlops_platform.ml.tuning.significance import REPEATS, confirm, interval
 from mlops_platform_tests.ml.corpus import made_up

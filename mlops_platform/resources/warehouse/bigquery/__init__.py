@@ -1,1 +1,1 @@
-"""TODO mlops_platform/resources/warehouse/bigquery."""
+"""The warehouse on BigQuery; SQL comes in DuckDB's dialect and is transpiled."""

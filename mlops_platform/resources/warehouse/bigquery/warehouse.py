@@ -17,10 +17,10 @@ from pydantic import Field, PrivateAttr
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import WarehouseError
+from mlops_platform.resources.csv_ingest.csv_loader import LoadResult
 from mlops_platform.resources.csv_ingest.landing_table import META, require_columns
-from mlops_platform.resources.csv_ingest.loader import LoadResult
 from mlops_platform.resources.warehouse.base import Warehouse
-from mlops_platform.resources.warehouse.bigquery import loading as bigquery_loading
+from mlops_platform.resources.warehouse.bigquery import loading
 from mlops_platform.resources.warehouse.bigquery import sql as bigquery_sql
 from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
 from mlops_platform.resources.warehouse.bigquery.job_labels import job_labels
@@ -94,7 +94,7 @@ class BigQueryWarehouse(Warehouse):
         """Replace a table by the rows of a CSV file as the embedded warehouse reads it, then its `rejects`."""
         with self._jobs() as jobs, _embedded() as (local, connection):
             result = local.load_csv(table, path, columns, source)
-            bigquery_loading.replace_table(jobs, connection, table, columns, result.rejected)
+            loading.replace_table(jobs, connection, table, columns, result.rejected)
         return result
 
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
@@ -108,13 +108,13 @@ class BigQueryWarehouse(Warehouse):
             rows = literal(str(file))
             connection.execute(sql("CREATE TABLE {landing} AS FROM read_parquet({rows})", landing=landing, rows=rows))
             rejected = local.load_table(table, landing, columns, source)
-            bigquery_loading.replace_table(jobs, connection, table, columns, rejected)
+            loading.replace_table(jobs, connection, table, columns, rejected)
         return rejected
 
     def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
         """Replace some of a table's rows by those of a Parquet file, in one statement."""
         with self._jobs() as jobs:
-            return bigquery_loading.replace_rows(jobs, table, file, where)
+            return loading.replace_rows(jobs, table, file, where)
 
     def append_once(
         self, table: str, file: Path, columns: Mapping[str, str], name: str, failed: MutableMapping[str, int]
@@ -132,12 +132,12 @@ class BigQueryWarehouse(Warehouse):
             WarehouseError: BigQuery can't take it, or doesn't say whether it has.
         """
         with self._jobs() as jobs:
-            jobs.load_once(table, file, bigquery_loading.load_config(columns), name, failed)
+            jobs.load_once(table, file, loading.load_config(columns), name, failed)
 
     def clear_rejects(self, table: str) -> None:
         """Delete a table's entries from `rejects`, which is created when missing."""
         with self._jobs() as jobs:
-            bigquery_loading.clear_rejects(jobs, table)
+            loading.clear_rejects(jobs, table)
 
     def has_table(self, table: str) -> bool:
         """Return whether the table (or view) exists."""

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlops_platform.errors import PlatformError
-from mlops_platform.resources.event_log import Event, EventLog, EventLogError
+from mlops_platform.errors import EventLogError, LabelError
+from mlops_platform.resources.event_log import Event, EventLog
 
 # where a label came from; that of a row which the queue drew at random says so, as only such rows measure a model
 PAGE, UNDO, IMPORT = "page", "page-undo", "import"
@@ -23,10 +23,6 @@ RANDOM = "-random"
 LABELS_FINGERPRINT = "labels_fingerprint"  # metadata key: the fingerprint of the labels that an asset holds
 KIND = "label"
 _BIGGEST_ID = 2**63 - 1
-
-
-class LabelError(PlatformError):
-    """A label is not valid, or cannot be saved."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import chi2
 from sklearn.linear_model import RidgeClassifier
 
-from mlops_platform.ml.classifier.pipeline import (
+from mlops_platform.ml.classifier.text_classifier import (
     DEFAULT,
     RELEVANCE,
     TEXT,

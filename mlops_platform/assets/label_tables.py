@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.labels.log import LabelLog
+from mlops_platform.resources.labels.label_log import LabelLog
 from mlops_platform.resources.validation.suite import read_suite
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.parquet_writer import write_rows
