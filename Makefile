@@ -43,10 +43,11 @@ test-sentence: .venv/.installed-dev ## pass the tests of the sentence vectors, i
 	@scripts/sentence.sh
 	@.venv-sentence/bin/python -m pytest -n 2 --dist loadfile mlops_platform_tests/sentence $(ARGS)
 
-lint: .venv/.installed-dev ## ruff and mypy
+lint: .venv/.installed-dev ## ruff, mypy, and the layers by import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 format: .venv/.installed-dev ## let ruff format and fix what it can
 	@$(BIN)/ruff format .

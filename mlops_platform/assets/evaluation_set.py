@@ -53,9 +53,9 @@ def evaluation_set(
         PlatformError: A file of the set or of the snapshot is damaged.
         ValueError: The models have learnt every test row.
     """
-    from mlops_platform.ml.evaluation.holdout import refreshed
+    from mlops_platform.ml.evaluation.holdout import EvaluationSet, refreshed
 
-    frozen = sets.current()
+    frozen = sets.current(EvaluationSet)
     known, test = _rows(datasets, dataset, frozen, streamed)
     if not test:
         return None

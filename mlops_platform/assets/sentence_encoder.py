@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
     from mlops_platform.ml.embeddings.encoder import Encoder
-    from mlops_platform.ml.embeddings.quantization import Precision
+    from mlops_platform.ml.tuning.encoder_precision import Precision
 
 __all__ = ["choose_encoder", "export_encoders", "tuned_encoder", "with_vector_cache"]
 
@@ -33,7 +33,7 @@ def choose_encoder(store: EncoderStore, texts: list[str], labels: list[str]) -> 
     """
     if store.features != "sentence":
         return None
-    from mlops_platform.ml.embeddings.quantization import choose_precision
+    from mlops_platform.ml.tuning.encoder_precision import choose_precision
 
     exact, quantized = export_encoders(store)
     return choose_precision(exact, quantized, texts, labels)

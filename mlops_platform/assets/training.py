@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.ml.classifier.out_of_core import Batch
+    from mlops_platform.ml.classifier.text_classifier import Params
     from mlops_platform.ml.embeddings.encoder import Encoder
     from mlops_platform.ml.evaluation.holdout import EvaluationSet
     from mlops_platform.ml.training_data.resampling import Composed
@@ -126,6 +126,8 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
         encoders: EncoderStore,
     ) -> dg.MaterializeResult[dict[str, Any]]:
         """Train, or find the version that the same training made before."""
+        from mlops_platform.ml.classifier import text_classifier
+
         with platform_errors_as_failures(ValueError):
             dataset = validated_dataset["version"]
             params = text_classifier.Params.from_dict(tuned_params["params"])
@@ -231,7 +233,7 @@ class _Whole:
         dataset: str,
         recipe: Recipe,
         seed: int,
-        params: "text_classifier.Params",
+        params: "Params",
         encoder: "Encoder | None",
     ) -> None:
         self._datasets, self._dataset, self._recipe, self._seed = datasets, dataset, recipe, seed
@@ -241,6 +243,7 @@ class _Whole:
 
     def fit(self, frozen: "EvaluationSet | None") -> _Made:
         """Fit on the train split, of which no row may be in the evaluation set."""
+        from mlops_platform.ml.classifier import text_classifier
         from mlops_platform.ml.evaluation.holdout import check_never_trained_on
         from mlops_platform.ml.training_data.resampling import compose_rows
 
@@ -275,7 +278,7 @@ class _Streamed:
         """Fit on the train split, of which no row may be in the evaluation set."""
         from itertools import islice
 
-        from mlops_platform.ml.classifier import out_of_core
+        from mlops_platform.ml.classifier import out_of_core, text_classifier
         from mlops_platform.ml.evaluation.holdout import check_never_trained_on
 
         if frozen is not None:

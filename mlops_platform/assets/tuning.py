@@ -16,7 +16,7 @@ from mlops_platform.resources.encoders.store import EncoderStore
 from mlops_platform.resources.study_store import StudyStore
 
 if TYPE_CHECKING:
-    from mlops_platform.ml.embeddings.quantization import Precision
+    from mlops_platform.ml.tuning.encoder_precision import Precision
     from mlops_platform.ml.tuning.search import TrialRecord
 
 _SAMPLED = (

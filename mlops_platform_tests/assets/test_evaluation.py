@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
+from mlops_platform.ml.evaluation.holdout import EvaluationSet
 from mlops_platform_tests.training_graph import SMALL, TrainingHome
 
 
@@ -125,7 +126,7 @@ def test_a_version_without_its_files_is_a_sentence(trained: TrainingHome) -> Non
 
 def test_the_evaluation_set_stays_while_rows_come_and_is_refreshed_by_rule(trained: TrainingHome) -> None:
     store = trained.resources["evaluation_sets"]
-    first = store.current()
+    first = store.current(EvaluationSet)
     assert first.version == 1
     assert len(first.tags) == trained.value("validated_dataset")["test_rows"]
     more = (
@@ -142,9 +143,9 @@ def test_the_evaluation_set_stays_while_rows_come_and_is_refreshed_by_rule(train
     ran = trained.run("validated_dataset", "trained_model", "model_evaluation")
     assert "version 2: It has" in ran.metadata("model_evaluation")["evaluation_set"]
     assert store.versions() == [1, 2]
-    assert store.read(1) == first
+    assert store.read(1, EvaluationSet) == first
     train = set(trained.datasets.load(trained.value("validated_dataset")["version"], "train")["id"])
-    assert not train & store.current().tags.keys()
+    assert not train & store.current(EvaluationSet).tags.keys()
     store.path(2).write_text("{", encoding="utf-8")
     assert "is damaged: restore it from a backup" in trained.run("model_evaluation").failure
 

@@ -7,8 +7,8 @@ import hashlib
 import duckdb
 import pytest
 
-from mlops_platform.resources.warehouse import content_version as module
-from mlops_platform.resources.warehouse.content_version import LARGE_ROWS, digested_by, table_version
+from mlops_platform.resources import content_version as module
+from mlops_platform.resources.content_version import LARGE_ROWS, digested_by, table_version
 
 
 @pytest.fixture(autouse=True, params=["small", "large"])

@@ -23,8 +23,8 @@ from mlops_platform.ml.classifier.text_classifier import (
     fit,
 )
 from mlops_platform.ml.embeddings.encoder import Encoder, SentenceVectors, Vectors
-from mlops_platform.ml.embeddings.quantization import choose_precision
 from mlops_platform.ml.tuning.cross_validation import cross_validate, stratified_folds
+from mlops_platform.ml.tuning.encoder_precision import choose_precision
 from mlops_platform_tests.ml.corpus import made_up, real
 from mlops_platform_tests.sentence.conftest import encoder_store, package_folder, write_small
 from mlops_platform_tests.training_graph import TrainingHome

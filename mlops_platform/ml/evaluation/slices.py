@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from mlops_platform.ml.evaluation.metrics import weighted_f1
-from mlops_platform.ml.monitoring.drift_tests import holm
+from mlops_platform.ml.evaluation.multiple_testing import holm
 
 LEAST_ROWS = 20  # of a period; fewer are added to the period before
 UNDATED = "undated"

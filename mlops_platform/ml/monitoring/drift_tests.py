@@ -20,6 +20,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from mlops_platform.ml.classifier.text import compose
 from mlops_platform.ml.evaluation.metrics import weighted_f1
+from mlops_platform.ml.evaluation.multiple_testing import holm
 from mlops_platform.ml.monitoring.mmd import text_mmd
 
 ALPHA, MINIMUM_ROWS, MINIMUM_DAYS = 0.01, 50, 14
@@ -102,15 +103,6 @@ class DriftTest:
 
 
 Found = tuple[float, float, str]  # statistic, p, detail
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that the chance of one false alarm among all holds (Holm 1979); any dependence will do."""
-    order = np.argsort(p_values, kind="stable")
-    steps = np.asarray(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(steps) else steps
-    return [float(p) for p in adjusted]
 
 
 def _text(reference: Sample, window: Sample, seed: int) -> Found:

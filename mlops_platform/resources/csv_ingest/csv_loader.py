@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import SourceError, WarehouseError
+from mlops_platform.resources.content_version import table_version
 from mlops_platform.resources.csv_ingest.casts import CastPlan
 from mlops_platform.resources.csv_ingest.fast_path import (
     PARALLEL,
@@ -30,7 +31,6 @@ from mlops_platform.resources.csv_ingest.fast_path import (
 from mlops_platform.resources.csv_ingest.inspection import inspect_csv, match_columns
 from mlops_platform.resources.csv_ingest.parser import LineSource, Record, read_header, read_records
 from mlops_platform.resources.csv_ingest.source_file import require_file
-from mlops_platform.resources.warehouse.content_version import table_version
 from mlops_platform.sql import SQL, identifier, literal, sql
 
 if TYPE_CHECKING:

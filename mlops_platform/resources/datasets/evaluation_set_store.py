@@ -1,16 +1,36 @@
 """The holdout evaluation sets: a JSON file per version, which never changes; the newest is in use."""
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, Self, TypeVar
 
 import dagster as dg
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import PlatformError
 
-if TYPE_CHECKING:
-    from mlops_platform.ml.evaluation.holdout import EvaluationSet
+
+class VersionedSet(Protocol):
+    """What is stored: a version of the rows on which models are compared."""
+
+    @property
+    def version(self) -> int:
+        """The number of the version, from 1."""
+
+    @property
+    def tags(self) -> Collection[int]:
+        """The ids of its rows; empty in no version."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content as JSON-able values."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the set of such values; raise ValueError, KeyError or TypeError if they are none."""
+
+
+Set = TypeVar("Set", bound=VersionedSet)
 
 
 class EvaluationSetStore(dg.ConfigurableResource):
@@ -27,29 +47,31 @@ class EvaluationSetStore(dg.ConfigurableResource):
         names = (path.stem for path in Path(self.base_dir).glob("*.json"))
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def current(self) -> "EvaluationSet | None":
+    def current(self, kind: type[Set]) -> Set | None:
         """Read the newest version; return None before the first.
+
+        Args:
+            kind: The class of the set.
 
         Raises:
             PlatformError: Its file is damaged.
         """
         versions = self.versions()
-        return self.read(versions[-1]) if versions else None
+        return self.read(versions[-1], kind) if versions else None
 
-    def read(self, version: int) -> "EvaluationSet":
+    def read(self, version: int, kind: type[Set]) -> Set:
         """Read a version.
 
         Args:
             version: The version.
+            kind: The class of the set.
 
         Raises:
             PlatformError: Its file is missing or damaged.
         """
-        from mlops_platform.ml.evaluation.holdout import EvaluationSet
-
         path = self.path(version)
         try:
-            evaluation_set = EvaluationSet.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            evaluation_set = kind.from_dict(json.loads(path.read_text(encoding="utf-8")))
             if evaluation_set.version != version or not evaluation_set.tags:
                 raise ValueError("it holds another version, or no rows")
         except FileNotFoundError:
@@ -61,7 +83,7 @@ class EvaluationSetStore(dg.ConfigurableResource):
             ) from error
         return evaluation_set
 
-    def add(self, new: "EvaluationSet") -> "EvaluationSet":
+    def add(self, new: Set) -> Set:
         """Store a new version, unless another run was faster.
 
         Args:
@@ -76,7 +98,7 @@ class EvaluationSetStore(dg.ConfigurableResource):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / ".lock"):
             if path.exists():
-                return self.read(new.version)
+                return self.read(new.version, type(new))
             with atomic_write(path) as file:
                 file.write_text(json.dumps(new.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return new

@@ -16,10 +16,10 @@ from pydantic import Field
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import WarehouseError
+from mlops_platform.resources.content_version import table_version
 from mlops_platform.resources.csv_ingest.csv_loader import LoadResult, create_rejects, load_csv, transaction
 from mlops_platform.resources.csv_ingest.landing_table import load_table, require_same_columns
 from mlops_platform.resources.warehouse.base import Warehouse
-from mlops_platform.resources.warehouse.content_version import table_version
 from mlops_platform.resources.warehouse.duckdb_validation import DuckDBSource
 from mlops_platform.resources.warehouse.partitions import Partition, duckdb_partitions
 from mlops_platform.sql import SQL, identifier, literal, sql

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from mlops_platform.ml.classifier.text import compose
+from mlops_platform.ml.evaluation.multiple_testing import holm
 from mlops_platform.ml.monitoring import drift_tests as drift
-from mlops_platform.ml.monitoring.drift_tests import DriftTest, Sample, drift_tests, holm
+from mlops_platform.ml.monitoring.drift_tests import DriftTest, Sample, drift_tests
 from mlops_platform.ml.tuning.cross_validation import cross_validate
 from mlops_platform.settings import SAMPLE_DIR
 

@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import WarehouseError
+from mlops_platform.resources.content_version import Sums, version_of
 from mlops_platform.resources.csv_ingest.csv_loader import LoadResult
 from mlops_platform.resources.csv_ingest.landing_table import META, require_columns
 from mlops_platform.resources.warehouse.base import Warehouse
@@ -27,7 +28,6 @@ from mlops_platform.resources.warehouse.bigquery.job_labels import job_labels
 from mlops_platform.resources.warehouse.bigquery.jobs import Jobs
 from mlops_platform.resources.warehouse.bigquery.sql import DUCKDB_TYPES, to_bigquery
 from mlops_platform.resources.warehouse.bigquery.validation import BigQuerySource
-from mlops_platform.resources.warehouse.content_version import Sums, version_of
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.resources.warehouse.partitions import Partition
 from mlops_platform.sql import literal, sql
