@@ -213,8 +213,17 @@ class Settings(BaseSettings):
         None, description="postgresql://user:password@host:port/database for Dagster's storage and Optuna's studies."
     )
     mlflow_uri: str | None = Field(None, description="Address of an MLflow server; by default a local store.")
-    executor: Literal["in_process", "multiprocess", "dask", "k8s"] = Field(
+    executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
         "in_process", description="What runs the steps of a run."
+    )
+    celery_broker: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Address of the Redis between runs and Celery workers; by default redis://127.0.0.1:6379/0.",
+    )
+    celery_redelivery_seconds: int = Field(
+        7200,
+        ge=1,
+        description="Seconds after which a step of a dead Celery worker goes to another; more than any step takes.",
     )
 
     @field_validator("home", "sentence_model")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 # before Dagster and all else that is large: skops looks for each of its functions in all modules, oldest first
 import scipy.special  # noqa: F401
 
+from mlops_platform.celery_workers import celery_workers
 from mlops_platform.commands.instance import RUN_TAG, close_killed_runs, exclusive, held_open, open_instance
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.dbt_preparation import prepare_dbt
@@ -174,12 +175,15 @@ def run_job(
 
     Raises:
         PlatformError: The run failed, the job is unknown, the config or the day does not fit, another run is at work,
-            or the executor is Kubernetes.
+            the executor is Kubernetes, or no Celery worker answers.
     """
     if settings.executor == "k8s":
         raise PlatformError(
             "MLOPS_EXECUTOR=k8s is for runs that Dagster launches: use its UI or `dagster job launch`, or unset it."
         )
+    if settings.executor == "celery":
+        # without a worker the run would wait for ever
+        celery_workers(settings)
     # not for all commands: a service that looks so seldom would stand still for .4 s when it does
     gc.set_threshold(1_000_000, 20, 100)  # .2 s of a run less than with the 50,000 of `end_with`
     log = None if debug else settings.home / "logs" / "run.log"
