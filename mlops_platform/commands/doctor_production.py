@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_platform.celery_workers import celery_workers
 from mlops_platform.commands.doctor import Finding
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings, without_password
@@ -67,6 +68,8 @@ def looks(settings: Settings) -> list[Look]:
         found.append(Look("dbt Cloud", names, lambda: _dbt_cloud(settings)))
     found.append(Look("Postgres", "MLOPS_POSTGRES_URL", lambda: _postgres(settings)))
     found.append(Look("MLflow server", "MLOPS_MLFLOW_URI", lambda: _mlflow(settings)))
+    if settings.executor == "celery":
+        found.append(Look("Celery", "MLOPS_EXECUTOR=celery", lambda: f"workers {', '.join(celery_workers(settings))}"))
     return found
 
 

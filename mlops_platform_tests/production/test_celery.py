@@ -12,7 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_platform.settings import PROJECT_ROOT
+from mlops_platform.commands.doctor import Finding
+from mlops_platform.commands.doctor_production import answers, looks
+from mlops_platform.settings import PROJECT_ROOT, Settings
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.production.job_process import (
     SMALL,
@@ -23,6 +25,7 @@ from mlops_platform_tests.production.job_process import (
     started,
     without_seconds,
 )
+from mlops_platform_tests.production.postgres import free_port
 from mlops_platform_tests.production.redis_server import PASSWORD, Workers, running_redis, wait_until
 
 INSTANCE = "telemetry: {enabled: false}\nconcurrency: {pools: {default_limit: 1, granularity: op}}\n"
@@ -125,6 +128,19 @@ def test_a_failed_step_is_retried_by_its_policy(small: Workers) -> None:
     kinds = [event.event_type_value for event in run_events(small.home)]
     assert kinds.count("STEP_UP_FOR_RETRY") == 1
     assert kinds.count("STEP_SUCCESS") == 1
+
+
+def test_doctor_names_the_workers_or_the_broker_that_does_not_answer(small: Workers) -> None:
+    def celery(broker: str) -> Finding:
+        settings = Settings(env="production", executor="celery", celery_broker=broker)
+        (finding,) = answers([look for look in looks(settings) if look.name == "Celery"])
+        return finding
+
+    assert celery(small.broker) == Finding("Celery", "ok", "workers one@test, two@test")
+    closed = celery(f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
+    assert closed.state == "missing"
+    assert "(MLOPS_CELERY_BROKER) cannot be reached" in closed.detail
+    assert PASSWORD not in closed.detail
 
 
 def test_a_step_of_a_killed_worker_goes_to_the_worker_that_replaces_it(tmp_path: Path) -> None:
