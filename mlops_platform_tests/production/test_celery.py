@@ -148,11 +148,11 @@ def test_a_step_of_a_killed_worker_goes_to_the_worker_that_replaces_it(tmp_path:
     with running_redis(tmp_path / "redis") as broker:
         workers = Workers(tmp_path, broker)
         try:
-            workers.start("lost", MLOPS_CELERY_REDELIVERY_SECONDS="5")
+            workers.start("lost", MLOPS_CELERY_REDELIVERY_SECONDS="20")
             with started(tmp_path, "celery", SMALL, "stalls_once_job", MLOPS_CELERY_BROKER=broker) as run:
                 _stalled_process(tmp_path)
                 workers.kill("lost")
-                workers.start("replacement", MLOPS_CELERY_REDELIVERY_SECONDS="5")
+                workers.start("replacement", MLOPS_CELERY_REDELIVERY_SECONDS="20")
                 output, _ = run.communicate(timeout=240)
         finally:
             workers.stop()
