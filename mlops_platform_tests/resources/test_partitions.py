@@ -79,13 +79,13 @@ def test_dates_that_are_texts_cut_nothing(warehouse: DuckDBWarehouse) -> None:
     assert ("projects", "__UNPARTITIONED__") in states(warehouse)
 
 
-def test_a_look_waits_seconds_for_the_lock_not_minutes(
+def test_a_sensor_waits_for_the_lock_for_seconds_not_minutes(
     warehouse: DuckDBWarehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def held(path: str) -> None:
         raise duckdb.IOException(f"Could not set lock on file {path}: held in x (PID 1)")
 
-    monkeypatch.setattr("mlops_platform.resources.warehouse.duckdb._LOOK_TIMEOUT", 0.2)
+    monkeypatch.setattr("mlops_platform.resources.warehouse.duckdb._SENSOR_LOCK_TIMEOUT", 0.2)
     monkeypatch.setattr(duckdb, "connect", held)
     patient = DuckDBWarehouse(path=warehouse.path, lock_timeout=600)
     errors: list[Exception] = []
