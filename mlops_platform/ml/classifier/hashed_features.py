@@ -1,6 +1,6 @@
-"""What a streamed model sees of a text: hashed words, with or without hashed character n-grams, weighed by TF-IDF.
+"""Features of an out-of-core model: hashed words and optional hashed character n-grams, weighted by TF-IDF.
 
-Nothing is learnt but the inverse document frequencies, so texts may come in any number. All is stock scikit-learn.
+Only the document frequencies are fitted, so memory does not grow with the texts. All steps are stock scikit-learn.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from mlops_platform.ml.classifier.text_classifier import TEXT, frame
 
 @dataclass(frozen=True)
 class HashedText:
-    """Hashed n-grams of texts (Weinberger et al. 2009), and their weights.
+    """Hashed n-grams of texts (Weinberger et al. 2009) and their TF-IDF weights.
 
     Attributes:
-        hashing: Texts in, counts of n-grams out.
-        weighing: Counts in, vectors of length 1 out; zero where a text has no n-gram.
+        hashing: Counts the n-grams of texts.
+        tfidf: Turns counts into vectors of length 1, or 0 where a text has no n-gram.
     """
 
     hashing: HashingVectorizer | FeatureUnion
-    weighing: TfidfTransformer
+    tfidf: TfidfTransformer
 
     @classmethod
-    def counted(
-        cls, texts: Iterable[Sequence[str]], *, bits: int, n_gram: int | None = None, n_gram_bits: int = 0
+    def fit(
+        cls, chunks: Iterable[Sequence[str]], *, bits: int, n_gram: int | None = None, n_gram_bits: int = 0
     ) -> HashedText:
-        """Count in how many texts an n-gram is: what `TfidfTransformer.fit` does with all of them in memory.
+        """Count document frequencies chunk by chunk, as `TfidfTransformer.fit` does with all texts in memory.
 
         Args:
-            texts: Some at a time.
-            bits: Words have 2 ** bits features.
-            n_gram: Length of the character n-grams within words, which come besides; None has words only.
-            n_gram_bits: They have 2 ** n_gram_bits features.
+            chunks: Texts.
+            bits: Words are hashed to 2 ** bits features.
+            n_gram: Length of the additional character n-grams within words; None for words only.
+            n_gram_bits: N-grams are hashed to 2 ** n_gram_bits features.
 
         Raises:
             ValueError: No text holds a word.
@@ -47,35 +47,35 @@ class HashedText:
         hashing: HashingVectorizer | FeatureUnion = _hashing(bits)
         features = 2**bits
         if n_gram is not None:
-            parts = _hashing(n_gram_bits, analyzer="char_wb", ngram_range=(n_gram, n_gram))
-            hashing, features = FeatureUnion([("word", hashing), ("char", parts)]), features + 2**n_gram_bits
-        rows, holding = 0, np.zeros(features, dtype=np.int64)
-        for some in texts:
-            holding += np.bincount(hashing.transform(some).indices, minlength=len(holding))
-            rows += len(some)
-        if not holding[: 2**bits].any():
+            char_hashing = _hashing(n_gram_bits, analyzer="char_wb", ngram_range=(n_gram, n_gram))
+            hashing, features = FeatureUnion([("word", hashing), ("char", char_hashing)]), features + 2**n_gram_bits
+        rows, document_counts = 0, np.zeros(features, dtype=np.int64)
+        for texts in chunks:
+            document_counts += np.bincount(hashing.transform(texts).indices, minlength=features)
+            rows += len(texts)
+        if not document_counts[: 2**bits].any():
             raise ValueError(f"The {rows} texts hold no word: check titles and descriptions.")
-        weighing = TfidfTransformer(sublinear_tf=True)
-        weighing.fit(sp.csr_matrix((1, len(holding))))
-        weighing.idf_ = (np.log((1 + rows) / (1 + holding)) + 1).astype(np.float32)
-        return cls(hashing, weighing)
+        tfidf = TfidfTransformer(sublinear_tf=True)
+        tfidf.fit(sp.csr_matrix((1, features)))
+        tfidf.idf_ = (np.log((1 + rows) / (1 + document_counts)) + 1).astype(np.float32)
+        return cls(hashing, tfidf)
 
     def vectors(self, texts: Sequence[str]) -> sp.csr_matrix:
-        """Return a row of single precision for each text."""
-        return self.weighing.transform(self.hashing.transform(texts))
+        """Return the float32 features of each text."""
+        return self.tfidf.transform(self.hashing.transform(texts))
 
     def step(self) -> ColumnTransformer:
-        """Return the step of a pipeline that makes the vectors of a model's input."""
-        made = Pipeline([("hashing", self.hashing), ("weighing", self.weighing)])
-        features = ColumnTransformer([("hashed", made, TEXT)], sparse_threshold=1.0)
-        # fitting is done: this only makes scikit-learn know the column, on copies
+        """Return the features as the first step of a classifier's pipeline."""
+        pipeline = Pipeline([("hashing", self.hashing), ("weighing", self.tfidf)])
+        features = ColumnTransformer([("hashed", pipeline, TEXT)], sparse_threshold=1.0)
+        # this fits a copy, only so that scikit-learn knows the column
         features.fit(frame(["word"], [""]))
-        features.transformers_ = [("hashed", made, TEXT)]
+        features.transformers_ = [("hashed", pipeline, TEXT)]
         return features
 
 
 def _hashing(bits: int, **n_grams: object) -> HashingVectorizer:
-    # single precision: half of the memory, and the Brier score is the same in six digits
+    # float32 halves the memory; the Brier score agrees in six digits
     return HashingVectorizer(
         n_features=2**bits, norm=None, alternate_sign=False, strip_accents="unicode", dtype=np.float32, **n_grams
     )

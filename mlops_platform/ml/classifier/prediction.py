@@ -1,4 +1,7 @@
-"""What a fitted model says of texts, the same for the command, the service and the daily batches."""
+"""Prediction with a fitted model: one function for the command line, the service and the batch predictions.
+
+Loading models, and storing what they predict, belong elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one text.
+    """The prediction for one text.
 
     Attributes:
-        tag: The likeliest class; of several, the first by name.
-        probability: That of `tag`.
-        probabilities: Class to probability, in the model's order.
+        tag: The likeliest class; on ties the first by name.
+        probability: Probability of `tag`.
+        probabilities: Probability by class, in the model's order.
     """
 
     tag: str
@@ -28,22 +31,13 @@ class Prediction:
 
 
 def predict(model: Pipeline, titles: Iterable[object], descriptions: Iterable[object]) -> list[Prediction]:
-    """Predict tags.
-
-    Args:
-        model: A fitted pipeline.
-        titles: n titles; None and NaN count as empty.
-        descriptions: n descriptions, likewise.
-
-    Returns:
-        n predictions, in the order of the texts.
-    """
+    """Predict the tag of each pair of title and description; None and NaN count as empty."""
     texts = frame(titles, descriptions)
     if texts.empty:
         return []
-    classes = [str(each) for each in model.classes_]
-    found = model.predict_proba(texts)
+    classes = [str(name) for name in model.classes_]
+    probabilities = model.predict_proba(texts)
     return [
         Prediction(classes[best], row[best], dict(zip(classes, row, strict=True)))
-        for best, row in zip(found.argmax(axis=1), found.tolist(), strict=True)
+        for best, row in zip(probabilities.argmax(axis=1), probabilities.tolist(), strict=True)
     ]

@@ -1,30 +1,21 @@
-"""The text a model sees: one function, used by training and prediction alike.
+"""The text that a model is given, composed alike for training and prediction.
 
-Lower-casing, accents and tokens are the business of the vectorizers in `ml.model`; nothing here depends on a
-fitted model.
+Lowercasing, accents and tokenization belong to the vectorizers; nothing here depends on a fitted model.
 """
 
 from __future__ import annotations
 
 import re
 
-# C0 and C1 control characters stand for nothing that a vectorizer knows; as a blank they part words
+# with the C0 and C1 control characters, which separate words but mean nothing to a vectorizer
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 
 
 def compose(title: object, description: object) -> str:
-    """Join title and description to the single text that a model is trained on and predicts from.
+    """Join title and description by a space; a missing one (None, NaN, pandas.NA) is left out.
 
-    Runs of whitespace and control characters become one blank, so the line breaks of a CSV field do not
-    matter. HTML entities and markup are left as they are: the real data has none, and a word in brackets is
-    still a word to the vectorizers.
-
-    Args:
-        title: A string, or a missing value (None, NaN, pandas.NA).
-        description: A string, or a missing value.
-
-    Returns:
-        Title and description parted by one blank; the other one alone if one is missing; "" if both are.
+    Runs of whitespace and control characters become one space, so the line breaks of a CSV field do not
+    matter. HTML entities and markup stay: the real data has none, and the vectorizers ignore brackets.
     """
     parts = (_BLANKS.sub(" ", part).strip() for part in (title, description) if isinstance(part, str))
     return " ".join(part for part in parts if part)

@@ -1,8 +1,8 @@
-"""The tagger: its parameters, its scikit-learn pipeline, and how it is fitted.
+"""The text classifier: its parameters, its scikit-learn pipeline, and fitting it in memory.
 
-The pipeline holds stock scikit-learn classes only, and sentence vectors' own file goes with a model that has them
-(`ml.encoder`), so a saved model loads where this package is absent.
-Cross-validating is `ml.cross_validation`, choosing parameters `ml.tuning`; storing models is not done here.
+The pipeline holds stock scikit-learn classes only, and `embeddings.encoder` is bundled with a model that uses it, so
+a saved model loads where this package is absent. Cross-validation and the choice of parameters belong in `tuning`,
+training beyond memory in `out_of_core`, and storing models in `resources.registry`.
 """
 
 from __future__ import annotations
@@ -33,26 +33,25 @@ from mlops_platform.ml.embeddings.encoder import Encoder, SentenceVectors
 TEXT = "text"  # the one input column of a model
 WORD_NGRAM_LIMIT, CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT = 3, 2, 6
 CALIBRATION_FOLDS = 5
-LONGEST_TERM = 250  # letters; with longer ones a dictionary is the smaller way to hold a vocabulary
+LONGEST_TERM = 250  # letters; with longer terms a dictionary stores the vocabulary in less space than an array
 TOLERANCE = 1e-5  # of the ridge's solution: at 1e-3 one prediction in ten thousand differed
-RELEVANCE = 0.1  # 0 would be the plain ridge; from .07 to .15 the score hardly differs
+RELEVANCE = 0.1  # 0 is the plain ridge; from 0.07 to 0.15 the score hardly differs
 
-# Classes from which the default is the support vector machine. Weighted F1 of ridge and SVM on one fold of banking77,
-# by number of classes: 10, .973 and .983; 20, .947 and .957; 40, .905 and .942; 77, .819 and .906.
+# With this many classes or more the default is the SVM. Weighted F1 of ridge and SVM on one fold of banking77:
+# 10 classes, 0.973 and 0.983; 20, 0.947 and 0.957; 40, 0.905 and 0.942; 77, 0.819 and 0.906.
 MANY_CLASSES = 20
 
-# what skops must be told to trust in a saved model; everything else in it is on skops' own list
+# the types in a saved model that skops does not trust by default
 TRUSTED_TYPES = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._TemperatureScaling",
     "sklearn.model_selection._split.StratifiedKFold",
 )
-# and besides where a model has sentence vectors
+# in addition, for a model with sentence vectors
 SENTENCE_TYPES = (
     "mlops_platform.ml.embeddings.encoder.Encoder",
     "mlops_platform.ml.embeddings.encoder.SentenceVectors",
 )
-
 
 Classifier = Literal["ridge", "svm"]
 
@@ -67,7 +66,7 @@ class Params:
         char_ngram_max: Longest character n-gram within a word, 2 to 6.
         min_df: Rows that must hold an n-gram for it to count, at least 1.
         char_weight: Weight of the character features relative to the word features, > 0.
-        sentence_weight: Weight of the sentence vectors relative to the word features, > 0; None has none of them.
+        sentence_weight: Weight of the sentence vectors relative to the word features, > 0; None for no such vectors.
         classifier: "ridge", a ridge classifier, or "svm", a linear support vector machine.
     """
 
@@ -80,11 +79,7 @@ class Params:
     classifier: Classifier = "ridge"
 
     def __post_init__(self) -> None:
-        """Check ranges.
-
-        Raises:
-            ValueError: A value is out of range or of the wrong kind.
-        """
+        """Raise ValueError if a value is out of range or of the wrong type."""
         for name, low, high in (
             ("word_ngram_max", 1, WORD_NGRAM_LIMIT),
             ("char_ngram_max", CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT),
@@ -101,12 +96,12 @@ class Params:
             raise ValueError(f"classifier is {self.classifier!r}; it must be one of {', '.join(get_args(Classifier))}.")
 
     def to_dict(self) -> dict[str, float | int | str]:
-        """Return the parameters by name, JSON-able; without `sentence_weight` where it is None."""
+        """Return the parameters as JSON-able values; without `sentence_weight` where it is None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Params:
-        """Make parameters from a mapping such as `to_dict` returns; a missing name takes its default.
+        """Build parameters from a mapping such as `to_dict` returns; missing names take their defaults.
 
         Raises:
             ValueError: A name is unknown or a value out of range.
@@ -118,47 +113,39 @@ class Params:
 
 
 DEFAULT = Params()
-# each block of features weighs the same. On 6x5 folds of the 764 Made With ML rows nothing else was better by more
-# than noise (.933 weighted F1; from .7 to 2, .923 to .933), nor on 3x5 folds of the sample (.956; .945 to .956)
+# Equal weights. On 6x5 folds of the 764 Made With ML rows no other weight was better by more than noise (0.933
+# weighted F1; weights from 0.7 to 2 gave 0.923 to 0.933), nor on 3x5 folds of the sample (0.956; 0.945 to 0.956).
 SENTENCE_DEFAULT = Params(sentence_weight=1.0)
 
 
 def default_of(labels: Iterable[str], encoder: object | None = None) -> Params:
-    """Return the default parameters for so many classes, with an encoder of sentence vectors or without one."""
+    """Return the default parameters for these labels, with or without sentence vectors."""
     default = DEFAULT if encoder is None else SENTENCE_DEFAULT
     return replace(default, classifier="svm") if len(set(labels)) >= MANY_CLASSES else default
 
 
 def frame(titles: Iterable[object], descriptions: Iterable[object]) -> pd.DataFrame:
-    """Build a model's input from titles and descriptions, for training and prediction alike.
-
-    Args:
-        titles: n titles; None and NaN count as empty.
-        descriptions: n descriptions, likewise.
-
-    Returns:
-        n rows with the single column "text".
-    """
+    """Build a model's input, a frame with the single column "text"; None and NaN count as empty."""
     return pd.DataFrame({TEXT: [compose(*pair) for pair in zip(titles, descriptions, strict=True)]}, dtype=object)
 
 
 class RelevanceRidge(RidgeClassifier):
-    """A ridge classifier whose penalty is lighter on features that tell the classes apart.
+    """A ridge classifier with a lighter penalty on discriminative features.
 
     Each feature is scaled by its chi-squared statistic to the power `RELEVANCE`, as in supervised term weighting
-    (Debole & Sebastiani 2003), and the scale is folded into the coefficients: what is fitted predicts from
-    unscaled features. On 6x5 folds, weighted F1 against the plain ridge: +.0036 (standard error .0018) on the 764
-    Made With ML rows, +.0023 (.0018) on the sample.
+    (Debole & Sebastiani 2003). The scale is folded into the coefficients, so the fitted model takes unscaled
+    features. On 6x5 folds, weighted F1 against the plain ridge: +0.0036 (standard error 0.0018) on the 764
+    Made With ML rows, +0.0023 (0.0018) on the sample.
     """
 
     coef_: npt.NDArray[np.float64]
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RelevanceRidge:  # noqa: N803 - scikit-learn's name
-        """Fit; `X` is sparse and not negative, shape (n, features)."""
+        """Fit on sparse, non-negative features of shape (n, features)."""
         statistic = np.nan_to_num(chi2(X, y)[0])
         if statistic.any():
             scale = (statistic / statistic.max()) ** RELEVANCE
-            # rows keep their mean square length, so that alpha means what it means without the scale
+            # preserve the rows' mean squared length, so that alpha means the same as without the scale
             scale *= np.sqrt(X.multiply(X).sum() / (X.multiply(X) @ scale**2).sum())
             super().fit(X @ diags_array(scale), y, sample_weight)
             self.coef_ = self.coef_ * scale
@@ -167,10 +154,10 @@ class RelevanceRidge(RidgeClassifier):
         return self
 
     def plain(self) -> RidgeClassifier:
-        """The same fitted model as scikit-learn's own class, which loads where this package is absent."""
-        twin = RidgeClassifier(**self.get_params())
-        vars(twin).update(vars(self))
-        return twin
+        """Return the fitted model as scikit-learn's own class, which loads where this package is absent."""
+        ridge = RidgeClassifier(**self.get_params())
+        vars(ridge).update(vars(self))
+        return ridge
 
 
 def build_tfidf(kind: Literal["word", "char"], params: Params) -> TfidfVectorizer:
@@ -185,14 +172,10 @@ def build_tfidf(kind: Literal["word", "char"], params: Params) -> TfidfVectorize
 
 
 def build_classifier(params: Params, *, weighted: bool = True) -> RidgeClassifier | LinearSVC:
-    """Build the linear classifier that works on the features, not calibrated.
+    """Build the uncalibrated linear classifier; `weighted` balances the classes.
 
-    Beside sentence vectors the ridge is the plain one: relevance gains nothing there (.933 weighted F1 without, .934
-    with, standard error .0035, on 6x5 folds), and has no meaning for features that may be negative.
-
-    Args:
-        params: The model's parameters.
-        weighted: Whether every class counts the same, however many rows it has.
+    With sentence vectors it is the plain ridge: relevance gains nothing there (0.933 weighted F1 without, 0.934 with,
+    standard error 0.0035, on 6x5 folds) and is undefined for negative features.
     """
     weight = "balanced" if weighted else None
     if params.classifier == "svm":
@@ -209,26 +192,27 @@ def build_pipeline(
     weighted: bool = True,
     encoder: Encoder | None = None,
 ) -> Pipeline:
-    """Build the unfitted pipeline: a DataFrame with the column "text" in, tags and probabilities out.
+    """Build the unfitted pipeline, from a frame with the column "text" to tags and probabilities.
 
-    Word and character TF-IDF (sublinear), and sentence vectors where there is an encoder, feed a class-balanced ridge
-    classifier (Rifkin & Lippert 2007), which on TF-IDF alone leans on the features that tell the classes apart, or a
-    linear support vector machine. One temperature, fitted on out-of-fold scores, turns its scores into probabilities
-    (Guo et al. 2017): scaling never changes which class leads, so what tuning measures on scores is what the model
-    predicts.
+    Sublinear word and character TF-IDF, and sentence vectors if there is an encoder, feed a class-balanced ridge
+    classifier (Rifkin & Lippert 2007; `RelevanceRidge` on TF-IDF alone) or a linear SVM. Temperature scaling, fitted
+    on out-of-fold scores, turns scores into probabilities (Guo et al. 2017). It never changes the predicted class, so
+    what tuning measures on uncalibrated scores holds for the calibrated model.
 
     Args:
         params: The model's parameters.
-        calibration_folds: Folds that give the out-of-fold scores, at least 2.
-        seed: Shuffles the calibration folds.
-        weighted: Whether every class counts the same, however many rows it has.
-        encoder: Makes the sentence vectors.
+        calibration_folds: Folds of the calibration, at least 2.
+        seed: Seed of the calibration folds.
+        weighted: Whether to balance the classes.
+        encoder: Encoder of the sentence vectors.
 
     Raises:
-        ValueError: The parameters weigh sentence vectors and there is no encoder, or the other way round.
+        ValueError: The parameters have a sentence weight without an encoder, or an encoder without a weight.
     """
-    _check_tier(params, encoder)
-
+    if (params.sentence_weight is None) != (encoder is None):
+        weighs = "do not weigh" if params.sentence_weight is None else "weigh"
+        given = "no encoder" if encoder is None else "an encoder"
+        raise ValueError(f"The parameters {weighs} sentence vectors and there is {given}: tune the parameters again.")
     blocks: list[tuple[str, Any, str]] = [
         ("word", build_tfidf("word", params), TEXT),
         ("char", build_tfidf("char", params), TEXT),
@@ -246,35 +230,21 @@ def build_pipeline(
 
 
 def encoder_of(model: Pipeline) -> Encoder | None:
-    """What makes a fitted model's sentence vectors; None where it has none."""
-    # a streamed model's features are of another kind
-    fitted = {name: step for name, step, _ in getattr(model[0], "transformers_", ())}
-    return fitted["sentence"].encoder if "sentence" in fitted else None
-
-
-def _check_tier(params: Params, encoder: Encoder | None) -> None:
-    if (params.sentence_weight is None) != (encoder is None):
-        weighs = "do not weigh" if params.sentence_weight is None else "weigh"
-        given = "no encoder" if encoder is None else "an encoder"
-        raise ValueError(f"The parameters {weighs} sentence vectors and there is {given}: tune the parameters again.")
+    """Return the encoder of a fitted model's sentence vectors; None without such vectors."""
+    # an out-of-core model has another kind of first step
+    steps = {name: step for name, step, _ in getattr(model[0], "transformers_", ())}
+    return steps["sentence"].encoder if "sentence" in steps else None
 
 
 def check_classes(labels: Sequence[str], *, least: int = 2) -> Counter[str]:
-    """Count the rows of each class and refuse what cannot be trained on.
-
-    Args:
-        labels: Class of each row.
-        least: Rows that each class needs.
-
-    Returns:
-        Rows by class.
+    """Return the number of rows of each class.
 
     Raises:
-        ValueError: No rows, one class only, or a class with fewer than `least` rows.
+        ValueError: There are no rows, only one class, or a class with fewer than `least` rows.
     """
     counts = Counter(labels)
     if not counts:
-        raise ValueError("There are no labelled rows to train on: check the tags source.")
+        raise ValueError("There are no labeled rows to train on: check the tags source.")
     if len(counts) == 1:
         raise ValueError(f"All {len(labels)} rows have the tag {labels[0]!r}; a classifier needs two tags or more.")
     rare = sorted(name for name, rows in counts.items() if rows < least)
@@ -289,20 +259,14 @@ def check_classes(labels: Sequence[str], *, least: int = 2) -> Counter[str]:
 def grouped_folds(
     groups: Sequence[int], labels: Sequence[str], folds: StratifiedKFold
 ) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Cut stratified folds that part no row from its copies.
+    """Return the (train, held-out) row numbers of stratified folds that never split a group.
 
-    Args:
-        groups: The row that each of n rows is a copy of, or is; rows of a group have one label.
-        labels: Label of each row, length n.
-        folds: Cuts the groups.
-
-    Returns:
-        Row numbers of the training and of the held-out part of each fold. Unlike StratifiedGroupKFold's, each
-        training part holds every label that has two groups or more.
+    All rows of a group (a row and its copies) have one label. Unlike StratifiedGroupKFold's, each training part holds
+    every label that has two groups or more.
     """
     _, first, group_of = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-    cut = folds.split(first, np.asarray(labels)[first])
-    return [(np.flatnonzero(np.isin(group_of, a)), np.flatnonzero(np.isin(group_of, b))) for a, b in cut]
+    group_folds = folds.split(first, np.asarray(labels)[first])
+    return [(np.flatnonzero(np.isin(group_of, a)), np.flatnonzero(np.isin(group_of, b))) for a, b in group_folds]
 
 
 def fit(
@@ -315,49 +279,49 @@ def fit(
     weighted: bool = True,
     encoder: Encoder | None = None,
 ) -> Pipeline:
-    """Fit the pipeline. Same rows in the same order, parameters and seed: the same model, bit for bit.
+    """Fit the pipeline. The same rows in the same order, parameters and seed give the same model bit for bit.
 
     Args:
-        frame: Has the column "text" (see `ml.text.compose`), n rows.
+        frame: n rows with the column "text" (see `frame`).
         labels: Tag of each row, length n.
         params: The model's parameters.
-        seed: Shuffles the calibration folds.
-        groups: Id of each row, length n, where some rows are copies of others: calibration parts no row from its
-            copies, which would make the model look surer than it is. By default each row stands alone.
-        weighted: Whether every class counts the same, however many rows it has.
-        encoder: Makes the sentence vectors, where the parameters weigh them.
+        seed: Seed of the calibration folds.
+        groups: Id of each row, length n, if some rows are copies of others: calibration folds that separate copies
+            would make the model overconfident. By default there are no copies.
+        weighted: Whether to balance the classes.
+        encoder: Encoder of the sentence vectors, if the parameters have a sentence weight.
 
     Returns:
         The fitted pipeline; `classes_` are the sorted tags. Calibration uses 5 folds, or as many as the
-        rarest tag has rows (groups, where they are given).
+        rarest tag has rows (or groups).
 
     Raises:
         ValueError: The rows cannot be trained on: none, one tag, a tag with one row, no n-gram that `min_df`
-            rows share, or lengths that differ; or an encoder is missing or too much.
+            rows share, or lengths that differ; or encoder and parameters do not match.
     """
     tags = [str(label) for label in labels]
     if len(frame) != len(tags):
         raise ValueError(f"There are {len(frame)} texts and {len(tags)} tags; give one tag a text.")
     if groups is not None and len(groups) != len(tags):
         raise ValueError(f"There are {len(groups)} groups and {len(tags)} tags; give one group a row.")
-    alone = tags if groups is None else list(dict(zip(groups, tags, strict=True)).values())
-    folds = min(CALIBRATION_FOLDS, *check_classes(alone).values())
+    distinct = tags if groups is None else list(dict(zip(groups, tags, strict=True)).values())
+    folds = min(CALIBRATION_FOLDS, *check_classes(distinct).values())
     pipeline = build_pipeline(params, calibration_folds=folds, seed=seed, weighted=weighted, encoder=encoder)
     classifier = pipeline.named_steps["classifier"]
-    cut: StratifiedKFold = classifier.cv
+    splitter: StratifiedKFold = classifier.cv
     if groups is not None:
-        classifier.cv = grouped_folds(groups, tags, cut)
+        classifier.cv = grouped_folds(groups, tags, splitter)
     try:
-        # the vectors are short: a second BLAS thread doubled the CPU time, and the sums would depend on cores
+        # short vectors: a second BLAS thread doubled the CPU time, and sums would depend on the number of cores
         with threadpool_limits(1):
             pipeline.fit(frame[[TEXT]], np.array(tags))
     except ValueError as error:
         check_vocabulary(error, len(frame), params)
         raise
-    classifier.cv = cut  # not the row numbers: a saved model holds what it was fitted by, not its rows
-    for holder in (classifier, *classifier.calibrated_classifiers_):
-        if isinstance(holder.estimator, RelevanceRidge):
-            holder.estimator = holder.estimator.plain()
+    classifier.cv = splitter  # a saved model must not hold row numbers
+    for calibrated in (classifier, *classifier.calibrated_classifiers_):
+        if isinstance(calibrated.estimator, RelevanceRidge):
+            calibrated.estimator = calibrated.estimator.plain()
     for _, vectorizer, _ in pipeline.named_steps["features"].transformers_:
         if isinstance(vectorizer, TfidfVectorizer):
             _flatten_vocabulary(vectorizer)
@@ -365,13 +329,9 @@ def fit(
 
 
 def check_vocabulary(error: ValueError, rows: int, params: Params) -> None:
-    """Raise a sentence if a vectorizer found no n-gram to count.
-
-    Raises:
-        ValueError: The rows hold no word, or none that enough of them share.
-    """
-    # the last is of a min_df above the number of rows
-    if any(words in str(error) for words in ("empty vocabulary", "no terms remain", "max_df corresponds to")):
+    """Raise a clearer ValueError if `error` is a vectorizer's empty vocabulary."""
+    # the third message means that min_df exceeds the number of rows
+    if any(message in str(error) for message in ("empty vocabulary", "no terms remain", "max_df corresponds to")):
         raise ValueError(
             f"The {rows} texts hold no word, or none that {params.min_df} of them share: check titles and"
             " descriptions, or lower min_df."
@@ -379,15 +339,15 @@ def check_vocabulary(error: ValueError, rows: int, params: Params) -> None:
 
 
 def _flatten_vocabulary(vectorizer: TfidfVectorizer) -> None:
-    """Hold the vocabulary as one array, from which scikit-learn makes the dictionary at the first prediction.
+    """Replace the vocabulary by an array, from which scikit-learn rebuilds the dictionary at the first prediction.
 
-    skops writes a page of JSON for each entry of a dictionary: 16 MB for the 764 Made With ML rows, against 1.6 MB
-    with the arrays, which it also saves and loads fifty times as fast.
+    skops writes a page of JSON per dictionary entry: 16 MB for the 764 Made With ML rows, against 1.6 MB for arrays,
+    which it also saves and loads fifty times as fast.
     """
     terms = vectorizer.get_feature_names_out()
-    # an array has room for the longest term in each entry, and loses what an entry ends in nothing
+    # an array reserves the length of the longest term for each, and drops trailing NULs
     if any(len(term) > LONGEST_TERM or term.endswith("\0") for term in terms):
-        # as numpy integers each entry would become a file of its own in the archive
+        # skops would write each numpy integer to a separate file of the archive
         vectorizer.vocabulary_ = {term: int(index) for term, index in vectorizer.vocabulary_.items()}
         return
     vectorizer.vocabulary = terms.astype(str)

@@ -1,8 +1,7 @@
-"""Sentence vectors: an encoder that needs onnxruntime and tokenizers alone, and its scikit-learn step.
+"""Sentence vectors: an encoder that needs only onnxruntime and tokenizers, and its scikit-learn step.
 
-A copy of this file goes into each registered model that uses it, so that such a model loads where this package is
-absent: nothing of the package is imported here. Exporting an encoder is `resources.sentence_export`; caching vectors is
-`resources.vector_cache`.
+This file is bundled with each registered model that uses it, so that such a model loads where this package is absent:
+import nothing of the package here. Exporting, storing and caching belong in `resources.encoders`.
 """
 
 from __future__ import annotations
@@ -19,43 +18,42 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, TransformerMixin
 
-CHUNK = 512  # texts between two writes to the cache, which is what a killed process loses at most
+CHUNK = 512  # texts per write to the cache, which a killed process loses at most
 REMEDY = "pip install '.[sentence-serving]'"
 _RUNTIME = ("onnxruntime", "tokenizers")
 
 Vectors = npt.NDArray[np.float32]
-_sessions: WeakValueDictionary[str, Any] = WeakValueDictionary()  # two models with one encoder share its memory
+_sessions: WeakValueDictionary[str, Any] = WeakValueDictionary()  # models with the same encoder share its session
 
 
 class VectorCache(Protocol):
-    """Keeps the vectors that an encoder computed."""
+    """A cache of computed vectors."""
 
     def read(self, encoder: str, size: int, keys: Sequence[bytes]) -> Mapping[bytes, Vectors]:
-        """Return those vectors of `size` numbers that are there, by key."""
+        """Return the cached vectors of length `size` by key."""
 
     def write(self, encoder: str, vectors: Mapping[bytes, Vectors]) -> None:
-        """Keep vectors by key."""
+        """Store vectors by key."""
 
 
 class Encoder:
-    """Turns a text into a vector of length 1; a text without words into zeros.
+    """Encodes a text as a vector of norm 1, and a text without words as zeros.
 
-    Each text runs through the graph by itself: in a batch, padding would let other texts change its vector, through
-    the range over which activations are quantized. The numbers are rounded to half precision, so that a cached vector
-    equals the computed one.
+    Texts are not batched: padding would change the range over which activations are quantized, and so let other texts
+    change a vector. Values are rounded to half precision, so that cached and computed vectors are equal.
 
     Attributes:
-        cache: Where vectors are looked up and kept; None computes them each time. It is not saved with the encoder.
+        cache: Cache of vectors, or None. It is not saved with the encoder.
     """
 
     def __init__(self, graph: bytes, tokenizer: str, max_tokens: int, pooling: str) -> None:
-        """Load nothing yet.
+        """Store the encoder; the session is created on first use.
 
         Args:
-            graph: ONNX from int64 "input_ids", "attention_mask" and, for BERT, "token_type_ids", shape (1, tokens), to
-                float32 token vectors, shape (1, tokens, size).
-            tokenizer: What `tokenizers` saves as tokenizer.json.
-            max_tokens: Tokens of a text that are read; the rest is cut off.
+            graph: ONNX graph from int64 "input_ids", "attention_mask" and, for BERT, "token_type_ids", shape
+                (1, tokens), to float32 token vectors, shape (1, tokens, size).
+            tokenizer: Content of a tokenizer.json.
+            max_tokens: Tokens after which a text is truncated.
             pooling: "mean" of the token vectors, or "cls", the first of them.
         """
         self.cache: VectorCache | None = None
@@ -69,8 +67,8 @@ class Encoder:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all that decides a vector."""
-        # skops writes an array once, however often a pipeline holds it; it would write bytes each time
+        """Return everything that determines a vector."""
+        # skops writes a shared array once, but shared bytes each time
         return {
             "graph": self._graph,
             "tokenizer": self._tokenizer,
@@ -79,7 +77,7 @@ class Encoder:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore what was saved.
+        """Restore the saved state.
 
         Raises:
             ModuleNotFoundError: The packages that run an encoder are not installed.
@@ -97,7 +95,7 @@ class Encoder:
         self.cache = None
 
     def __deepcopy__(self, memo: Any) -> Encoder:
-        """Return the same encoder: it never changes, so scikit-learn's clones share it."""
+        """Return the same encoder: it is immutable, so scikit-learn's clones share it."""
         return self
 
     def __repr__(self) -> str:
@@ -105,7 +103,7 @@ class Encoder:
 
     @property
     def digest(self) -> str:
-        """Identity: a SHA-256 of graph, tokenizer, length and pooling."""
+        """Identity: the SHA-256 of graph, tokenizer, maximum length and pooling."""
         if not self._digest:
             content = hashlib.sha256(self._graph.data)
             content.update(f"\n{self._max_tokens}\n{self._pooling}\n{self._tokenizer}".encode())
@@ -124,19 +122,12 @@ class Encoder:
 
     @property
     def size(self) -> int:
-        """Numbers in a vector."""
+        """Length of a vector."""
         return int(self._runtime()[0].get_outputs()[0].shape[-1])
 
     def encode(self, texts: Iterable[str]) -> Vectors:
-        """Encode texts.
-
-        Args:
-            texts: n texts.
-
-        Returns:
-            Vectors, shape (n, size).
-        """
-        # a lone surrogate, which JSON can hold, is not Unicode text
+        """Encode n texts to vectors, shape (n, size)."""
+        # a lone surrogate, which JSON allows, cannot be encoded
         encoded = [text.encode("utf-8", "replace") for text in texts]
         keys = [hashlib.sha256(text).digest() for text in encoded]
         text_of = dict(zip(keys, encoded, strict=True))
@@ -175,7 +166,7 @@ class Encoder:
             return list(pool.map(encode_one, texts))
 
     def _runtime(self) -> tuple[Any, Any]:
-        """The session and the tokenizer, loaded once."""
+        """Return the session and the tokenizer, loaded once."""
         if self._loaded is None:
             from tokenizers import Tokenizer
 
@@ -191,7 +182,7 @@ class Encoder:
         session = _sessions.get(self.digest)
         if session is None:
             options = onnxruntime.SessionOptions()
-            # texts run in parallel instead, which pays off more than to divide a short one
+            # texts run in parallel instead, which is faster than parallelism within a short text
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(self.graph, options, providers=["CPUExecutionProvider"])
@@ -200,7 +191,7 @@ class Encoder:
 
 
 class SentenceVectors(TransformerMixin, BaseEstimator):
-    """The step of a pipeline that turns texts into sentence vectors; there is nothing to fit."""
+    """The pipeline step that turns texts into sentence vectors; there is nothing to fit."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder

@@ -1,7 +1,7 @@
-"""The frozen evaluation set: rows on which models of all times are compared, and which none was trained on.
+"""The holdout set, on which all model versions are compared and which none of them was trained on.
 
-It is chosen from the test split, whose rows don't move to train while the share of the split stays (`ml.splits`), less
-the rows that a model in question has learnt nevertheless. Once chosen it is stored and read, not computed anew.
+It is chosen from the test split, whose rows never move to train while the test share is constant
+(`training_data.splits`), without rows that a compared model was trained on. Storing it belongs in `resources.datasets`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 
 from mlops_platform.ml.training_data.splits import hash_fractions, stratification_of
 
-UNREPRESENTATIVE = 0.01  # p-value below which the set's class mix is no fair picture of the rows any more
-SMALLEST_PART = 0.5  # of the rows that can be chosen; below it, the newer rows are too many to stay out
+UNREPRESENTATIVE = 0.01  # p-value below which the set's class mix is not representative
+SMALLEST_PART = 0.5  # least share of the eligible rows; below it, too many newer rows are missing
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A frozen choice of rows.
+    """A fixed choice of rows.
 
     Attributes:
-        version: Counts the choices, from 1.
+        version: Number of the choice, from 1.
         reason: Why it was chosen, in a sentence.
-        tags: Tag by id, as of the choice.
+        tags: Tag by id at the time of the choice.
     """
 
     version: int
@@ -32,13 +32,13 @@ class EvaluationSet:
     tags: dict[int, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the set as JSON-able values."""
-        return {**asdict(self), "tags": {str(each): tag for each, tag in self.tags.items()}}
+        """Return JSON-able values."""
+        return {**asdict(self), "tags": {str(id_): tag for id_, tag in self.tags.items()}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EvaluationSet:
-        """Make a set from what `to_dict` returned, also after a way through JSON."""
-        tags = {int(each): str(tag) for each, tag in values["tags"].items()}
+        """Build a set from what `to_dict` returned, also after a round trip through JSON."""
+        tags = {int(id_): str(tag) for id_, tag in values["tags"].items()}
         return cls(int(values["version"]), str(values["reason"]), tags)
 
 
@@ -52,18 +52,18 @@ def choose_evaluation_set(
     reason: str = "It is the first one.",
     mix: Mapping[str, int] | None = None,
 ) -> EvaluationSet:
-    """Choose the evaluation set: as many rows as keep the class mix of all rows.
+    """Choose an evaluation set with the class mix of all rows.
 
     Args:
-        ids: n distinct ids of all labeled rows, train and test, or of those that may come into question.
-        labels: Tag of each, length n.
-        eligible: Ids of the test split that no model in question was trained on; others are never chosen.
-        rows: Rows wanted, each tag its share of them, by a hash of the id; a tag gets one at least, and fewer come
-            where its rows are fewer. By default all eligible rows if their class mix is a fair picture of all rows
-            (chi-squared, p of .01 or more), and else as many are wanted as are eligible.
-        version: Of the new set.
+        ids: n distinct ids of all labeled rows, train and test, or at least of the eligible ones.
+        labels: Tag of each row, length n.
+        eligible: Ids of the test split that no compared model was trained on; others are never chosen.
+        rows: Number of rows, distributed over the tags by their shares, at least one per tag if available, and chosen
+            by a hash of the id. By default all eligible rows if their class mix is representative (chi-squared,
+            p of 0.01 or more), otherwise as many rows as are eligible.
+        version: Version of the new set.
         reason: Why it is chosen.
-        mix: All labeled rows by tag; by default those of `labels`.
+        mix: Number of all labeled rows by tag; by default those of `labels`.
 
     Raises:
         ValueError: `rows` is below 1, the lengths differ, an id occurs twice, or no row is eligible.
@@ -74,23 +74,23 @@ def choose_evaluation_set(
         raise ValueError(
             f"There are {len(set(ids))} distinct ids in {len(ids)} and {len(labels)} labels; give as many."
         )
-    by_id = {int(each): str(label) for each, label in zip(ids, labels, strict=True)}
-    able = {each: by_id[each] for each in sorted(map(int, eligible)) if each in by_id}
-    if not able:
+    by_id = {int(id_): str(label) for id_, label in zip(ids, labels, strict=True)}
+    candidates = {id_: by_id[id_] for id_ in sorted(map(int, eligible)) if id_ in by_id}
+    if not candidates:
         raise ValueError(
-            "No row of the test split is new to the models that are compared: add labeled rows or enlarge the test "
-            "share (MLOPS_TEST_SHARE)."
+            "No row of the test split is new to the compared models: add labeled rows or enlarge the test share "
+            "(MLOPS_TEST_SHARE)."
         )
     counts = Counter(mix) if mix is not None else Counter(by_id.values())
-    if rows is None and _mix_fault(able, counts) is None:
-        return EvaluationSet(version, reason, able)
-    wanted, chosen = rows or len(able), {}
-    for label in sorted(set(able.values())):
-        members = [each for each, tag in able.items() if tag == label]
-        drawn = sorted(zip(hash_fractions(members, "evaluation"), members, strict=True))
-        # the tag's share of all rows, not of the test split, which chance may have cut unevenly
-        for _, each in drawn[: max(1, round(wanted * counts[label] / counts.total()))]:
-            chosen[each] = label
+    if rows is None and _unrepresentative_mix(candidates, counts) is None:
+        return EvaluationSet(version, reason, candidates)
+    size, chosen = rows or len(candidates), {}
+    for label in sorted(set(candidates.values())):
+        members = [id_ for id_, tag in candidates.items() if tag == label]
+        by_hash = sorted(zip(hash_fractions(members, "evaluation"), members, strict=True))
+        # the tag's share of all rows, not of the test split, which may be uneven by chance
+        for _, id_ in by_hash[: max(1, round(size * counts[label] / counts.total()))]:
+            chosen[id_] = label
     return EvaluationSet(version, reason, dict(sorted(chosen.items())))
 
 
@@ -102,34 +102,29 @@ def refresh_reason(
     *,
     mix: Mapping[str, int] | None = None,
 ) -> str | None:
-    """Say why a set should be chosen anew, with the next version, or None if it still serves.
+    """Return why the set must be replaced by its next version, in a sentence; None if it is still valid.
 
     Args:
-        frozen: The set in use.
-        ids: Ids of all labeled rows of today, or of those that may come into question and those of the set.
-        labels: Their tags, as many.
-        eligible: As for `choose_evaluation_set`, of today.
-        mix: As there.
-
-    Returns:
-        A sentence: rows of the set are gone, carry another tag or were trained on, a tag is new, the class mix of
-        the set is no fair picture of the rows any more (chi-squared, p below .01), or it has less than half of the
-        rows that it could have.
+        frozen: The current set.
+        ids: Ids of all labeled rows, or at least of the eligible ones and those of the set.
+        labels: Their tags.
+        eligible: As for `choose_evaluation_set`.
+        mix: As for `choose_evaluation_set`.
     """
-    now = {int(each): str(label) for each, label in zip(ids, labels, strict=True)}
-    if gone := [each for each in frozen.tags if each not in now]:
-        return f"{len(gone)} of its {len(frozen.tags)} rows are no longer labeled, id {gone[0]} for one."
-    if changed := [each for each, tag in frozen.tags.items() if now[each] != tag]:
+    tag_of = {int(id_): str(label) for id_, label in zip(ids, labels, strict=True)}
+    if missing := [id_ for id_ in frozen.tags if id_ not in tag_of]:
+        return f"{len(missing)} of its {len(frozen.tags)} rows are no longer labeled, id {missing[0]} for one."
+    if changed := [id_ for id_, tag in frozen.tags.items() if tag_of[id_] != tag]:
         return f"{len(changed)} of its {len(frozen.tags)} rows carry another tag now, id {changed[0]} for one."
-    able = {int(each) for each in eligible}
-    if learnt := [each for each in frozen.tags if each not in able]:
-        return f"{len(learnt)} of its {len(frozen.tags)} rows are trained on now, id {learnt[0]} for one."
-    if fresh := sorted({now[each] for each in able if each in now} - set(frozen.tags.values())):
-        return f"It has no row of the tag {', '.join(fresh)}."
-    if fault := _mix_fault(frozen.tags, Counter(mix) if mix is not None else Counter(now.values())):
+    eligible_ids = {int(id_) for id_ in eligible}
+    if trained_on := [id_ for id_ in frozen.tags if id_ not in eligible_ids]:
+        return f"{len(trained_on)} of its {len(frozen.tags)} rows are trained on now, id {trained_on[0]} for one."
+    if new_tags := sorted({tag_of[id_] for id_ in eligible_ids if id_ in tag_of} - set(frozen.tags.values())):
+        return f"It has no row of the tag {', '.join(new_tags)}."
+    if fault := _unrepresentative_mix(frozen.tags, Counter(mix) if mix is not None else Counter(tag_of.values())):
         return fault
-    if len(frozen.tags) < SMALLEST_PART * len(able):
-        return f"It has {len(frozen.tags)} rows, less than half of the {len(able)} that it could have now."
+    if len(frozen.tags) < SMALLEST_PART * len(eligible_ids):
+        return f"It has {len(frozen.tags)} rows, less than half of the {len(eligible_ids)} that it could have now."
     return None
 
 
@@ -141,17 +136,10 @@ def refreshed(
     *,
     mix: Mapping[str, int] | None = None,
 ) -> EvaluationSet:
-    """Return the set to use: the frozen one, or the next version where a rule asks for it and gives another choice.
-
-    Args:
-        frozen: The set in use; None before the first.
-        ids: As for `refresh_reason`.
-        labels: Their tags, as many.
-        eligible: As for `choose_evaluation_set`.
-        mix: As there.
+    """Return the current set (None before the first), or the next version if `refresh_reason` requires a new choice.
 
     Raises:
-        ValueError: As `choose_evaluation_set`.
+        ValueError: As in `choose_evaluation_set`.
     """
     if frozen is None:
         return choose_evaluation_set(ids, labels, eligible, mix=mix)
@@ -159,32 +147,24 @@ def refreshed(
     if reason is None:
         return frozen
     chosen = choose_evaluation_set(ids, labels, eligible, version=frozen.version + 1, reason=reason, mix=mix)
-    # a mix that the test rows can't give any better must not make a version a day
+    # if the test rows allow no better mix, there must not be a new version every day
     return frozen if chosen.tags == frozen.tags else chosen
 
 
-def _mix_fault(chosen: Mapping[int, str], mix: Counter[str]) -> str | None:
+def _unrepresentative_mix(chosen: Mapping[int, str], mix: Counter[str]) -> str | None:
     if mix.total() <= len(chosen):
         return None
     inside = Counter(chosen.values())
-    found = stratification_of({tag: (rows - inside[tag], inside[tag]) for tag, rows in mix.items()})
-    if found.p_value >= UNREPRESENTATIVE:
+    result = stratification_of({tag: (rows - inside[tag], inside[tag]) for tag, rows in mix.items()})
+    if result.p_value >= UNREPRESENTATIVE:
         return None
-    return f"Its class mix departs from that of all rows by up to {found.max_gap:.2f} (p {found.p_value:.2g})."
+    return f"Its class mix departs from that of all rows by up to {result.max_gap:.2f} (p {result.p_value:.2g})."
 
 
 def check_never_trained_on(frozen: EvaluationSet, trained_on: Iterable[int]) -> None:
-    """Refuse training rows of which one is in the evaluation set.
-
-    Args:
-        frozen: The set.
-        trained_on: Ids of the rows to be trained on; copies of a row carry its id.
-
-    Raises:
-        ValueError: A row is in both.
-    """
-    if both := sorted(frozen.tags.keys() & {int(each) for each in trained_on}):
+    """Raise ValueError if any of the ids of the training rows is in the evaluation set."""
+    if shared := sorted(frozen.tags.keys() & {int(id_) for id_ in trained_on}):
         raise ValueError(
-            f"{len(both)} rows of evaluation set {frozen.version} are among the training rows, id {both[0]} for one:"
-            " a score on them says nothing. Train on the train split only."
+            f"{len(shared)} rows of evaluation set {frozen.version} are among the training rows, id {shared[0]} for"
+            " one: a score on them is meaningless. Train on the train split only."
         )

@@ -1,6 +1,6 @@
-"""How good predictions are: overall, by class, by slice, by confidence, and against another model's.
+"""Metrics of predictions: overall, by class, by slice, by confidence, and compared with another model's.
 
-Works on labels and probabilities; knows no model and draws nothing (`ml.plots` does).
+They take labels and probabilities, not models. Plots belong in `plots`, comparisons by period and tag in `slices`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOW_CONFIDENCE = 0.6
 
 @dataclass(frozen=True)
 class Slice:
-    """Figures on some of the rows; the scores are None, not 0, where there is no row."""
+    """Metrics of a subset of the rows; None if it is empty."""
 
     rows: int
     accuracy: float | None
@@ -37,7 +37,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Rows whose top probability lies in [low, high): how sure the model was, and how often right."""
+    """Rows with a top probability in [low, high), their mean confidence and their accuracy."""
 
     low: float
     high: float
@@ -48,13 +48,13 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of one model on one set of rows.
+    """All metrics of one model on one set of rows.
 
     Attributes:
         overall: rows, accuracy, precision/recall/f1 as *_weighted and *_macro, log_loss (nats), brier (0 to
             2), ece (expected calibration error).
         per_class: precision, recall, f1 and support of each class.
-        slices: Figures on subsets; a row may be in several.
+        slices: Metrics of subsets, which may overlap.
         calibration: Bins of equal width of the top probability.
         classes: The order of the rows (truth) and columns (prediction) of `confusion`.
         confusion: Counts.
@@ -68,12 +68,12 @@ class Evaluation:
     confusion: list[list[int]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON-able values."""
+        """Return JSON-able values."""
         return asdict(self)
 
 
 def weighted_f1(y_true: Sequence[str] | npt.NDArray[Any], y_pred: Sequence[str] | npt.NDArray[Any]) -> float:
-    """Return the F1 score averaged over the classes by their true rows; a class never predicted counts 0."""
+    """Return the F1 score averaged over the classes by support; a class that is never predicted has 0."""
     return float(f1_score(y_true, y_pred, average="weighted", zero_division=0.0))
 
 
@@ -84,31 +84,16 @@ def calibration_bins(
     *,
     bins: int = CALIBRATION_BINS,
 ) -> list[CalibrationBin]:
-    """Bin rows by their top probability into `bins` bins of equal width.
-
-    Args:
-        y_true: True class of each row, length n.
-        proba: Probabilities, shape (n, len(classes)).
-        classes: The columns of `proba`.
-        bins: How many bins.
-    """
+    """Bin rows by their top probability, of shape (n, len(classes)), into `bins` bins of equal width."""
     confidence = proba.max(axis=1)
-    right = np.asarray(classes)[proba.argmax(axis=1)] == np.asarray(y_true)
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    found = []
+    correct = np.asarray(classes)[proba.argmax(axis=1)] == np.asarray(y_true)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    table = []
     for k in range(bins):
-        rows = which == k
-        some = bool(rows.any())
-        found.append(
-            CalibrationBin(
-                low=k / bins,
-                high=(k + 1) / bins,
-                rows=int(rows.sum()),
-                confidence=float(confidence[rows].mean()) if some else None,
-                accuracy=float(right[rows].mean()) if some else None,
-            )
-        )
-    return found
+        rows = bin_of == k
+        means = (float(confidence[rows].mean()), float(correct[rows].mean())) if rows.any() else (None, None)
+        table.append(CalibrationBin(k / bins, (k + 1) / bins, int(rows.sum()), *means))
+    return table
 
 
 def expected_calibration_error(
@@ -135,14 +120,13 @@ def _slice(y_true: npt.NDArray[Any], y_pred: npt.NDArray[Any], rows: npt.NDArray
 def evaluate(y_true: Sequence[str], proba: npt.ArrayLike, classes: Sequence[str], texts: Sequence[str]) -> Evaluation:
     """Evaluate predicted probabilities against the truth.
 
-    A class that occurs in `y_true` and not in `classes` (the model never saw it) counts as predicted with
-    probability 0.
+    A class of `y_true` that is not in `classes`, since the model was not trained on it, has probability 0.
 
     Args:
         y_true: True class of each row, length n > 0.
         proba: Predicted probabilities, shape (n, len(classes)), rows that sum to 1.
         classes: The columns of `proba`.
-        texts: The text of each row, length n, for the slices.
+        texts: Text of each row, length n, which defines the slices.
 
     Raises:
         ValueError: There are no rows, or the lengths differ.
@@ -162,7 +146,7 @@ def evaluate(y_true: Sequence[str], proba: npt.ArrayLike, classes: Sequence[str]
 
     overall: dict[str, float] = {"rows": len(truth), "accuracy": float(accuracy_score(truth, predicted))}
     for average in ("weighted", "macro"):
-        # macro over the classes that occur, as truth or as prediction: an absent class has no score
+        # macro over the classes that are true or predicted for some row: others have no score
         scores = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0.0)
         for name, value in zip(("precision", "recall", "f1"), scores, strict=False):
             overall[f"{name}_{average}"] = float(value)
@@ -206,15 +190,15 @@ def evaluate(y_true: Sequence[str], proba: npt.ArrayLike, classes: Sequence[str]
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the first of two models is, on the same rows.
+    """Difference in weighted F1 of two models on the same rows, the first minus the second, with its interval.
 
     Attributes:
-        value: Weighted F1 of the first minus that of the second.
+        value: The difference.
         low: Lower end of the interval.
         high: Upper end of the interval.
         confidence: Coverage of the interval.
-        resamples: Bootstrap resamples it rests on.
-        rows: Rows compared.
+        resamples: Number of bootstrap resamples.
+        rows: Number of rows.
     """
 
     value: float
@@ -226,11 +210,11 @@ class Difference:
 
     @property
     def is_loss(self) -> bool:
-        """Whether the first model is worse beyond chance: the whole interval lies below 0."""
+        """Whether the first model is significantly worse: the whole interval is below 0."""
         return self.high < 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON-able values."""
+        """Return JSON-able values."""
         return asdict(self)
 
 
@@ -255,14 +239,14 @@ def paired_bootstrap(
 
     Rows are resampled with replacement, both predictions of a row together (Efron & Tibshirani 1993, ch. 13;
     Koehn 2004 for paired comparison). Rows with the same (truth, a, b) are interchangeable, so a resample is
-    one multinomial draw of the counts of those triples: exact, and its cost does not grow with the rows.
+    one multinomial draw of the counts of those triples: exact, at a cost independent of the number of rows.
 
     Args:
         y_true: True class of each row, length > 0.
-        pred_a: What the first model (the challenger) predicts for each row.
-        pred_b: What the second model (the champion) predicts for each row.
-        n: Resamples.
-        seed: Of the resampling.
+        pred_a: Prediction of the first model (the challenger) for each row.
+        pred_b: Prediction of the second model (the champion) for each row.
+        n: Number of resamples.
+        seed: Seed of the resampling.
         confidence: Coverage of the interval, in (0, 1).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Adjustment of p-values for several tests at once."""
+"""Correction of p-values for multiple testing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import numpy as np
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that the chance of any false alarm holds, however the tests depend on each other.
+    """Return p-values adjusted for the family-wise error rate under any dependence of the tests, in the same order.
 
-    Args:
-        p_values: n p-values.
-
-    Returns:
-        n adjusted p-values in the same order (Holm 1979, "A simple sequentially rejective multiple test procedure").
+    Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
     order = np.argsort(p_values, kind="stable")
     steps = np.asarray(p_values, dtype=float)[order] * np.arange(len(p_values), 0, -1)

@@ -1,7 +1,8 @@
-"""Pictures of a model and its data, as PNG bytes.
+"""Plots of a model, its tuning and its data, as PNG bytes.
 
-Drawn with matplotlib's Figure objects, without pyplot, so that no global state is touched and any thread may
-draw. Colours are those of Okabe & Ito (2008), which people with colour-vision deficiency tell apart.
+They use matplotlib's Figure objects without pyplot, so there is no global state and any thread may draw. The colors
+are those of Okabe & Ito (2008), which people with color-vision deficiency can distinguish. Plots by period belong in
+`slice_plots`, those of drift in `monitoring.drift_plots`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import base64
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,25 +22,19 @@ from PIL import Image  # matplotlib itself needs it
 
 from mlops_platform.ml.evaluation.metrics import Evaluation
 
-if TYPE_CHECKING:  # it brings Optuna, which an evaluation has no use for
+if TYPE_CHECKING:  # it imports Optuna, which an evaluation does not need
     from mlops_platform.ml.tuning.search import TrialRecord
 
-BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#56B4E9",
-    "#CC79A7",
-    "#F0E442",
-)
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 GREY, INK = "#9A9A9A", "#333333"
-CLASS_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY)
+CLASS_COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY)
 DPI, PALETTE = 100, 64
-QUARTERS_FROM_MONTHS = 18  # beyond that many months, months are too narrow to read
+QUARTERS_FROM_MONTHS = 18  # for longer times the bars of months are too narrow
 
 
-def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+def single_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes in the common style."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
@@ -53,12 +47,12 @@ def _axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def as_png(figure: Figure) -> bytes:
-    """Render a figure, in few colours."""
+    """Render a figure with a small palette."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     buffer = io.BytesIO()
-    # a palette makes the file a third as large, which counts where it is stored inside an event log
+    # the palette reduces the size to a third, which matters since plots are stored in the event log
     picture.quantize(PALETTE, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
@@ -69,30 +63,23 @@ def tag_label(name: str) -> str:
 
 
 def embed(png: bytes, alt: str = "plot") -> str:
-    """Return markdown that shows the picture, with its bytes inside as a base64 data URI."""
+    """Return Markdown that shows the image, embedded as a base64 data URI."""
     return f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
 
 
 def confusion_matrix_png(evaluation: Evaluation) -> bytes:
-    """Draw counts of true against predicted class, coloured by the share of the true class."""
+    """Draw counts of true against predicted class, colored by the share of the true class."""
     names = evaluation.classes
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.4 + 0.8 * len(names)
-    figure, axes = _axes(size + 0.6, size, "Where the model is right, and what it mixes up")
+    figure, axes = single_axes(size + 0.6, size, "Where the model is right, and what it mixes up")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if shares[row, column] > 0.5 else INK
-        axes.text(column, row - 0.1, str(count), ha="center", va="center", color=colour, fontsize=12)
-        axes.text(
-            column,
-            row + 0.22,
-            f"{shares[row, column]:.0%}",
-            ha="center",
-            va="center",
-            color=colour,
-            fontsize=8,
-        )
+        color = "white" if shares[row, column] > 0.5 else INK
+        axes.text(column, row - 0.1, str(count), ha="center", va="center", color=color, fontsize=12)
+        share = f"{shares[row, column]:.0%}"
+        axes.text(column, row + 0.22, share, ha="center", va="center", color=color, fontsize=8)
     ticks = [tag_label(name) for name in names]
     axes.set_xticks(range(len(names)), ticks, rotation=30 if len(names) > 6 else 0)
     axes.set_yticks(range(len(names)), ticks)
@@ -110,18 +97,18 @@ def confusion_matrix_png(evaluation: Evaluation) -> bytes:
 def per_class_bars_png(evaluation: Evaluation) -> bytes:
     """Draw precision, recall and F1 of each class, most frequent class on top."""
     names = sorted(evaluation.per_class, key=lambda name: (evaluation.per_class[name]["support"], name))
-    figure, axes = _axes(7.2, 1.6 + 0.75 * len(names), "Precision, recall and F1 of each tag")
+    figure, axes = single_axes(7.2, 1.6 + 0.75 * len(names), "Precision, recall and F1 of each tag")
     height = 0.26
-    for offset, key, label, colour, ink in (
+    for offset, key, label, color, ink in (
         (height, "precision", "precision", SKY, INK),
         (0.0, "recall", "recall", ORANGE, INK),
         (-height, "f1", "F1", BLUE, "white"),
     ):
         values = [evaluation.per_class[name][key] for name in names]
         positions = np.arange(len(names)) + offset
-        axes.barh(positions, values, height * 0.92, color=colour, label=label)
+        axes.barh(positions, values, height * 0.92, color=color, label=label)
         for position, value in zip(positions, values, strict=True):
-            inside = value > 0.1  # where it would not meet the line of the overall score
+            inside = value > 0.1
             axes.text(
                 value - 0.008 if inside else value + 0.008,
                 position,
@@ -143,30 +130,23 @@ def per_class_bars_png(evaluation: Evaluation) -> bytes:
 
 
 def calibration_png(evaluation: Evaluation) -> bytes:
-    """Draw accuracy against confidence, with how many rows stand behind each point."""
+    """Draw accuracy against confidence, with the share of rows in each bin."""
     ece = evaluation.overall["ece"]
-    figure, axes = _axes(6.2, 4.6, f"When the model says 80 %, is it right in 80 %?   ECE {ece:.3f}")
+    figure, axes = single_axes(6.2, 4.6, f"Calibration: accuracy by confidence   (ECE {ece:.3f})")
     bins = [b for b in evaluation.calibration if b.confidence is not None and b.accuracy is not None]
     rows = np.array([b.rows for b in evaluation.calibration])
     low = np.array([b.low for b in evaluation.calibration])
     width = evaluation.calibration[0].high - evaluation.calibration[0].low
-    axes.bar(
-        low,
-        rows / rows.sum(),
-        width * 0.94,
-        align="edge",
-        color="#DCE6EE",
-        label="share of the rows",
-        zorder=0,
-    )
+    shares = rows / rows.sum()
+    axes.bar(low, shares, width * 0.94, align="edge", color="#DCE6EE", label="share of the rows", zorder=0)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfectly calibrated")
     confidence = np.array([b.confidence for b in bins], dtype=float)
     accuracy = np.array([b.accuracy for b in bins], dtype=float)
-    # Wilson's 95 % interval (Wilson 1927): sane for few rows and for accuracies near 1
+    # Wilson's 95% interval (Wilson 1927), valid for few rows and for accuracies near 1
     n, z = np.array([b.rows for b in bins]), 1.96
-    centre = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
+    center = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    spread = np.clip(np.stack([accuracy - (centre - half), (centre + half) - accuracy]), 0, None)
+    spread = np.clip(np.stack([accuracy - (center - half), (center + half) - accuracy]), 0, None)
     axes.errorbar(
         confidence,
         accuracy,
@@ -176,10 +156,10 @@ def calibration_png(evaluation: Evaluation) -> bytes:
         linewidth=1.6,
         elinewidth=1,
         capsize=2,
-        label="accuracy, 95 % interval",
+        label="accuracy, 95% interval",
     )
     axes.set_xlabel("probability of the predicted tag")
-    axes.set_ylabel("share that is right")
+    axes.set_ylabel("accuracy")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlim(0, 1)
@@ -189,8 +169,8 @@ def calibration_png(evaluation: Evaluation) -> bytes:
 
 
 def tuning_history_png(trials: Sequence[TrialRecord]) -> bytes:
-    """Draw the score of each trial in the order they ran, the best so far, and which were stopped early."""
-    figure, axes = _axes(7.2, 4.0, "Cross-validated weighted F1 of each trial")
+    """Draw the scores of the trials in order, the best so far, and which were pruned."""
+    figure, axes = single_axes(7.2, 4.0, "Cross-validated weighted F1 of each trial")
     order = np.arange(1, len(trials) + 1)
     scores = np.array([trial.score for trial in trials])
     pruned = np.array([trial.pruned for trial in trials], dtype=bool)
@@ -198,13 +178,13 @@ def tuning_history_png(trials: Sequence[TrialRecord]) -> bytes:
     axes.step(order, best, where="post", color=ORANGE, linewidth=2, label="best so far", zorder=2)
     sampled = np.array([trial.source == "sampled" for trial in trials], dtype=bool) & ~pruned
     axes.scatter(order[sampled], scores[sampled], color=BLUE, s=34, label="all folds", zorder=3)
-    for source, label in (("default", "default parameters"), ("previous_best", "best of the data before")):
+    for source, label in (("default", "default parameters"), ("previous_best", "best of the previous data")):
         chosen = np.array([trial.source == source for trial in trials], dtype=bool)
         if chosen.any():
             marker = "D" if source == "default" else "^"
             axes.scatter(order[chosen], scores[chosen], color=GREEN, s=64, marker=marker, label=label, zorder=4)
     if len(trials):
-        # a pruned trial saw some folds only, which may be hard ones: those end at the bottom edge
+        # the score of a pruned trial may be low because of hard folds: clip it to the bottom edge
         finished = scores[~pruned] if (~pruned).any() else scores
         top, bottom = finished.max(), finished.min()
         margin = max(0.25 * (top - bottom), 0.004)
@@ -221,15 +201,11 @@ def tuning_history_png(trials: Sequence[TrialRecord]) -> bytes:
     return as_png(figure)
 
 
-def _period(day: date, *, by_quarter: bool) -> tuple[int, int]:
-    return day.year, ((day.month - 1) // 3 if by_quarter else day.month - 1)
-
-
 def class_balance_png(counts: Iterable[tuple[Any, str, int]] | Mapping[tuple[Any, str], int]) -> bytes:
     """Draw the share of each tag over time, by month, or by quarter if there are more than 18 months.
 
     Args:
-        counts: (created_on, tag, rows), created_on a date or datetime; entries of one period are added up.
+        counts: (created_on, tag, rows), with created_on a date or datetime; entries of a period are summed.
 
     Raises:
         ValueError: There are no rows.
@@ -245,19 +221,20 @@ def class_balance_png(counts: Iterable[tuple[Any, str, int]] | Mapping[tuple[Any
 
     rows: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for day, tag, n in entries:
-        year, part = _period(day, by_quarter=by_quarter)
-        rows[tag][year * per_year + part] += n
+        rows[tag][day.year * per_year + (day.month - 1) * per_year // 12] += n
     periods = range(min(min(by) for by in rows.values()), max(max(by) for by in rows.values()) + 1)
     tags = sorted(rows, key=lambda tag: (-sum(rows[tag].values()), tag))
     table = np.array([[rows[tag].get(p, 0) for p in periods] for tag in tags], dtype=float)
     totals = table.sum(axis=0)
     shares = table / np.maximum(totals, 1)
 
-    figure, axes = _axes(8.0, 4.2, f"Share of each tag by {'quarter' if by_quarter else 'month'}, and rows on top")
+    figure, axes = single_axes(
+        8.0, 4.2, f"Share of each tag by {'quarter' if by_quarter else 'month'}, with the number of rows"
+    )
     bottom = np.zeros(len(periods))
     for k, tag in enumerate(tags):
-        colour = CLASS_COLOURS[k % len(CLASS_COLOURS)]
-        axes.bar(range(len(periods)), shares[k], 0.86, bottom=bottom, color=colour, label=tag)
+        color = CLASS_COLORS[k % len(CLASS_COLORS)]
+        axes.bar(range(len(periods)), shares[k], 0.86, bottom=bottom, color=color, label=tag)
         bottom += shares[k]
     for x, total in enumerate(totals):
         axes.text(x, 1.015 if total else 0.02, f"{int(total)}", ha="center", fontsize=8, color=INK)

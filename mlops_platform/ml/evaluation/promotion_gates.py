@@ -1,4 +1,7 @@
-"""Whether a model may be promoted: a pure policy over figures, with its reason in words."""
+"""The promotion gates: pure rules on whether a model may become the champion, each with its reason in a sentence.
+
+Moving the alias belongs in `assets.promotion`, retraining and rollback in `monitoring.retraining_policy`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a candidate.
+    """The decision on a candidate.
 
     Attributes:
         action: `promote` moves the alias; `keep` leaves it; `refuse` leaves it because the candidate failed.
@@ -21,24 +24,18 @@ class Decision:
 
 
 def quality(f1: float, majority_f1: float, min_f1: float) -> tuple[bool, str]:
-    """Judge a model by itself.
+    """Return whether a model passes without comparison, and why.
 
     Args:
         f1: Weighted F1 on the test split.
-        majority_f1: Weighted F1 of always answering the most frequent class.
+        majority_f1: Weighted F1 of always predicting the most frequent class.
         min_f1: The bar.
-
-    Returns:
-        Whether it passes, and why in a sentence.
     """
     if f1 < min_f1:
         return False, f"weighted F1 {f1:.3f} is under the bar of {min_f1:.3f}"
     if f1 <= majority_f1:
         return False, f"weighted F1 {f1:.3f} does not beat the majority class ({majority_f1:.3f})"
-    return (
-        True,
-        f"weighted F1 {f1:.3f} clears the bar of {min_f1:.3f} and the majority class ({majority_f1:.3f})",
-    )
+    return True, f"weighted F1 {f1:.3f} clears the bar of {min_f1:.3f} and the majority class ({majority_f1:.3f})"
 
 
 def decide(
@@ -52,20 +49,17 @@ def decide(
 ) -> Decision:
     """Decide whether the candidate becomes the champion.
 
-    A loss is significant where the whole paired bootstrap interval of the difference in weighted F1,
-    candidate minus champion on the same rows, lies under zero.
+    A loss is significant if the whole paired bootstrap interval of the difference in weighted F1, candidate minus
+    champion on the same rows, is below zero.
 
     Args:
         candidate: Version of the candidate.
-        champion: Version of the present champion, or None.
+        champion: Version of the current champion, or None.
         f1: The candidate's weighted F1 on the test split.
-        majority_f1: Weighted F1 of the majority class there.
+        majority_f1: Weighted F1 of the majority class on the test split.
         min_f1: The bar.
-        comparison: `value`, `low`, `high` of the candidate against this champion, or `unreadable` where it cannot
-            be loaded; None without one.
-
-    Returns:
-        The decision.
+        comparison: `value`, `low`, `high` of the candidate against this champion, or `unreadable` if it cannot be
+            loaded; None without a champion.
 
     Raises:
         ValueError: There is another champion, and the comparison is missing.
@@ -94,13 +88,7 @@ def decide(
 
 
 def after_rollback(version: str, at: str, reason: str) -> str:
-    """The sentence for a candidate that passes but was rolled back from.
-
-    Args:
-        version: The candidate.
-        at: When it was rolled back (ISO 8601).
-        reason: Why.
-    """
+    """Return the reason not to promote a passing candidate that was rolled back `at` a time (ISO 8601)."""
     return (
         f"Version {version} is not promoted by itself: it was rolled back on {at[:10]} ({reason.rstrip('.')}); "
         f"`mlops promote {version}` promotes it all the same."
@@ -108,13 +96,7 @@ def after_rollback(version: str, at: str, reason: str) -> str:
 
 
 def while_held(version: str, day: str, reason: str) -> str:
-    """The sentence for a candidate that passes while an inspection waits for a person's answer.
-
-    Args:
-        version: The candidate.
-        day: Of the decision that asks for the inspection (ISO date).
-        reason: Why it asks.
-    """
+    """Return the reason not to promote a passing candidate while the inspection of a `day` (ISO date) is open."""
     return (
         f"Version {version} is not promoted by itself: an inspection of {day} waits for an answer "
         f"({reason.rstrip('.')}); `mlops decide` answers it."

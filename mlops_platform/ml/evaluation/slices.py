@@ -1,4 +1,7 @@
-"""How well two models do on rows of different times and tags: where the newer one has forgotten something."""
+"""Comparison of two models by period and tag, which shows where the newer one has become worse.
+
+Metrics of a single model belong in `metrics`, the plot in `slice_plots`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from scipy.stats import binom
 from mlops_platform.ml.evaluation.metrics import weighted_f1
 from mlops_platform.ml.evaluation.multiple_testing import holm
 
-LEAST_ROWS = 20  # of a period; fewer are added to the period before
+LEAST_ROWS = 20  # a shorter period is merged with the preceding one
 UNDATED = "undated"
 
 
@@ -22,14 +25,14 @@ class SliceComparison:
     """Two models on the same rows.
 
     Attributes:
-        name: Of the period or tag.
-        rows: How many.
+        name: Name of the period or tag.
+        rows: Number of rows.
         f1: Weighted F1 of the candidate.
-        champion_f1: That of the champion; None without one.
-        lost: Rows that the champion had right and the candidate has wrong.
-        won: Rows that it is the other way round with.
-        p_value: Chance of so many more lost than won if the two are as good (exact sign test, one-sided; McNemar
-            1947), not corrected for the number of slices (see `forgotten`); None without a champion.
+        champion_f1: Weighted F1 of the champion; None without one.
+        lost: Rows that only the champion predicts correctly.
+        won: Rows that only the candidate predicts correctly.
+        p_value: Of an exact one-sided sign test that the candidate is worse (McNemar 1947), not corrected for the
+            number of slices (see `forgotten`); None without a champion.
     """
 
     name: str
@@ -41,23 +44,18 @@ class SliceComparison:
     p_value: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON-able values."""
+        """Return JSON-able values."""
         return asdict(self)
 
 
 def quarters(times: Sequence[object], *, least: int = LEAST_ROWS) -> list[str]:
-    """Name the quarter of each row, such as `2024 Q1`; quarters with few rows are one with those before.
+    """Return the name of the quarter of each time, such as `2024 Q1`; None and NaT are undated.
 
-    Args:
-        times: n times; None and NaT are undated.
-        least: Rows that a period needs; the last one is added to that before where it has fewer.
-
-    Returns:
-        n names.
+    Consecutive quarters are merged until a period has `least` rows; a shorter last period joins the preceding one.
     """
-    made = pd.to_datetime(pd.Series(list(times), dtype=object), utc=True, errors="coerce")
-    found = pd.Series(made.dt.tz_localize(None).dt.to_period("Q"))
-    counts = found.value_counts().sort_index()
+    timestamps = pd.to_datetime(pd.Series(list(times), dtype=object), utc=True, errors="coerce")
+    quarter_of = pd.Series(timestamps.dt.tz_localize(None).dt.to_period("Q"))
+    counts = quarter_of.value_counts().sort_index()
     groups: list[list[Any]] = []
     size = least
     for quarter, rows in counts.items():
@@ -67,13 +65,12 @@ def quarters(times: Sequence[object], *, least: int = LEAST_ROWS) -> list[str]:
         groups[-1].append(quarter)
         size += rows
     if len(groups) > 1 and size < least:
-        last_group = groups.pop()
-        groups[-1] += last_group
+        groups[-2:] = [groups[-2] + groups[-1]]
     names = {}
     for group in groups:
-        first, last = (f"{each.year} Q{each.quarter}" for each in (group[0], group[-1]))
+        first, last = (f"{quarter.year} Q{quarter.quarter}" for quarter in (group[0], group[-1]))
         names.update(dict.fromkeys(group, first if first == last else f"{first} to {last}"))
-    return [names.get(quarter, UNDATED) for quarter in found]
+    return [names.get(quarter, UNDATED) for quarter in quarter_of]
 
 
 def compare_slices(
@@ -84,51 +81,47 @@ def compare_slices(
     Args:
         slices: Slice of each of n rows.
         truth: True tags.
-        ours: What the candidate predicts.
-        theirs: What the champion predicts; None without one.
+        ours: Predictions of the candidate.
+        theirs: Predictions of the champion; None without one.
 
     Returns:
-        A comparison a slice, by name.
+        One comparison per slice, sorted by name.
     """
-    of, true, new = np.asarray(slices), np.asarray(truth), np.asarray(ours)
-    found = []
+    slice_of, true, new = np.asarray(slices), np.asarray(truth), np.asarray(ours)
+    comparisons = []
     for name in sorted(set(slices)):
-        rows = of == name
+        rows = slice_of == name
         f1 = weighted_f1(true[rows], new[rows])
         if theirs is None:
-            found.append(SliceComparison(name, int(rows.sum()), f1))
+            comparisons.append(SliceComparison(name, int(rows.sum()), f1))
             continue
         old = np.asarray(theirs)
         lost = int((rows & (old == true) & (new != true)).sum())
         won = int((rows & (old != true) & (new == true)).sum())
         champion_f1, p = weighted_f1(true[rows], old[rows]), sign_test(lost, won)
-        found.append(SliceComparison(name, int(rows.sum()), f1, champion_f1, lost, won, p))
-    return found
+        comparisons.append(SliceComparison(name, int(rows.sum()), f1, champion_f1, lost, won, p))
+    return comparisons
 
 
 def sign_test(lost: int, won: int) -> float:
-    """Chance of as many lost, or more, of `lost + won` rows if each is as likely to be won (exact, one-sided)."""
+    """Return the probability of at least `lost` of `lost + won` rows if either is equally likely (exact, one-sided)."""
     return float(binom.sf(lost - 1, lost + won, 0.5))
 
 
 def forgotten(slices: Sequence[SliceComparison], alpha: float) -> list[SliceComparison]:
-    """Find the slices in which the candidate has lost significantly, by one correction over all of them.
+    """Return the slices in which the candidate is significantly worse, corrected for multiple testing.
 
-    Slices in which the two models differ on so few rows that not even the worst outcome would count are left out of
-    the correction (Tarone 1990), for which it does not matter who is right on those rows; the others are corrected by
-    Holm (1979).
+    Slices in which the models differ on too few rows to ever be significant are excluded (Tarone 1990), which depends
+    on the number of those rows but not on who is right; the others are corrected by Holm (1979).
 
     Args:
         slices: Comparisons by period and by tag; they may share rows.
-        alpha: Chance, at most, of naming any slice where the two models are as good.
-
-    Returns:
-        The slices, in their order; none without a champion.
+        alpha: Family-wise error rate.
     """
-    able = [each for each in slices if each.p_value is not None]
-    for tests in range(1, len(able) + 1):
-        tested = [each for each in able if 0.5 ** (each.lost + each.won) <= alpha / tests]
-        if len(tested) <= tests:
-            adjusted = holm([each.p_value for each in tested if each.p_value is not None])
-            return [each for each, p in zip(tested, adjusted, strict=True) if p <= alpha]
+    compared = [comparison for comparison in slices if comparison.p_value is not None]
+    for tests in range(1, len(compared) + 1):
+        testable = [c for c in compared if 0.5 ** (c.lost + c.won) <= alpha / tests]
+        if len(testable) <= tests:
+            adjusted = holm([c.p_value for c in testable if c.p_value is not None])
+            return [c for c, p in zip(testable, adjusted, strict=True) if p <= alpha]
     return []

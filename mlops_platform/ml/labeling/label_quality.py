@@ -1,6 +1,6 @@
-"""Which labels look wrong: confident learning on probabilities that the model gives to rows it was not fitted on.
+"""Label quality: confident learning on out-of-fold probabilities finds labels that are probably wrong.
 
-Finds suspects; what becomes of them (a table, a check, the labeling queue) is decided elsewhere.
+What happens to the suspects (a table, a check, the labeling queue) belongs in `assets`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlops_platform.ml.tuning.cross_validation import stratified_folds
 from mlops_platform.ml.tuning.fold_features import FoldFeatures
 
 FOLDS, REPEATS = 5, 3
-LEAST_ROWS = 3  # so that each training part keeps the two rows of a tag that calibration needs
+LEAST_ROWS = 3  # of a tag, so that each training set keeps the two that calibration needs
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Suspect:
     """A label that the other rows contradict.
 
     Attributes:
-        id: Of the row.
+        id: Id of the row.
         given: Its label.
-        suggested: The tag that the model holds most likely; never `given`.
+        suggested: The likeliest tag; never `given`.
         score: Self-confidence, the probability of `given`: the lower, the more suspect.
-        probability: That of `suggested`.
+        probability: Probability of `suggested`.
     """
 
     id: int
@@ -46,13 +46,13 @@ class Suspect:
 
 @dataclass(frozen=True)
 class LabelQuality:
-    """What a search for wrong labels found.
+    """Result of confident learning.
 
     Attributes:
-        suspects: The most suspect first.
-        judged: Rows whose label was judged.
-        unjudged: Ids of the rows whose tag has too few rows (fewer than 3) to be judged.
-        share: Suspects among the judged rows.
+        suspects: Suspect labels, the most suspect first.
+        judged: Number of evaluated rows.
+        unjudged: Ids of the rows that were not evaluated since their tag has fewer than 3 rows.
+        share: Share of suspects among the evaluated rows.
     """
 
     suspects: list[Suspect]
@@ -61,7 +61,7 @@ class LabelQuality:
     share: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all as JSON-able values."""
+        """Return JSON-able values."""
         return asdict(self)
 
 
@@ -75,22 +75,22 @@ def out_of_fold(
     seed: int = 0,
     encoder: Encoder | None = None,
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Predict each row by a model that was fitted on the other folds; a tag may have fewer rows than folds.
+    """Predict each row by a model fitted on the other folds; a tag may have fewer rows than folds.
 
-    The models are those of `ml.model` but for their temperature: one for all folds, fitted on the out-of-fold scores
-    themselves. So a fold costs one fit of the classifier, not those of a calibration of its own.
+    The models are those of `text_classifier` except for the temperature: one for all folds, fitted on the out-of-fold
+    scores themselves. So each fold costs one fit, without a calibration of its own.
 
     Args:
         texts: n texts.
-        labels: Tag of each text, length n; each tag has 3 rows or more.
+        labels: Tag of each text, length n; each tag has at least 3 rows.
         params: The model's parameters.
-        folds: At least 3, so that a tag's rows are not all held out at once.
-        repeats: How often the folds are cut anew, with seeds `seed`, `seed + 1`, ...; probabilities are the mean.
-        seed: Of the folds.
-        encoder: Makes the sentence vectors, where the parameters weigh them.
+        folds: At least 3, so that a tag's rows are never all held out.
+        repeats: Number of cross-validations to average, with seeds `seed`, `seed + 1`, ...
+        seed: Seed of the folds.
+        encoder: Encoder of the sentence vectors, if the parameters have a sentence weight.
 
     Returns:
-        Probabilities, shape (n, tags), and the tags in the order of their columns.
+        Probabilities, shape (n, tags), and the tags of the columns.
 
     Raises:
         ValueError: The texts hold no words.
@@ -100,24 +100,20 @@ def out_of_fold(
     vectors = None if encoder is None else encoder.encode(texts)
     total = np.zeros((len(tags), len(classes)))
     for repeat in range(repeats):
-        scores, cut = np.zeros_like(total), list(stratified_folds(texts, labels, n_splits=folds, seed=seed + repeat))
-        features = FoldFeatures(texts, cut, vectors)
-        for number, (train, held_out) in enumerate(cut):
-            rows, others = features(number, params)
+        scores, splits = np.zeros_like(total), list(stratified_folds(texts, labels, n_splits=folds, seed=seed + repeat))
+        features = FoldFeatures(texts, splits, vectors)
+        for fold, (train, held_out) in enumerate(splits):
+            x_train, x_held_out = features(fold, params)
             with threadpool_limits(1):
-                said = build_classifier(params).fit(rows, tags[train]).decision_function(others)
-            scores[held_out] = said if said.ndim == 2 else np.column_stack([-said, said])
-        total += softmax(scores * inverse_temperature(scores, codes), axis=1)
+                fold_scores = build_classifier(params).fit(x_train, tags[train]).decision_function(x_held_out)
+            two_classes = fold_scores.ndim == 1
+            scores[held_out] = np.column_stack([-fold_scores, fold_scores]) if two_classes else fold_scores
+        total += softmax(scores * _inverse_temperature(scores, codes), axis=1)
     return total / repeats, classes
 
 
-def inverse_temperature(scores: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> float:
-    """Return the factor by which scores give the likeliest probabilities of the true classes (Guo et al. 2017).
-
-    Args:
-        scores: Shape (n, classes).
-        codes: Column of each row's true class, length n.
-    """
+def _inverse_temperature(scores: npt.NDArray[np.float64], codes: npt.NDArray[np.intp]) -> float:
+    """Return the factor of the scores that maximizes the likelihood of the true classes (Guo et al. 2017)."""
 
     def loss(log_factor: float) -> float:
         scaled = scores * np.exp(log_factor)
@@ -137,11 +133,11 @@ def find_suspects(
     seed: int = 0,
     encoder: Encoder | None = None,
 ) -> LabelQuality:
-    """Find labels that are likely wrong, by confident learning (Northcutt, Jiang & Chuang 2021).
+    """Find labels that are probably wrong, by confident learning (Northcutt, Jiang & Chuang 2021).
 
-    As many labels are suspect as the confident joint counts off its diagonal, those with the smallest margin. Of the
-    764 Made With ML labels with a tenth flipped at random, it finds 76% at a precision of 83% (mean of 8 draws).
-    The answer depends on the rows (not on their order) and the parameters.
+    The number of suspects is the off-diagonal sum of the confident joint; those with the smallest margin are chosen.
+    On the 764 Made With ML labels with a tenth flipped at random, recall is 76% and precision 83% (mean of 8 draws).
+    The result depends on the rows (not their order) and the parameters.
 
     Args:
         ids: n distinct ids.
@@ -149,9 +145,9 @@ def find_suspects(
         labels: Tag of each row, length n.
         params: The model's parameters.
         folds: Folds of the cross-validation, at least 3.
-        repeats: Cross-validations whose mean is judged, at least 1; precision is 78% with one.
-        seed: Of the folds and the calibration.
-        encoder: Makes the sentence vectors, where the parameters weigh them.
+        repeats: Number of cross-validations to average, at least 1; precision is 78% with one.
+        seed: Seed of the folds.
+        encoder: Encoder of the sentence vectors, if the parameters have a sentence weight.
 
     Raises:
         ValueError: The lengths differ, an id occurs twice, a label is missing, there are fewer than 3 folds, no
@@ -160,27 +156,27 @@ def find_suspects(
     if not len(ids) == len(texts) == len(labels):
         raise ValueError(f"There are {len(ids)} ids, {len(texts)} texts and {len(labels)} labels; give as many.")
     if len(set(ids)) != len(ids):
-        raise ValueError("An id occurs twice: resolve the labels of each row to one before judging them.")
+        raise ValueError("An id occurs twice: resolve the labels of each row to one before evaluating them.")
     if missing := [i for i, label in zip(ids, labels, strict=True) if not isinstance(label, str) or not label]:
-        raise ValueError(f"{len(missing)} rows have no label, id {missing[0]} for one: judge labeled rows only.")
+        raise ValueError(f"{len(missing)} rows have no label, id {missing[0]} for one: evaluate labeled rows only.")
     if folds < 3 or repeats < 1:
         raise ValueError(f"folds is {folds} and repeats {repeats}; they must be at least 3 and 1.")
     counts = Counter(labels)
-    judged = [i for i in range(len(ids)) if counts[labels[i]] >= LEAST_ROWS]
-    if len({labels[i] for i in judged}) < 2 or len(judged) < folds:
+    evaluated = [i for i in range(len(ids)) if counts[labels[i]] >= LEAST_ROWS]
+    if len({labels[i] for i in evaluated}) < 2 or len(evaluated) < folds:
         raise ValueError(
-            f"{len(judged)} rows have a tag with {LEAST_ROWS} rows or more; judging labels needs two such tags, and"
-            f" {folds} rows: label more rows."
+            f"{len(evaluated)} rows have a tag with {LEAST_ROWS} rows or more; evaluating labels needs two such tags,"
+            f" and {folds} rows: label more rows."
         )
     # a fixed order, since sums over rows depend on it in the last bit
-    judged.sort(key=lambda i: (texts[i], labels[i], ids[i]))
-    tags = [labels[i] for i in judged]
+    evaluated.sort(key=lambda i: (texts[i], labels[i], ids[i]))
+    tags = [labels[i] for i in evaluated]
     probabilities, classes = out_of_fold(
-        [texts[i] for i in judged], tags, params, folds=folds, repeats=repeats, seed=seed, encoder=encoder
+        [texts[i] for i in evaluated], tags, params, folds=folds, repeats=repeats, seed=seed, encoder=encoder
     )
     suspects = [
         Suspect(
-            id=int(ids[judged[row]]),
+            id=int(ids[evaluated[row]]),
             given=tags[row],
             suggested=classes[int(probabilities[row].argmax())],
             score=float(probabilities[row, classes.index(tags[row])]),
@@ -188,16 +184,15 @@ def find_suspects(
         )
         for row in _issues(np.array([classes.index(tag) for tag in tags]), probabilities)
     ]
-    suspects.sort(key=lambda each: (each.score, each.id))
-    kept = set(judged)
-    unjudged = sorted(int(ids[i]) for i in range(len(ids)) if i not in kept)
-    return LabelQuality(suspects, len(judged), unjudged, len(suspects) / len(judged))
+    suspects.sort(key=lambda suspect: (suspect.score, suspect.id))
+    unjudged = sorted(int(i) for i, label in zip(ids, labels, strict=True) if counts[label] < LEAST_ROWS)
+    return LabelQuality(suspects, len(evaluated), unjudged, len(suspects) / len(evaluated))
 
 
 def _issues(codes: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> list[int]:
-    """Row numbers of the labels that confident learning doubts and the model contradicts."""
-    from cleanlab.filter import find_label_issues  # 1.7 s, and only this function needs it
+    """Return the row numbers of labels that confident learning doubts and the model contradicts."""
+    from cleanlab.filter import find_label_issues  # takes 1.7 s, and only this function needs it
 
-    # more jobs would fork a process that has threads
-    found = find_label_issues(codes, probabilities, filter_by="low_normalized_margin", n_jobs=1)
-    return [int(row) for row in np.flatnonzero(found & (probabilities.argmax(axis=1) != codes))]
+    # more jobs would fork a process with running threads
+    doubted = find_label_issues(codes, probabilities, filter_by="low_normalized_margin", n_jobs=1)
+    return [int(row) for row in np.flatnonzero(doubted & (probabilities.argmax(axis=1) != codes))]

@@ -1,6 +1,6 @@
-"""One label for each row out of all that people and sources gave it, by rule.
+"""Resolution of the labels that people and sources gave a row to one label, by majority vote.
 
-Knows no table: columns in, columns out. A label is never thrown away here; what loses is reported as a conflict.
+Reading and writing label tables belongs elsewhere. No label is dropped silently: disagreement is a conflict.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ COLUMNS = ("id", "tag", "labeled_at", "labeled_by", "source")
 
 @dataclass(frozen=True)
 class Resolution:
-    """What a set of labels comes to.
+    """Resolved labels.
 
     Attributes:
-        labels: One row an id that has a label: id, tag, labeled_at (latest of those who gave this tag), votes
-            (people and sources for it), voters (all of them), conflict (whether they disagree); by id.
-        conflicts: The standing labels of ids on which voters disagree: id, tag, labeled_at, labeled_by, source, and
-            whether the label `won`; by id.
-        undone: Ids whose every label was taken back, in order.
+        labels: One row per labeled id, sorted by id: id, tag, labeled_at (the latest vote for this tag), votes (voters
+            for the tag), voters (all voters), conflict (whether they disagree).
+        conflicts: The valid votes of ids on which voters disagree, sorted by id: id, tag, labeled_at, labeled_by,
+            source, and whether the vote `won`.
+        undone: Sorted ids whose labels were all withdrawn.
     """
 
     labels: pd.DataFrame
@@ -30,18 +30,17 @@ class Resolution:
 
     @property
     def conflict_count(self) -> int:
-        """How many ids have labels that disagree."""
+        """Number of ids on which voters disagree."""
         return int(self.labels["conflict"].sum())
 
 
 def resolve(labels: pd.DataFrame) -> Resolution:
-    """Resolve labels to one a row.
+    """Resolve labels to one per id.
 
-    Of each person the latest label of an id counts; if that has no tag, the person took theirs back, and has no
-    vote. Labels without a person (the tags source) are one vote a source. The tag with most votes wins; of tags
-    with as many votes the one that was given last; of those given at the same time the first in the alphabet. A
-    missing time counts as before all others, so a person's word stands against that of the tags source. The order
-    of the rows does not matter.
+    The latest label of each person counts; without a tag it withdraws the person's vote. Labels without a person (the
+    tags source) are one vote per source. The tag with most votes wins; ties go to the latest vote, then to the first
+    tag by name. A missing time counts as the earliest, so a person's vote overrides the tags source. The order of the
+    rows does not matter.
 
     Args:
         labels: Columns id, tag, labeled_at, labeled_by and source; an empty tag counts as none. Times without a
@@ -67,39 +66,37 @@ def resolve(labels: pd.DataFrame) -> Resolution:
     votes["voter"] = ("person " + votes["labeled_by"]).where(
         votes["labeled_by"].notna(), "source " + votes["source"].fillna("")
     )
-    # of a label and its undoing at the same instant the label stands
+    # of a label and its withdrawal at the same time, the label counts
     votes = votes.sort_values(["labeled_at", "tag", "source"], na_position="first", ignore_index=True)
     latest = votes.drop_duplicates(["id", "voter"], keep="last")
-    standing = latest[latest["tag"].notna()]
+    valid = latest[latest["tag"].notna()]
 
-    tally = standing.groupby(["id", "tag"], as_index=False).agg(
-        votes=("voter", "size"), labeled_at=("labeled_at", "max")
-    )
-    # missing times are put last by sorting in descending order, as they must
+    tally = valid.groupby(["id", "tag"], as_index=False).agg(votes=("voter", "size"), labeled_at=("labeled_at", "max"))
+    # missing times sort last
     tally = tally.sort_values(
         ["id", "votes", "labeled_at", "tag"], ascending=[True, False, False, True], na_position="last"
     )
-    won = tally.drop_duplicates("id", keep="first").set_index("id")
-    won["voters"] = standing.groupby("id").size().reindex(won.index).astype("int64")
-    won["conflict"] = won["votes"] < won["voters"]
-    winners = won.reset_index()[["id", "tag", "labeled_at", "votes", "voters", "conflict"]]
+    winners = tally.drop_duplicates("id", keep="first").set_index("id")
+    winners["voters"] = valid.groupby("id").size().reindex(winners.index).astype("int64")
+    winners["conflict"] = winners["votes"] < winners["voters"]
+    resolved = winners.reset_index()[["id", "tag", "labeled_at", "votes", "voters", "conflict"]]
 
-    disputed = standing[standing["id"].isin(won.index[won["conflict"]])]
-    conflicts = disputed.assign(won=disputed["tag"] == disputed["id"].map(won["tag"]))
+    disputed = valid[valid["id"].isin(winners.index[winners["conflict"]])]
+    conflicts = disputed.assign(won=disputed["tag"] == disputed["id"].map(winners["tag"]))
     conflicts = conflicts.sort_values(["id", "voter"], ignore_index=True)[[*COLUMNS, "won"]]
-    undone = sorted(set(votes["id"].tolist()) - set(won.index.tolist()))
-    return Resolution(winners, conflicts, undone)
+    undone = sorted(set(votes["id"].tolist()) - set(winners.index.tolist()))
+    return Resolution(resolved, conflicts, undone)
 
 
 def _times(column: pd.Series) -> pd.Series:
     try:
-        # pandas 2.3's format ISO8601 reads a time without a zone in that of the time before it
+        # in pandas 2.3, format="ISO8601" reads a time without a zone in the zone of the preceding one
         return pd.to_datetime(column, utc=True, format="mixed")
     except ValueError as error:
-        raise ValueError(f"A labeled_at is no time, such as 2026-01-31T12:00:00Z: {error}") from error
+        raise ValueError(f"A labeled_at is not a time such as 2026-01-31T12:00:00Z: {error}") from error
 
 
 def _text(column: pd.Series) -> pd.Series:
-    """Trim a column of texts; what is then empty is missing."""
+    """Strip a column of texts and make empty ones missing."""
     trimmed = column.astype("string").str.strip()
     return trimmed.mask(trimmed == "").astype(object).where(lambda text: text.notna(), None)

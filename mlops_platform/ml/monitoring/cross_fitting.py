@@ -1,7 +1,7 @@
-"""Labelled rows held against other rows by models of one kind: each is fitted on all folds but one.
+"""Cross-fitting: predictions of labeled and other rows by the same models, each fitted on all folds but one.
 
-So the two sets of probabilities are exchangeable where the rows are, which those of a model fitted on all labelled rows
-are not. The models can be kept, for those who hold the same labelled rows against other rows again and again.
+If the rows are exchangeable, so are their probabilities; those of a model fitted on all labeled rows are not.
+The fitted models can be cached and reused for other rows. Drift tests belong in `drift_tests`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class FoldModels:
-    """Models that are fitted on all folds but one: each with the numbers of the rows that it has not seen."""
+    """Models fitted on all folds but one, each with the numbers of its held-out rows."""
 
     models: Sequence[tuple[Pipeline, npt.NDArray[np.intp]]]
     classes: list[str]
@@ -41,15 +41,15 @@ def fold_models(
     seed: int = 0,
     encoder: Encoder | None = None,
 ) -> FoldModels:
-    """Fit a model on all folds but one, for each fold.
+    """Fit one model per fold, on all other folds.
 
     Args:
         texts: n texts.
-        labels: Tag of each text, length n; each tag has 3 rows or more.
+        labels: Tag of each text, length n; each tag has at least 3 rows.
         params: The model's parameters.
-        folds: At least 3, so that a tag's rows are not all held out at once.
-        seed: Of the folds and the calibration.
-        encoder: Makes the sentence vectors, where the parameters weigh them.
+        folds: At least 3, so that a tag's rows are never all held out.
+        seed: Seed of the folds and the calibration.
+        encoder: Encoder of the sentence vectors, if the parameters have a sentence weight.
     """
     frame, tags = pd.DataFrame({TEXT: list(texts)}), list(labels)
     models = [
@@ -62,26 +62,23 @@ def fold_models(
 def across(
     fitted: FoldModels, texts: Sequence[str], others: Sequence[str], *, seed: int = 0
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[str]]:
-    """Predict the labelled rows and other ones by models that are alike.
-
-    A labelled row is predicted by the model that has not seen its fold, another row by that of a fold drawn for it.
+    """Predict labeled rows out of fold, and each other row with the model of a fold drawn at random.
 
     Args:
         fitted: The models.
-        texts: The n texts that they were fitted on, in the same order.
-        others: m texts.
-        seed: Of the draw.
+        texts: The n texts they were fitted on, in the same order.
+        others: m other texts.
+        seed: Seed of the draw.
 
     Returns:
-        Probabilities of the texts, shape (n, tags), and of the others, shape (m, tags), and the tags in the order of
-        their columns.
+        Probabilities of the texts, shape (n, tags), and of the others, shape (m, tags), and the tags of the columns.
     """
-    frame, besides = pd.DataFrame({TEXT: list(texts)}), pd.DataFrame({TEXT: list(others)}, dtype=object)
-    drawn = np.random.default_rng(seed).permutation(np.arange(len(besides)) % len(fitted.models))
+    frame, other_frame = pd.DataFrame({TEXT: list(texts)}), pd.DataFrame({TEXT: list(others)}, dtype=object)
+    fold_of = np.random.default_rng(seed).permutation(np.arange(len(other_frame)) % len(fitted.models))
     classes = fitted.classes
-    probabilities, also = np.zeros((len(frame), len(classes))), np.zeros((len(besides), len(classes)))
+    probabilities, other_probabilities = (np.zeros((len(rows), len(classes))) for rows in (frame, other_frame))
     for fold, (model, held_out) in enumerate(fitted.models):
         probabilities[held_out] = model.predict_proba(frame.iloc[held_out])
-        if (drawn == fold).any():
-            also[drawn == fold] = model.predict_proba(besides[drawn == fold])
-    return probabilities, also, classes
+        if (fold_of == fold).any():
+            other_probabilities[fold_of == fold] = model.predict_proba(other_frame[fold_of == fold])
+    return probabilities, other_probabilities, classes

@@ -1,9 +1,8 @@
-"""Whether a window of predictions differs from a reference: the tests of a day, under one correction.
+"""Drift tests: whether a window of predictions differs from a reference, under one correction for multiple testing.
 
-Every test compares rows that must be alike where nothing drifts. A model is surer of rows it was trained on than
-of new ones, so the tags and probabilities of the reference have to be out-of-fold (`ml.cross_validation`) or
-held-out; with in-sample ones the confidence test fires for ever. Pictures are `ml.drift_plots`, what follows from
-a drift is `ml.policy`.
+A model is more confident on its training rows than on new ones, so the tags and probabilities of the reference must be
+out-of-fold or held-out; in-sample ones trigger the confidence test every day. Plots belong in `drift_plots`, comparable
+predictions in `drift_monitor`, and what follows from drift in `retraining_policy`.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ class Sample:
         descriptions: n descriptions, likewise.
         tags: n predicted tags; out-of-fold or held-out on the reference side.
         confidence: n top probabilities, of the same predictions as `tags`.
-        rows_by_day: Rows of each whole day, for the volume; on the reference side of the days before the window, not
-            of the days on which training data was made.
-        truth: n true tags, None where not known (yet); () where there are none.
+        rows_by_day: Number of rows on each full day, for the volume test; of the reference, those of the days before
+            the window, not of the training data.
+        truth: n true tags, None where unknown; () if there are none.
     """
 
     titles: Sequence[object]
@@ -50,11 +49,7 @@ class Sample:
     truth: Sequence[str | None] = ()
 
     def __post_init__(self) -> None:
-        """Check lengths.
-
-        Raises:
-            ValueError: The columns differ in length.
-        """
+        """Raise ValueError if the columns differ in length."""
         lengths = {len(self.titles), len(self.descriptions), len(self.tags), len(self.confidence)}
         if len(lengths) > 1 or (len(self.truth) and len(self.truth) != len(self.titles)):
             raise ValueError(
@@ -63,28 +58,28 @@ class Sample:
 
     @property
     def texts(self) -> list[str]:
-        """The text of each row as the model sees it."""
+        """The composed text of each row."""
         return [compose(*pair) for pair in zip(self.titles, self.descriptions, strict=True)]
 
-    def labelled(self) -> list[tuple[str, str]]:
-        """The (true, predicted) pairs of the rows whose truth is known."""
+    def labeled(self) -> list[tuple[str, str]]:
+        """Return the (true, predicted) pairs of the rows whose true tag is known."""
         return [(true, tag) for true, tag in zip(self.truth, self.tags, strict=False) if true is not None]
 
 
 @dataclass(frozen=True)
 class DriftTest:
-    """One test of a day.
+    """Result of one test.
 
     Attributes:
-        name: What it looks at.
-        statistic: The size of the difference, in the test's own unit; None where it was not run.
-        p_value: Chance of such a difference without drift; None where it was not run.
-        adjusted_p: `p_value` after Holm's correction over the tests run that day.
-        threshold: The family-wise rate that `adjusted_p` is held against.
-        detected: Whether `adjusted_p` is at or under `threshold`.
-        reference_rows: Rows (days for the volume) of the reference used.
-        window_rows: The same of the window.
-        detail: What was found, or what the test needs to be run.
+        name: What is tested.
+        statistic: Size of the difference in the test's own unit; None if the test was not run.
+        p_value: Probability of such a difference without drift; None if the test was not run.
+        adjusted_p: `p_value` after Holm's correction over the tests of the day.
+        threshold: Family-wise error rate that `adjusted_p` is compared with.
+        detected: Whether `adjusted_p` is at most `threshold`.
+        reference_rows: Rows of the reference (days for the volume).
+        window_rows: Rows of the window (days for the volume).
+        detail: The finding, or what the test needs to be run.
     """
 
     name: str
@@ -102,16 +97,17 @@ class DriftTest:
         return asdict(self)
 
 
-Found = tuple[float, float, str]  # statistic, p, detail
+Result = tuple[float, float, str]  # statistic, p-value, detail
+Test = Callable[[Sample, Sample, int], Result]
 
 
-def _text(reference: Sample, window: Sample, seed: int) -> Found:
-    found = text_mmd(reference.texts, window.texts, seed=seed)
-    return found.statistic, found.p_value, f"MMD on word TF-IDF against {found.reference_rows} rows of the reference"
+def _text(reference: Sample, window: Sample, seed: int) -> Result:
+    mmd = text_mmd(reference.texts, window.texts, seed=seed)
+    return mmd.statistic, mmd.p_value, f"MMD on word TF-IDF against {mmd.reference_rows} rows of the reference"
 
 
-def _classes(reference: Sample, window: Sample, seed: int) -> Found:
-    """Chi-squared on predicted tags; its p from tables with the same margins, so rare tags do no harm."""
+def _classes(reference: Sample, window: Sample, seed: int) -> Result:
+    """Run a chi-squared test on predicted tags; p from random tables of the same margins, exact for rare tags too."""
     names = sorted({*reference.tags, *window.tags})
     before, now = ([Counter(side.tags)[name] for name in names] for side in (reference, window))
     pooled = np.array(before) + np.array(now)
@@ -124,41 +120,34 @@ def _classes(reference: Sample, window: Sample, seed: int) -> Found:
     value = float(chi2(np.array(now)))
     draws = np.random.default_rng(seed).multivariate_hypergeometric(pooled, len(window.tags), size=RESAMPLES)
     p = (1 + int((chi2(draws) >= value - 1e-9).sum())) / (1 + RESAMPLES)
-    moved = np.array(now) / sum(now) - np.array(before) / sum(before)
-    most = int(np.abs(moved).argmax())
-    return value, p, f"share of {names[most]!r} moved most, {moved[most]:+.1%}"
+    shifts = np.array(now) / sum(now) - np.array(before) / sum(before)
+    largest = int(np.abs(shifts).argmax())
+    return value, p, f"largest shift: share of {names[largest]!r}, {shifts[largest]:+.1%}"
 
 
-def _confidence(reference: Sample, window: Sample, _: int) -> Found:
+def _confidence(reference: Sample, window: Sample, _: int) -> Result:
     result = stats.ks_2samp(reference.confidence, window.confidence)
     medians = float(np.median(reference.confidence)), float(np.median(window.confidence))
     return float(result.statistic), float(result.pvalue), f"median top probability {medians[0]:.2f} to {medians[1]:.2f}"
 
 
-def unknown_shares(reference: Sequence[str], window: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Share of each row's words that no other reference row has; rows without a word count 0.
+def _unknown_words(reference: Sample, window: Sample, _: int) -> Result:
+    """Run a rank test of whether the window's rows hold more words that no other reference row has."""
+    reference_words, window_words = ([set(WORDS(text)) for text in side.texts] for side in (reference, window))
+    documents = Counter(word for words in reference_words for word in words)
 
-    A reference row is left out of its own vocabulary: every word of it would be known else.
-    """
-    rows = [set(WORDS(text)) for text in reference]
-    held = Counter(word for row in rows for word in row)
+    def unknown_share(words: set[str], own: int) -> float:
+        return sum(documents[word] <= own for word in words) / len(words) if words else 0.0
 
-    def share(words: set[str], own: int) -> float:
-        return sum(held[word] <= own for word in words) / len(words) if words else 0.0
-
-    return [share(row, 1) for row in rows], [share(set(WORDS(text)), 0) for text in window]
-
-
-def _unknown_words(reference: Sample, window: Sample, _: int) -> Found:
-    """Rank test of whether the window's rows hold more unknown words."""
-    before, now = unknown_shares(reference.texts, window.texts)
+    before = [unknown_share(words, 1) for words in reference_words]  # its own occurrence does not make a word known
+    now = [unknown_share(words, 0) for words in window_words]
     value = float(np.mean(now) - np.mean(before))
     p = float(stats.mannwhitneyu(now, before, alternative="greater").pvalue)
     return value, p, f"words unknown to the reference {np.mean(before):.1%} to {np.mean(now):.1%}"
 
 
-def _nulls(column: str) -> Callable[[Sample, Sample, int], Found]:
-    def run(reference: Sample, window: Sample, _: int) -> Found:
+def _nulls(column: str) -> Test:
+    def run(reference: Sample, window: Sample, _: int) -> Result:
         before, now = (sum(not compose(value, None) for value in getattr(side, column)) for side in (reference, window))
         n, m = len(reference.titles), len(window.titles)
         p = float(stats.fisher_exact([[before, n - before], [now, m - now]])[1])
@@ -167,11 +156,11 @@ def _nulls(column: str) -> Callable[[Sample, Sample, int], Found]:
     return run
 
 
-def _volume(reference: Sample, window: Sample, _: int) -> Found:
-    """Student's t for new days on the square roots of counts, whose spread is taken from the reference days.
+def _volume(reference: Sample, window: Sample, _: int) -> Result:
+    """Run a t-test on the square roots of daily counts, with the standard deviation of the reference days.
 
-    The root makes a Poisson count's spread 1/2 whatever its mean (Anscombe 1948); the days' own spread, where
-    larger, stands for overdispersion, and t instead of normal for its being estimated.
+    The root makes the standard deviation of a Poisson count 1/2 whatever its mean (Anscombe 1948). The observed
+    one, if larger, accounts for overdispersion; since it is estimated, the test uses t rather than the normal.
     """
     before, now = (2 * np.sqrt(np.asarray(side.rows_by_day) + 0.375) for side in (reference, window))
     spread = max(float(before.std(ddof=1)), 1.0) * np.sqrt(1 / len(before) + 1 / len(now))
@@ -180,21 +169,21 @@ def _volume(reference: Sample, window: Sample, _: int) -> Found:
     return value, p, f"rows a day {np.mean(reference.rows_by_day):.1f} to {np.mean(window.rows_by_day):.1f}"
 
 
-def _f1(reference: Sample, window: Sample, seed: int) -> Found:
-    """Permutation test of whether weighted F1 fell: (true, predicted) pairs are dealt anew to the two sides."""
-    before, now = reference.labelled(), window.labelled()
+def _f1(reference: Sample, window: Sample, seed: int) -> Result:
+    """Run a permutation test of whether weighted F1 dropped."""
+    before, now = reference.labeled(), window.labeled()
     pairs = np.array(before + now)
     names, codes = np.unique(pairs, return_inverse=True)
     codes, k, n = codes.reshape(pairs.shape), len(names), len(before)
 
-    def fall(order: npt.NDArray[np.intp]) -> float:
+    def drop(order: npt.NDArray[np.intp]) -> float:
         return _f1_of(codes[order[:n]], k) - _f1_of(codes[order[n:]], k)
 
-    value = fall(np.arange(len(pairs)))
+    value = drop(np.arange(len(pairs)))
     draw = np.random.default_rng(seed)
-    count = sum(fall(draw.permutation(len(pairs))) >= value - 1e-12 for _ in range(1999))
+    count = sum(drop(draw.permutation(len(pairs))) >= value - 1e-12 for _ in range(1999))
     detail = f"weighted F1 {weighted_f1(*zip(*before, strict=True)):.3f} to {weighted_f1(*zip(*now, strict=True)):.3f}"
-    return value, (1 + count) / 2000, f"{detail} on the rows with a label, which may not be typical of all"
+    return value, (1 + count) / 2000, f"{detail} on the labeled rows, which may not be representative"
 
 
 def _f1_of(codes: npt.NDArray[np.intp], k: int) -> float:
@@ -205,7 +194,7 @@ def _f1_of(codes: npt.NDArray[np.intp], k: int) -> float:
 
 @dataclass(frozen=True)
 class Interval:
-    """Weighted F1 measured on labelled rows, with its 95 % interval; of the labelled rows, typical or not."""
+    """Weighted F1 on labeled rows, which need not be representative, with its 95% interval."""
 
     value: float
     low: float
@@ -214,12 +203,8 @@ class Interval:
 
 
 def online_f1(window: Sample, *, minimum: int = MINIMUM_ROWS, seed: int = 0) -> Interval | None:
-    """Measure weighted F1 on the rows whose true tag has arrived, by a percentile bootstrap of 1000 resamples.
-
-    Returns:
-        The figure, or None where fewer than `minimum` rows have a label.
-    """
-    pairs = np.array(window.labelled())
+    """Return weighted F1 on the labeled rows with a percentile bootstrap interval; None below `minimum` such rows."""
+    pairs = np.array(window.labeled())
     if len(pairs) < max(minimum, 1):
         return None
     names, codes = np.unique(pairs, return_inverse=True)
@@ -229,7 +214,7 @@ def online_f1(window: Sample, *, minimum: int = MINIMUM_ROWS, seed: int = 0) -> 
     return Interval(_f1_of(codes, len(names)), float(low), float(high), len(pairs))
 
 
-ROW_TESTS: dict[str, Callable[[Sample, Sample, int], Found]] = {
+ROW_TESTS: dict[str, Test] = {
     "text": _text,
     "classes": _classes,
     "confidence": _confidence,
@@ -242,38 +227,41 @@ ROW_TESTS: dict[str, Callable[[Sample, Sample, int], Found]] = {
 def drift_tests(
     reference: Sample, window: Sample, *, alpha: float = ALPHA, seed: int = 0, minimum: int = MINIMUM_ROWS
 ) -> list[DriftTest]:
-    """Run every test of a day that has the data for it.
+    """Run every test for which there is enough data.
 
-    The chance that any test of the day fires without drift is at most `alpha`. Days are not corrected for each
-    other: of 100 quiet days up to 100 `alpha` may alarm, and alarms of windows that overlap come together.
+    The probability that any test of the day fires without drift is at most `alpha`. There is no correction over
+    days: of 100 quiet days up to 100 `alpha` may alarm, and alarms of overlapping windows are correlated.
 
     Args:
-        reference: What the champion was trained on; see `Sample` for what its columns must be.
-        window: The recent rows.
-        alpha: False alarms a day.
-        seed: Of the permutations and of the subsample of the reference.
-        minimum: Rows (labelled rows for F1) that each side needs.
+        reference: Rows that the champion knows; see `Sample`.
+        window: Recent rows.
+        alpha: Family-wise error rate of the day.
+        seed: Seed of the permutations and of the subsample of the reference.
+        minimum: Rows (labeled rows for F1) that each side needs.
 
     Returns:
-        The tests; one without enough data has no p-value, and `detail` says what it needs.
+        All tests; one without enough data has no p-value, and its `detail` says what it needs.
     """
-    plan: list[tuple[str, Callable[[Sample, Sample, int], Found], int, int, int, int, str]] = [
+    plan: list[tuple[str, Test, int, int, int, int, str]] = [
         (name, run, len(reference.titles), len(window.titles), minimum, minimum, "rows")
         for name, run in ROW_TESTS.items()
     ]
     days = len(reference.rows_by_day), len(window.rows_by_day)
     plan.append(("volume", _volume, *days, MINIMUM_DAYS, 1, "days"))
-    labelled = len(reference.labelled()), len(window.labelled())
-    plan.append(("f1", _f1, *labelled, minimum, minimum, "labelled rows"))
+    labeled = len(reference.labeled()), len(window.labeled())
+    plan.append(("f1", _f1, *labeled, minimum, minimum, "labeled rows"))
     tests = []
     for name, run, before, now, need_before, need_now, unit in plan:
-        blank = DriftTest(name, None, None, None, alpha, False, before, now, "")
-        if before < max(need_before, 1) or now < max(need_now, 1):
-            needs = f"{need_before} in the reference and {need_now} in the window"
-            tests.append(replace(blank, detail=f"not run: has {before} and {now} {unit}, needs {needs}"))
+        result: tuple[float | None, float | None, str]
+        if before >= max(need_before, 1) and now >= max(need_now, 1):
+            result = run(reference, window, seed)
         else:
-            statistic, p, detail = run(reference, window, seed)
-            tests.append(replace(blank, statistic=statistic, p_value=p, detail=detail))
+            needs = f"{need_before} in the reference and {need_now} in the window"
+            result = None, None, f"not run: has {before} and {now} {unit}, needs {needs}"
+        statistic, p_value, detail = result
+        tests.append(DriftTest(name, statistic, p_value, None, alpha, False, before, now, detail))
     adjusted = iter(holm([test.p_value for test in tests if test.p_value is not None]))
-    done = [test if test.p_value is None else replace(test, adjusted_p=next(adjusted)) for test in tests]
-    return [replace(test, detected=test.adjusted_p is not None and test.adjusted_p <= alpha) for test in done]
+    return [
+        test if test.p_value is None else replace(test, adjusted_p=(p := next(adjusted)), detected=p <= alpha)
+        for test in tests
+    ]

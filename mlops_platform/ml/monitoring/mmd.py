@@ -1,4 +1,4 @@
-"""Whether two sets of texts are of one kind: maximum mean discrepancy with permutations (Gretton et al. 2012)."""
+"""The two-sample test of texts: maximum mean discrepancy with permutations (Gretton et al. 2012)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-LIMIT = 1000  # rows of each side: the Gram matrix is of 2000 x 2000 at most
-PERMUTATIONS = 1999  # p may be as small as .0005: .01 over 8 tests needs .00125
+LIMIT = 1000  # rows of each side: the Gram matrix is 2000 x 2000 at most
+PERMUTATIONS = 1999  # the smallest p is 0.0005; 0.01 over 8 tests needs 0.00125
 
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """What was measured: the unbiased squared MMD, its permutation p-value, and the rows compared."""
+    """The unbiased squared MMD, its permutation p-value, and the number of rows compared."""
 
     statistic: float
     p_value: float
@@ -28,7 +28,7 @@ def squared_mmd(gram: npt.NDArray[np.float32], members: npt.NDArray[np.bool_]) -
 
     Args:
         gram: Kernel of all pairs of rows, shape (n, n).
-        members: Which rows are of the second set, shape (splits, n); as many in each split.
+        members: Mask of the rows of the second set, shape (splits, n), with equally many in each split.
     """
     m = int(members[0].sum())
     n = len(gram) - m
@@ -41,20 +41,12 @@ def squared_mmd(gram: npt.NDArray[np.float32], members: npt.NDArray[np.bool_]) -
     return within / (m * (m - 1)) + (total - 2 * across - within) / (n * (n - 1)) - 2 * across / (m * n)
 
 
-def text_mmd(
-    reference: Sequence[str], window: Sequence[str], *, permutations: int = PERMUTATIONS, seed: int = 0
-) -> Discrepancy:
-    """Test whether the texts of a window come from where those of the reference do.
+def text_mmd(reference: Sequence[str], window: Sequence[str], *, seed: int = 0) -> Discrepancy:
+    """Test whether the texts of the window and the reference have the same distribution.
 
-    The kernel is the cosine of word TF-IDF. Its vocabulary and document frequencies are those of both sets
-    together, not the champion's: with features that know the reference's words only, a window would differ from it
-    without any drift. So the p-value, (1 + count) / (1 + permutations), is exact.
-
-    Args:
-        reference: At least two texts; beyond `LIMIT` a sample of them is taken.
-        window: Likewise.
-        permutations: How many random splits the measured one is held against.
-        seed: Of the sample and the permutations.
+    The kernel is the cosine of word TF-IDF, with the vocabulary and document frequencies of both sets together: with
+    the champion's features, which know the reference's words only, a window would differ without any drift. So the
+    p-value, (1 + count) / (1 + permutations), is exact. Each side needs two texts, and is sampled beyond `LIMIT`.
     """
     draw = np.random.default_rng(seed)
     first, second = (
@@ -64,10 +56,10 @@ def text_mmd(
     try:
         vectors = TfidfVectorizer(sublinear_tf=True, strip_accents="unicode").fit_transform([*first, *second])
     except ValueError:
-        return Discrepancy(0.0, 1.0, len(first), len(second))  # no word on either side: nothing differs
+        return Discrepancy(0.0, 1.0, len(first), len(second))  # neither side has a word
     gram = (vectors @ vectors.T).toarray().astype(np.float32)
-    measured = np.arange(len(gram)) >= len(first)
-    splits = np.stack([measured, *(draw.permutation(measured) for _ in range(permutations))])
+    observed = np.arange(len(gram)) >= len(first)
+    splits = np.stack([observed, *(draw.permutation(observed) for _ in range(PERMUTATIONS))])
     values = squared_mmd(gram, splits)
     count = int((values[1:] >= values[0] - 1e-9).sum())
-    return Discrepancy(float(values[0]), (1 + count) / (1 + permutations), len(first), len(second))
+    return Discrepancy(float(values[0]), (1 + count) / (1 + PERMUTATIONS), len(first), len(second))

@@ -1,9 +1,8 @@
-"""What to do after a day's watching: a pure, ordered list of rules over figures, with the reason in words.
+"""The retraining policy: an ordered list of pure rules over a day's figures, of which the first that applies decides.
 
-The first rule that applies decides. A bad deployment comes first, since returning to the champion before is safe and
-needs no new data; then a person's answer is waited for; then data and labels that cannot be trusted, from which
-nothing is learnt; then what was acted upon already; and only then the world's drift. Whether a model may be promoted
-is `ml.gates`.
+A bad deployment comes first, since a rollback is safe and needs no new data; then an inspection that awaits its
+answer; then data and labels that cannot be trusted, on which nothing is trained; then problems that were handled
+already; and only then drift. Whether a model may be promoted belongs in `evaluation.promotion_gates`.
 """
 
 from __future__ import annotations
@@ -18,24 +17,25 @@ from mlops_platform.ml.evaluation.metrics import Difference
 from mlops_platform.ml.monitoring.drift_tests import DriftTest, Interval
 
 Action = Literal["continue", "improve", "inspect", "rollback"]
-DAMAGE = ("null_titles", "null_descriptions", "volume")  # tests whose alarm points upstream, not at the world
-INPUTS = ("text", "unknown_words")  # tests that look at the rows alone, whatever the model
-ANSWERS = ("classes", "confidence")  # tests that look at what the model makes of them
-DEPLOYMENT, LABELS = "deployment", "labels"  # problems beside those that are named after a test
+DAMAGE = ("null_titles", "null_descriptions", "volume")  # tests whose alarm points to an upstream fault, not to drift
+INPUTS = ("text", "unknown_words")  # tests of the rows alone, independent of the model
+OUTPUTS = ("classes", "confidence")  # tests of the model's predictions
+DEPLOYMENT, LABELS = "deployment", "labels"  # problems in addition to those that are named after a test
+CLEARLY_ALIKE = 0.1  # p-value from which the texts count as unchanged
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the rules draw their lines.
+    """Thresholds of the rules.
 
     Attributes:
-        rollback_days: Days after a promotion in which a loss is blamed on the promotion.
-        cooldown_days: Days in which the same problem is not acted upon again; each further retraining for the same
-            problem waits twice as long as the one before.
-        min_new_labels: Labels since the champion's training that make retraining worth its while.
-        max_age_days: Age of the champion at which new labels alone are reason to retrain.
-        doubt_alpha: Chance of calling new labels doubtful that are as good as the old.
-        doubt_gap: Share by which the doubtful ones must be more, beside.
+        rollback_days: Days after a promotion in which a loss is attributed to it.
+        cooldown_days: Days in which the same problem is not acted upon again; doubled by each further retraining for
+            the same problem.
+        min_new_labels: Labels since the champion's training that retraining needs.
+        max_age_days: Age of the champion at which new labels alone are a reason to retrain.
+        doubt_alpha: Chance of doubting new labels that are as good as the old ones.
+        doubt_gap: Least excess of the share of suspects among the new labels.
     """
 
     rollback_days: int = 14
@@ -51,7 +51,7 @@ DEFAULT = Thresholds()
 
 @dataclass(frozen=True)
 class LabelDoubt:
-    """What label QA says of the labels that came since the champion's training, and of the older ones."""
+    """Suspect labels and evaluated labels, among those added since the champion's training and among older ones."""
 
     suspects: int
     judged: int
@@ -60,30 +60,28 @@ class LabelDoubt:
 
     @property
     def gap(self) -> float:
-        """Share of suspects among the new labels minus that among the old."""
+        """Share of suspects among the new labels minus the share among the old ones."""
         return self.suspects / max(self.judged, 1) - self.old_suspects / max(self.old_judged, 1)
 
     @property
     def p_value(self) -> float:
-        """Chance of as many suspects among the new labels if they were as good as the old (Fisher, one-sided)."""
-        table = [
-            [self.suspects, self.judged - self.suspects],
-            [self.old_suspects, self.old_judged - self.old_suspects],
-        ]
-        return float(fisher_exact(table, alternative="greater")[1])
+        """One-sided p-value of Fisher's exact test that the new labels have more suspects."""
+        new = [self.suspects, self.judged - self.suspects]
+        old = [self.old_suspects, self.old_judged - self.old_suspects]
+        return float(fisher_exact([new, old], alternative="greater")[1])
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of the champion.
+    """Evaluation of the champion.
 
     Attributes:
-        f1: Its weighted F1 on its test split.
-        online: The same on labels that came in since; None where there are too few.
-        against_previous: Its weighted F1 minus the previous champion's on those labels; None where there are too few,
-            or no previous champion.
-        new_labels: Labels since the champion was trained.
-        doubt: What label QA says of them; None where it was not asked.
+        f1: Weighted F1 on its test split.
+        online: Weighted F1 on labels added since; None if there are too few.
+        against_previous: Difference in weighted F1 to the previous champion on those labels; None if there are too
+            few, or no previous champion.
+        new_labels: Labels added since the champion was trained.
+        doubt: Quality of the new labels; None if not evaluated.
     """
 
     f1: float
@@ -95,14 +93,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class PastAction:
-    """A decision other than continue that was taken before.
+    """An earlier decision other than continue.
 
     Attributes:
-        days_ago: How many days back.
-        action: What was decided.
-        problems: The names of the problems it answered.
-        rule: The rule that took it.
-        answered_days_ago: How many days back a person answered, of an inspection; the cooldown runs from there.
+        days_ago: Age of the decision in days.
+        action: The decision.
+        problems: Names of the problems it addressed.
+        rule: Name of the rule that applied.
+        answered_days_ago: Days since a person answered an inspection; its cooldown starts there.
     """
 
     days_ago: int
@@ -113,20 +111,20 @@ class PastAction:
 
     @property
     def since(self) -> int:
-        """Days since it was closed."""
+        """Days since the cooldown started."""
         return self.days_ago if self.answered_days_ago is None else self.answered_days_ago
 
 
 @dataclass(frozen=True)
 class History:
-    """What happened to the deployment.
+    """History of the deployment.
 
     Attributes:
-        version: The champion's.
-        previous_version: The champion before it, to which a rollback returns; None without one.
-        promoted_days_ago: Days since the champion was promoted; None where not known.
-        actions: Decisions of the past days, of `Thresholds.max_age_days` for the waits to double as they should.
-        held: Whether a person has yet to answer an inspection.
+        version: Version of the champion.
+        previous_version: Version of the previous champion, the target of a rollback; None without one.
+        promoted_days_ago: Days since the champion was promoted; None if unknown.
+        actions: Earlier decisions, back to `Thresholds.max_age_days` so that cooldowns double correctly.
+        held: Whether an inspection awaits a person's answer.
     """
 
     version: str
@@ -138,7 +136,7 @@ class History:
 
 @dataclass(frozen=True)
 class RetrainingDecision:
-    """What to do, why in one sentence, and the JSON-able figures it rests on."""
+    """A decision, its reason in one sentence, and its evidence as JSON-able figures."""
 
     decision: Action
     reason: str
@@ -166,12 +164,11 @@ class _Case:
 
     @property
     def enough_labels(self) -> bool:
-        """Whether retraining has something to learn from."""
         return self.evaluation.new_labels >= self.thresholds.min_new_labels
 
     @property
     def doubted(self) -> bool:
-        """Whether the new labels are doubted, and the rows do not differ so that new labels could well be odd."""
+        """Whether the new labels are doubtful, and no drift of the texts explains it."""
         doubt = self.evaluation.doubt
         return (
             doubt is not None
@@ -182,7 +179,7 @@ class _Case:
 
     @property
     def bad_deployment(self) -> bool:
-        """Whether the champion is new and worse than the one before, or answers oddly where texts are as ever."""
+        """Whether a recent champion is worse than the previous one, or predicts differently on unchanged texts."""
         history = self.history
         days = history.promoted_days_ago
         if history.previous_version is None or days is None or days > self.thresholds.rollback_days:
@@ -190,66 +187,69 @@ class _Case:
         if self.evaluation.against_previous is not None:
             return self.evaluation.against_previous.is_loss
         if any(a.action == "improve" and a.days_ago <= self.thresholds.rollback_days for a in history.actions):
-            return False  # it was trained because the world drifts: other answers are what is expected of it
-        # without labels the texts must be clearly as ever, or a drift that the text test just misses would do
-        alike = [test.p_value for test in self.report if test.name in INPUTS and test.p_value is not None]
-        return bool(self.fired(*ANSWERS)) and bool(alike) and min(alike) > CLEARLY_ALIKE
+            return False  # it was trained because of drift, so its predictions are expected to differ
+        # without labels the texts must be clearly unchanged, or a drift that a text test just misses would suffice
+        p_values = [test.p_value for test in self.report if test.name in INPUTS and test.p_value is not None]
+        return bool(self.fired(*OUTPUTS)) and bool(p_values) and min(p_values) > CLEARLY_ALIKE
 
     @property
     def problems(self) -> tuple[str, ...]:
-        more = ((DEPLOYMENT, self.bad_deployment), (LABELS, self.doubted))
-        return tuple(sorted({*self.damage, *self.drift, *(name for name, there in more if there)}))
+        others = ((DEPLOYMENT, self.bad_deployment), (LABELS, self.doubted))
+        return tuple(sorted({*self.damage, *self.drift, *(name for name, present in others if present)}))
 
     def recent(self, problems: Sequence[str], *actions: Action) -> bool:
-        """Whether each of the problems was answered by one of the actions within its cooldown."""
+        """Whether each problem was addressed by one of the actions within its cooldown."""
         return all(self._recent(problem, actions) for problem in problems)
 
     def _recent(self, problem: str, actions: Sequence[Action]) -> bool:
         past = [a for a in self.history.actions if a.action in actions and problem in a.problems]
-        again = sum(a.action == "improve" and a.since <= self.thresholds.max_age_days for a in past)
-        wait = min(self.thresholds.cooldown_days * 2 ** max(again - 1, 0), self.thresholds.max_age_days)
+        retrainings = sum(a.action == "improve" and a.since <= self.thresholds.max_age_days for a in past)
+        wait = min(self.thresholds.cooldown_days * 2 ** max(retrainings - 1, 0), self.thresholds.max_age_days)
         return any(a.since <= (wait if a.action == "improve" else self.thresholds.cooldown_days) for a in past)
 
 
-CLEARLY_ALIKE = 0.1
+# the names of the rules, without the underscore, are part of the evidence
 Verdict = tuple[Action, str] | None
 
 
 def _bad_deployment(case: _Case) -> Verdict:
-    """Roll back, even while a person's answer is due: a bad model must not serve until somebody reads an alert."""
+    """Roll back even while an inspection is open: a bad model must not serve until somebody reads an alert."""
     history = case.history
     if not case.bad_deployment or case.damage or case.doubted:
         return None
     if case.recent((DEPLOYMENT,), "rollback"):
         if history.held or case.recent((DEPLOYMENT,), "inspect"):
             return None
-        return "inspect", "The champion does badly within the cooldown of a rollback, so a person has to look."
+        return (
+            "inspect",
+            "The champion performs badly within the cooldown of a rollback, so a person must inspect it.",
+        )
     against = case.evaluation.against_previous
-    seen = (
-        f"its tags or probabilities shifted ({', '.join(case.fired(*ANSWERS))}) though the texts did not"
+    symptom = (
+        f"its tags or probabilities shifted ({', '.join(case.fired(*OUTPUTS))}) though the texts did not"
         if against is None
-        else f"its weighted F1 is {-against.value:.3f} under that of version {history.previous_version} on"
-        f" {against.rows} labelled rows"
+        else f"its weighted F1 is {-against.value:.3f} below that of version {history.previous_version} on"
+        f" {against.rows} labeled rows"
     )
     return "rollback", (
-        f"Version {history.version} was promoted {history.promoted_days_ago} days ago and {seen}, so version"
-        f" {history.previous_version} returns."
+        f"Version {history.version} was promoted {history.promoted_days_ago} days ago and {symptom}: roll back to"
+        f" version {history.previous_version}."
     )
 
 
 def _held(case: _Case) -> Verdict:
     if not case.history.held:
         return None
-    seen = f" ({', '.join(case.problems)} now)" if case.problems else ""
-    return "continue", f"An inspection waits for a person's answer, so nothing else is started{seen}."
+    problems = f" (problems today: {', '.join(case.problems)})" if case.problems else ""
+    return "continue", f"An inspection awaits a person's answer, so nothing else is started{problems}."
 
 
 def _damaged(case: _Case) -> Verdict:
     if not case.damage:
         return None
     if case.recent(case.damage, "inspect"):
-        return "continue", f"The damage in {', '.join(case.damage)} was reported within the cooldown already."
-    return "inspect", f"The data looks damaged upstream ({', '.join(case.damage)}), so nothing is learnt from it."
+        return "continue", f"The upstream fault ({', '.join(case.damage)}) was already reported within the cooldown."
+    return "inspect", f"The tests point to an upstream fault ({', '.join(case.damage)}): do not train on this data."
 
 
 def _doubtful_labels(case: _Case) -> Verdict:
@@ -257,34 +257,34 @@ def _doubtful_labels(case: _Case) -> Verdict:
     if not case.doubted or doubt is None:
         return None
     if case.recent((LABELS,), "inspect"):
-        return "continue", "The doubtful labels were reported within the cooldown already, and are not learnt from."
+        return "continue", "The doubtful labels were already reported within the cooldown: do not train on them."
     return "inspect", (
         f"Label QA doubts {doubt.suspects} of {doubt.judged} new labels but {doubt.old_suspects} of"
-        f" {doubt.old_judged} old ones though the texts did not change, so nothing is learnt from them."
+        f" {doubt.old_judged} old ones though the texts did not change: do not train on them."
     )
 
 
 def _acted_upon(case: _Case) -> Verdict:
-    """Leave alone what was acted upon; an inspection for want of labels is over once they are there."""
+    """Wait for the cooldown; an inspection for lack of labels ends once there are enough."""
     actions: tuple[Action, ...] = ("improve", "rollback") if case.enough_labels else ("improve", "rollback", "inspect")
     if not case.problems or not case.recent(case.problems, *actions):
         return None
-    return "continue", f"The problems ({', '.join(case.problems)}) were acted upon already and the cooldown lasts."
+    return "continue", f"The problems ({', '.join(case.problems)}) were acted upon within the cooldown."
 
 
 def _learnable(case: _Case) -> Verdict:
     if not case.problems or not case.enough_labels:
         return None
-    seen = ", ".join(case.problems)
-    return "improve", f"There is drift ({seen}) and {case.evaluation.new_labels} new labels to learn it from."
+    drift = ", ".join(case.problems)
+    return "improve", f"There is drift ({drift}) and there are {case.evaluation.new_labels} new labels to train on."
 
 
 def _unlabeled(case: _Case) -> Verdict:
     if not case.problems or case.enough_labels:
         return None
-    labels, need = case.evaluation.new_labels, case.thresholds.min_new_labels
-    seen = ", ".join(case.problems)
-    return "inspect", f"There is drift ({seen}) but only {labels} of {need} new labels, so label some first."
+    labels, needed = case.evaluation.new_labels, case.thresholds.min_new_labels
+    drift = ", ".join(case.problems)
+    return "inspect", f"There is drift ({drift}) but only {labels} of {needed} new labels: label rows first."
 
 
 def _old(case: _Case) -> Verdict:
@@ -292,7 +292,7 @@ def _old(case: _Case) -> Verdict:
     retrained = any(a.action == "improve" and a.days_ago <= limits.cooldown_days for a in case.history.actions)
     if case.age_days < limits.max_age_days or labels < limits.min_new_labels or retrained:
         return None
-    return "improve", f"The champion is {case.age_days} days old and {labels} new labels are there."
+    return "improve", f"The champion is {case.age_days} days old and there are {labels} new labels."
 
 
 def _too_little(case: _Case) -> Verdict:
@@ -302,8 +302,8 @@ def _too_little(case: _Case) -> Verdict:
 
 
 def _quiet(case: _Case) -> Verdict:
-    run = sum(test.p_value is not None for test in case.report)
-    return "continue", f"None of the {run} tests that were run found a drift."
+    tests = sum(test.p_value is not None for test in case.report)
+    return "continue", f"None of the {tests} tests detected drift."
 
 
 RULES: tuple[Callable[[_Case], Verdict], ...] = (
@@ -327,18 +327,17 @@ def decide(
     history: History,
     thresholds: Thresholds = DEFAULT,
 ) -> RetrainingDecision:
-    """Decide what follows from a day's report.
+    """Decide by the first rule that applies to a day's report.
 
     Args:
         report: The day's tests.
-        evaluation: What is known of the champion's F1, and of the labels that came since.
+        evaluation: Of the champion and of the labels added since its training.
         age_days: Days since the champion was trained.
-        history: The deployment's.
-        thresholds: Where the rules draw their lines.
+        history: Of the deployment.
+        thresholds: Of the rules.
 
     Returns:
-        The first rule's verdict that applies; `evidence` names the rule and the problems, which the next days'
-        `History.actions` are made of.
+        The decision. Its evidence names the rule and the problems, which later `History.actions` need.
     """
     case = _Case(report, evaluation, age_days, history, thresholds)
     rule, verdict = next((rule, verdict) for rule in RULES if (verdict := rule(case)) is not None)

@@ -1,4 +1,7 @@
-"""The choices by which training data is composed; light enough for the code location to load."""
+"""The recipe by which training data is composed; it imports nothing heavy, so the definitions can load it.
+
+Applying it belongs in `resampling`.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,15 @@ Augmentation = Literal["drop_words", "swap_words", "title_only", "description_on
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the rows of the train split become what the model is fitted on. The defaults take them as they are.
+    """How the train split becomes the training data. By default it is used unchanged, with class weights.
 
     Attributes:
-        balance: One of four ways to deal with classes of different size. "weights": the model weighs rows so that
-            every class counts the same. "none": every row counts the same. "oversample": rows of small classes are
-            repeated, "undersample": rows of large classes are left out, both instead of weights.
-        balance_ratio: What the last two aim at; see `ml.composition.balance`.
-        augment: Changed copies that are added of each row.
-        recent_days: Days before the newest row from which all rows are taken; 0 takes the rows of all times.
-        replay_share: Share of older rows among the training rows where `recent_days` leaves them out, in [0, 1).
+        balance: Handling of class imbalance: "weights" weights rows inversely to class size, "none" weights all rows
+            equally, "oversample" repeats rows of small classes, and "undersample" drops rows of large classes.
+        balance_ratio: Target ratio of the last two; see `resampling.balance`.
+        augment: Augmented copies that are added for each row.
+        recent_days: Use all rows of this many days before the newest one; 0 for rows of all times.
+        replay_share: Share of older rows in the training data if `recent_days` is set, in [0, 1).
     """
 
     balance: Balance = "weights"
@@ -31,11 +33,7 @@ class Recipe:
     replay_share: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check names and ranges.
-
-        Raises:
-            ValueError: A name is unknown or a number out of range.
-        """
+        """Raise ValueError if a name is unknown or a number out of range."""
         if self.balance not in get_args(Balance):
             raise ValueError(f"The balance is {self.balance!r}; it must be one of {', '.join(get_args(Balance))}.")
         if unknown := sorted(set(self.augment) - set(get_args(Augmentation))):
@@ -51,18 +49,15 @@ class Recipe:
 
     @property
     def weighs_classes(self) -> bool:
-        """Whether the model weighs classes by itself."""
+        """Whether the model uses class weights."""
         return self.balance == "weights"
 
     def weights_only(self) -> Recipe:
-        """What is left of it for streamed training, which takes rows as they come and can only weigh classes."""
+        """Return the part of the recipe that out-of-core training supports, the class weights."""
         return Recipe(balance="none" if self.balance == "none" else "weights")
 
     def to_dict(self) -> dict[str, Any]:
-        """What departs from the defaults and has an effect, JSON-able; empty if rows are taken as they are.
-
-        Two recipes that give the same training rows have the same content here.
-        """
+        """Return the values that differ from the defaults and have an effect; equal for equivalent recipes."""
         defaults = {field.name: field.default for field in fields(self)}
         changed = {name: value for name, value in asdict(self).items() if value != defaults[name]}
         if self.balance in ("oversample", "undersample"):
@@ -79,5 +74,5 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Make a recipe from what `to_dict` returned, also after a way through JSON."""
+        """Build a recipe from what `to_dict` returned, also after a round trip through JSON."""
         return cls(**{**values, "augment": tuple(values.get("augment", ()))})

@@ -1,6 +1,6 @@
-"""The split of rows into train and test by a hash of the id; `resources.split_sql` gives the same answer in SQL.
+"""The split of rows into train and test by a hash of the id, so that no row moves when rows are added.
 
-A row's split depends on its id and the share alone, so it never moves when rows are added.
+The same split in SQL belongs in `resources.warehouse.split_sql`.
 """
 
 from __future__ import annotations
@@ -8,70 +8,49 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2_contingency
 
-Split = Literal["train", "test"]
-
-_DIGITS = 8  # hex digits of the MD5 that are compared: 32 bits, a resolution far below one row
-
-
-def _threshold(test_share: float) -> str:
-    if not 0.0 < test_share < 1.0:
-        raise ValueError(f"test_share is {test_share}; it must lie between 0 and 1, both excluded.")
-    return f"{min(max(round(test_share * 16**_DIGITS), 1), 16**_DIGITS - 1):0{_DIGITS}x}"
+_DIGITS = 8  # hex digits of the MD5 that are compared: 32 bits
 
 
 def assign_splits(ids: Iterable[int], test_share: float) -> npt.NDArray[np.str_]:
-    """Assign every id to a split.
+    """Return "train" or "test" for each id.
 
     An id is in the test split if the first 8 hex digits of the MD5 of its decimal form are below
     ``test_share`` of their range: the same on every machine and in every process, unlike Python's `hash`.
 
     Args:
-        ids: Integer ids, in any order.
+        ids: Integer ids.
         test_share: Expected share of ids in the test split, in (0, 1).
-
-    Returns:
-        Array of "train" and "test", one entry an id, in the order of `ids`.
 
     Raises:
         ValueError: `test_share` is out of range.
     """
-    threshold = _threshold(test_share)
+    if not 0.0 < test_share < 1.0:
+        raise ValueError(f"test_share is {test_share}; it must lie between 0 and 1, both excluded.")
+    threshold = f"{min(max(round(test_share * 16**_DIGITS), 1), 16**_DIGITS - 1):0{_DIGITS}x}"
     digests = (hashlib.md5(b"%d" % int(i), usedforsecurity=False).hexdigest() for i in ids)
     return np.array(["test" if digest[:_DIGITS] < threshold else "train" for digest in digests], dtype="<U5")
 
 
-def assign_split(id: int, test_share: float) -> Split:
-    """Assign one id to a split; see `assign_splits`."""
-    return "test" if assign_splits([id], test_share)[0] == "test" else "train"
-
-
 def hash_fractions(ids: Iterable[int], salt: str) -> npt.NDArray[np.float64]:
-    """Draw a number in [0, 1) for each id, from the id and `salt` alone.
+    """Return a pseudorandom number in [0, 1) for each id, which depends on the id and `salt` alone.
 
-    The draws are as good as random, agree on every machine and do not change when rows are added; with any salt
-    they are independent of `assign_splits`.
-
-    Args:
-        ids: Integer ids, in any order.
-        salt: Says what is drawn for; another salt draws anew.
-
-    Returns:
-        One number an id, in the order of `ids`.
+    The numbers agree on every machine, are stable when rows are added, and independent for different salts and of
+    `assign_splits`.
     """
     digests = (hashlib.md5(f"{salt}:{int(i)}".encode(), usedforsecurity=False).digest() for i in ids)
-    # 53 bits: as many as a float holds, so that nothing rounds up to 1
+    # 53 bits, the precision of a float, so that nothing rounds up to 1
     return np.array([(int.from_bytes(digest[:8], "big") >> 11) / 2**53 for digest in digests], dtype=float)
 
 
 @dataclass(frozen=True)
 class ClassShare:
-    """One class's rows in each split, and its share of the whole and of each split."""
+    """Rows of a class in each split, and its share of all rows and of each split."""
 
     train_rows: int
     test_rows: int
@@ -82,14 +61,14 @@ class ClassShare:
 
 @dataclass(frozen=True)
 class Stratification:
-    """How well the class mix of the test split agrees with the rest.
+    """Agreement of the class mix of the test split with that of all rows.
 
     Attributes:
-        p_value: Of Pearson's chi-squared test that class and split are independent; small (below .01, say)
-            means that the test split is not a fair picture of the whole.
+        p_value: P-value of Pearson's chi-squared test that class and split are independent; a small one (say, below
+            0.01) means that the test split is not representative.
         statistic: The chi-squared statistic.
-        max_gap: Largest absolute difference of a class's share between the test split and the whole.
-        classes: Shares of each class, by class name.
+        max_gap: Largest absolute difference of a class's share between the test split and all rows.
+        classes: Shares by class.
     """
 
     p_value: float
@@ -98,7 +77,7 @@ class Stratification:
     classes: dict[str, ClassShare]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON-able values."""
+        """Return JSON-able values."""
         return asdict(self)
 
 

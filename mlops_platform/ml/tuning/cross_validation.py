@@ -1,4 +1,7 @@
-"""Stratified folds, and what the whole pipeline scores on them."""
+"""Cross-validation of the whole pipeline on stratified folds.
+
+Scores for the search, from cached features and without calibration, belong in `fold_scorer`.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,14 @@ from mlops_platform.ml.evaluation.metrics import expected_calibration_error, wei
 def stratified_folds(
     texts: Sequence[str], labels: Sequence[str], *, n_splits: int, seed: int
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Cut stratified folds that do not depend on the order of the rows; a tag may have fewer rows than folds.
+    """Yield the (train, held-out) row numbers of stratified folds, independent of the order of the rows.
 
-    Yields:
-        Row numbers of the training and of the held-out part, each in the order of (text, label).
+    A tag may have fewer rows than there are folds.
     """
     order = np.array(sorted(range(len(texts)), key=lambda i: (texts[i], labels[i])), dtype=np.intp)
     tags = np.array(labels)[order]
     with warnings.catch_warnings():
-        # such a tag is missing from some folds; who cannot bear that counts its rows first
+        # a rare tag is missing from some folds; callers that need it in all of them check the counts first
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         folds = list(StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(tags, tags))
     for train, held_out in folds:
@@ -36,14 +38,14 @@ def stratified_folds(
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What a cross-validation measured.
+    """Result of a cross-validation.
 
     Attributes:
-        fold_scores: Weighted F1 of each fold, `repeats * n_splits` of them.
-        score: Their mean.
-        probabilities: Out-of-fold probabilities, shape (n, classes), the mean over the repeats.
-        classes: Tags in the order of the columns of `probabilities`.
-        ece: Expected calibration error of the out-of-fold probabilities, the mean over the repeats.
+        fold_scores: Weighted F1 of each of `repeats * n_splits` folds.
+        score: Mean of the fold scores.
+        probabilities: Out-of-fold probabilities, shape (n, classes), averaged over the repeats.
+        classes: Tags of the columns of `probabilities`.
+        ece: Expected calibration error, averaged over the repeats.
     """
 
     fold_scores: list[float]
@@ -70,15 +72,15 @@ def cross_validate(
         labels: Tag of each text, length n.
         params: The model's parameters.
         n_splits: Folds, at least 2; each tag needs as many rows.
-        repeats: How often the folds are cut anew, with seeds `seed`, `seed + 1`, ...
-        seed: Of the folds and the calibration.
-        encoder: Makes the sentence vectors, where the parameters weigh them.
+        repeats: Number of cross-validations, with seeds `seed`, `seed + 1`, ...
+        seed: Seed of the folds and the calibration.
+        encoder: Encoder of the sentence vectors, if the parameters have a sentence weight.
 
     Raises:
         ValueError: The rows cannot be cross-validated; see `fit`.
     """
     tags = [str(label) for label in labels]
-    # calibration needs two rows of each tag in every training part
+    # calibration needs two rows of each tag in every training set
     classes = sorted(check_classes(tags, least=n_splits if n_splits > 2 else 4))
     frame, y = pd.DataFrame({TEXT: list(texts)}), np.array(tags)
     total, scores, errors = np.zeros((len(y), len(classes))), [], []

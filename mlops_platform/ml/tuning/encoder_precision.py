@@ -1,4 +1,7 @@
-"""The choice between the float32 and the int8 encoder, by cross-validation on the training rows."""
+"""The choice between the float32 and the int8 encoder, by cross-validation on the training rows.
+
+Exporting and storing encoders belongs in `resources.encoders`.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ EXACT, SMALL = "float32", "int8"
 
 @dataclass(frozen=True)
 class Precision:
-    """The chosen encoder, and the F1 of both.
+    """The chosen encoder and the scores of both.
 
     Attributes:
-        encoder: The chosen one.
+        encoder: The chosen encoder.
         name: "int8" or "float32".
-        rows: Rows that both were measured on.
-        f1_exact: Mean weighted F1 over the folds with the exact encoder.
-        f1_small: The same with the small one, on the same folds.
+        rows: Rows used.
+        f1_exact: Mean weighted F1 over the folds with the float32 encoder.
+        f1_small: The same with the int8 encoder.
     """
 
     encoder: Encoder
@@ -36,7 +39,7 @@ class Precision:
     f1_small: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all as JSON-able values, the encoder by its digest."""
+        """Return JSON-able values, with the encoder's digest."""
         return {
             "digest": self.encoder.digest,
             "precision": self.name,
@@ -47,12 +50,12 @@ class Precision:
 
 
 def choose_precision(exact: Encoder, small: Encoder, texts: Sequence[str], labels: Sequence[str]) -> Precision:
-    """Choose the int8 encoder unless the model loses weighted F1 by it in 3x5-fold cross-validation.
+    """Choose the small encoder unless it costs weighted F1 in 3x5-fold cross-validation.
 
     Args:
         exact: The encoder with float32 weights.
-        small: The same with int8 weights.
-        texts: Training texts; of many, the 2,000 with the smallest hash are used.
+        small: The encoder with int8 weights.
+        texts: Training texts; at most 2,000 are used, those with the smallest hash.
         labels: Tag of each text.
     """
     order = sorted(range(len(texts)), key=lambda row: hashlib.sha256(texts[row].encode("utf-8", "replace")).digest())
@@ -61,5 +64,5 @@ def choose_precision(exact: Encoder, small: Encoder, texts: Sequence[str], label
     f1_exact, f1_small = (
         cross_validate(sample, tags, params, repeats=REPEATS, encoder=encoder).score for encoder in (exact, small)
     )
-    keeps = f1_exact - f1_small < LARGEST_LOSS
-    return Precision(small if keeps else exact, SMALL if keeps else EXACT, len(sample), f1_exact, f1_small)
+    encoder, name = (small, SMALL) if f1_exact - f1_small < LARGEST_LOSS else (exact, EXACT)
+    return Precision(encoder, name, len(sample), f1_exact, f1_small)

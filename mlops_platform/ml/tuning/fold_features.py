@@ -1,4 +1,4 @@
-"""The features of `ml.model` on cross-validation folds, each block fitted once for a fold and its n-gram parameters."""
+"""Features of the text classifier on cross-validation folds, cached by fold and n-gram parameters."""
 
 from __future__ import annotations
 
@@ -12,34 +12,28 @@ import scipy.sparse as sp
 from mlops_platform.ml.classifier.text_classifier import Params, build_tfidf, check_vocabulary
 
 Rows = npt.NDArray[np.intp]
-Fold = tuple[Rows, Rows]  # numbers of the training and of the held-out rows
+Fold = tuple[Rows, Rows]  # numbers of the training rows and of the held-out rows
 Pair = tuple[sp.csr_matrix, sp.csr_matrix]  # features of the training rows and of the held-out rows
 
-CACHE_BYTES = 512 * 2**20  # beyond it, a block is fitted each time
+CACHE_BYTES = 512 * 2**20  # beyond it, features are recomputed
 
 
 class FoldFeatures:
-    """Features of cross-validation folds for any parameters."""
+    """Features of cross-validation folds, computed on demand for any parameters."""
 
     def __init__(
         self, texts: Sequence[str], folds: Sequence[Fold], vectors: npt.NDArray[np.float32] | None = None
     ) -> None:
-        """Set up; nothing is fitted yet.
-
-        Args:
-            texts: n texts.
-            folds: Row numbers of the training and held-out part of each fold.
-            vectors: The texts' sentence vectors, shape (n, size), where the parameters weigh them.
-        """
+        """Store the texts, the folds, and the texts' sentence vectors if the parameters have a sentence weight."""
         self._texts, self._folds, self._vectors = np.array(texts, dtype=object), folds, vectors
         self._cache: dict[tuple[object, ...], Pair] = {}
-        self._room = CACHE_BYTES
+        self._free_bytes = CACHE_BYTES
 
     def __call__(self, fold: int, params: Params) -> Pair:
         """Return the features of a fold's training and held-out rows.
 
         Raises:
-            ValueError: No n-gram is in `min_df` rows, or the parameters weigh sentence vectors and there are none.
+            ValueError: No n-gram is in `min_df` rows, or the sentence vectors are missing.
         """
         word, char = self._tfidf(fold, "word", params), self._tfidf(fold, "char", params)
         blocks = [[w, c * params.char_weight] for w, c in zip(word, char, strict=True)]
@@ -62,8 +56,8 @@ class FoldFeatures:
         except ValueError as error:
             check_vocabulary(error, len(train), params)
             raise
-        size = sum(part.data.nbytes + part.indices.nbytes + part.indptr.nbytes for part in pair)
-        if size <= self._room:
-            self._room -= size
+        size = sum(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes for matrix in pair)
+        if size <= self._free_bytes:
+            self._free_bytes -= size
             self._cache[key] = pair
         return pair

@@ -1,8 +1,9 @@
 """Hyperparameter search with Optuna: cross-validation over the training rows, resumable.
 
-A study may hold trials of many datasets. Scores of different data, seeds, protocols or encoders do not compare, so a
-search runs in an Optuna study in memory that begins with the trials of its own kind; each trial that finishes is
-appended to the persistent study in one transaction. A killed search loses the trial that was running, nothing else.
+A study may hold trials of many datasets. Scores of different data, seeds, protocols or encoders are not comparable, so
+a search runs in an in-memory study that starts with the comparable trials; each finished trial is appended to the
+persistent study in one transaction. A killed search loses only its running trial. Scoring belongs in `fold_scorer`,
+the test of the winner in `significance`, storage in `resources.study_store`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from mlops_platform.ml.tuning.significance import CONFIDENCE, Confirmation, conf
 
 CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 STARTUP_TRIALS = 8  # random trials before the sampler learns from them
-PRUNE_AFTER, KEPT_PERCENT = 4, 25.0  # completed trials before pruning begins; the best of them that a trial must join
-# A smaller gain in cross-validated F1 is noise, and the known parameters stay. Nested cross-validation,
-# weighted F1 on unseen rows, tuned minus default: on 764 rows with a good default, gains from 0.002 up gave
-# -0.0036 (standard error 0.0022), from 0.01 up -0.0027 (0.0019); on 565 rows with a poor default, +0.0105 (0.0044).
+PRUNE_AFTER, KEPT_PERCENT = 4, 25.0  # completed trials before pruning starts; the top percentile that survives it
+# A smaller gain in cross-validated F1 is noise, and the known parameters stay. Nested cross-validation, weighted F1 on
+# unseen rows, tuned minus default: on 764 rows with a good default, accepting gains from 0.002 gave -0.0036 (standard
+# error 0.0022), from 0.01 -0.0027 (0.0019); on 565 rows with a poor default, +0.0105 (0.0044).
 MIN_GAIN = 0.01
-RACE_ROWS, RACE_MARGIN = 2_000, 0.05  # of more rows, a classifier that loses by more on a part is not searched
-PROTOCOL = 4  # raise it when folds, features or classifiers change, so that old scores are not compared
+RACE_ROWS, RACE_MARGIN = 2_000, 0.05  # with more rows, a classifier that loses by more on a sample is not searched
+PROTOCOL = 4  # increment when folds, features or classifiers change, since old scores are then not comparable
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ class TrialRecord:
     """One finished trial.
 
     Attributes:
-        number: Its place in the search, from 0.
+        number: Index in the search, from 0.
         score: Mean weighted F1 over its folds; of a pruned trial, over the folds it reached.
         pruned: Whether it was stopped early.
         source: "previous_best", "default" or "sampled".
         params: Its parameters.
         fold_scores: Weighted F1 of each fold it reached.
-        seconds: CPU seconds it took.
+        seconds: CPU seconds.
     """
 
     number: int
@@ -60,33 +61,25 @@ class TrialRecord:
 
     @classmethod
     def of(cls, number: int, trial: FrozenTrial) -> TrialRecord:
-        """Make the record of a finished Optuna trial."""
-        known = trial.user_attrs
-        return cls(
-            number,
-            fmean(known["fold_scores"]),
-            trial.state == TrialState.PRUNED,
-            known["source"],
-            Params.from_dict(known["params"]),
-            known["fold_scores"],
-            known["seconds"],
-        )
+        """Build the record of a finished Optuna trial."""
+        attrs, pruned = trial.user_attrs, trial.state == TrialState.PRUNED
+        scores, params = attrs["fold_scores"], Params.from_dict(attrs["params"])
+        return cls(number, fmean(scores), pruned, attrs["source"], params, scores, attrs["seconds"])
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What tuning chose and what it saw.
+    """Result of tuning.
 
     Attributes:
         params: The chosen parameters.
         score: Their mean weighted F1 over the folds.
-        baseline_score: The same mean for the default parameters.
-        source: Where the chosen parameters came from: "previous_best", "default" or "sampled".
-        confirmation: How much better the best trial is than the default on fresh folds; None where it did not gain
-            enough on the folds of the search.
-        verdict: Says in sentences whether the default was kept and why, and whether the budget cut the search short.
+        baseline_score: Score of the default parameters.
+        source: Source of the chosen parameters: "previous_best", "default" or "sampled".
+        confirmation: Gain of the best trial over the default on fresh folds; None if it gained too little before.
+        verdict: Explains the choice in sentences, and says if the budget ended the search.
         trials_run: Trials that this call finished.
-        trials: All finished trials of this dataset that the choice rests on, in the order they finished.
+        trials: All finished trials of this dataset that were compared, in the order they finished.
     """
 
     params: Params
@@ -100,7 +93,7 @@ class TuningResult:
 
     @property
     def trials_pruned(self) -> int:
-        """Trials that were stopped early."""
+        """Number of trials that were stopped early."""
         return sum(trial.pruned for trial in self.trials)
 
     @property
@@ -123,25 +116,25 @@ def tune(
     encoder: Encoder | None = None,
     callback: Callable[[TrialRecord, float], None] | None = None,
 ) -> TuningResult:
-    """Choose parameters by stratified cross-validation over the given (training) rows.
+    """Choose parameters by stratified cross-validation on the training rows.
 
-    The default is tried first, then the best parameters of the dataset before, then what Optuna's TPE sampler draws
+    Trials are the default, then the best parameters of the previous dataset, then samples of Optuna's TPE sampler
     (Bergstra et al. 2011). The first two are never pruned. The default stays unless the best trial gains on the folds
-    of the search and on fresh ones. With one worker the result depends on the rows (not on their order), `seed`,
-    `num_trials` and what the study holds of other datasets; a killed search that is resumed ends in the same place.
+    of the search and on fresh ones. With one worker the result depends on the rows (not their order), `seed`,
+    `num_trials` and the study's trials of other datasets, and resuming a killed search gives the same result.
 
     Args:
-        study: An Optuna study that maximizes, with a storage of the caller's choice.
+        study: An Optuna study that maximizes, in any storage.
         texts: n texts of the training split.
         labels: Tag of each text, length n.
-        num_trials: Finished trials that this dataset shall have; those already there are not run again.
-        seed: Of the folds and the sampler.
-        data_version: Identity of the dataset, by which its trials are known.
-        cpu_seconds: Budget of all trials of this dataset; the search stops when it is used up. The default is
-            always tried, and the confirmation on fresh folds comes on top.
-        workers: Trials that run at once, in threads.
-        encoder: Makes the sentence vectors, where the model shall have them: each text is encoded once.
-        callback: Called with each trial that finishes and the best score so far.
+        num_trials: Total number of finished trials of this dataset; existing ones are not repeated.
+        seed: Seed of the folds and the sampler.
+        data_version: Identity of the dataset, which its trials record.
+        cpu_seconds: Budget of all trials of this dataset. The default is always tried, and the confirmation on fresh
+            folds is not included.
+        workers: Number of concurrent trials, in threads.
+        encoder: Encoder of the sentence vectors, if the model uses them.
+        callback: Called with each finished trial and the best score so far.
 
     Raises:
         ValueError: The study does not maximize, `num_trials` is below 1, or the rows cannot be trained on.
@@ -187,7 +180,7 @@ def tune(
                 study.add_trial(trial)
                 finished.append(trial)
                 if workers == 1:
-                    # seeded by the place in the search, a resumed search draws what an undisturbed one would
+                    # seeded by the trial's number, a resumed search draws the same samples
                     search.sampler = _sampler(seed, len(finished))
                 if callback:
                     best = max(fmean(t.user_attrs["fold_scores"]) for t in finished if t.state == TrialState.COMPLETE)
@@ -195,7 +188,7 @@ def tune(
                 if spent() >= cpu_seconds:
                     search.stop()
 
-        with threadpool_limits(1):  # the vectors are short: more threads cost more than they give
+        with threadpool_limits(1):  # short vectors: further threads slow it down
             search.optimize(
                 lambda trial: _evaluate(trial, folds, default, classifiers, key),
                 n_trials=num_trials - before,
@@ -204,14 +197,14 @@ def tune(
             )
 
     records = [TrialRecord.of(number, trial) for number, trial in enumerate(finished)]
-    baseline = next(each for each in records if each.source == "default")
+    baseline = next(trial for trial in records if trial.source == "default")
     records = records[:num_trials]
     candidate = _candidate(records)
     confirmation = None
     if candidate != baseline:
         confirmation = confirm(scorer, candidate.params, default, seed=seed, rows=len(texts))
     chosen = candidate if confirmation is not None and confirmation.better else baseline
-    verdict = _verdict(max(each.score for each in records if not each.pruned) - baseline.score, confirmation)
+    verdict = _verdict(max(trial.score for trial in records if not trial.pruned) - baseline.score, confirmation)
     if len(records) < num_trials:
         verdict += (
             f" The search stopped after {len(records)} of {num_trials} trials: its budget of {cpu_seconds:.0f} CPU"
@@ -230,13 +223,13 @@ def tune(
 
 
 def _finished(study: optuna.Study, key: dict[str, Any]) -> list[FrozenTrial]:
-    """The trials of a dataset, seed, protocol and encoder, in the order they finished."""
+    """Return the finished trials of a dataset, seed, protocol and encoder, in the order they finished."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     return [trial for trial in trials if key.items() <= trial.user_attrs.items()]
 
 
 def _candidate(trials: Sequence[TrialRecord]) -> TrialRecord:
-    """Return the best trial, unless the default or the previous best is as good within noise."""
+    """Return the best trial, unless the default or the previous best is equally good within noise."""
     complete = [trial for trial in trials if not trial.pruned]
     best = max(complete, key=lambda trial: trial.score)
     for source in ("default", "previous_best"):
@@ -247,16 +240,16 @@ def _candidate(trials: Sequence[TrialRecord]) -> TrialRecord:
 
 
 def _previous_best(study: optuna.Study, key: dict[str, Any]) -> Params | None:
-    """Return the best parameters of the dataset that the study saw last before this one."""
+    """Return the best parameters of the previous dataset in the study."""
     for trial in reversed(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))):
         other = {name: trial.user_attrs.get(name) for name in key}
         if (
             other["protocol"] == PROTOCOL
             and other["data_version"] != key["data_version"]
-            # those of another encoder are worth a trial, those of a model without one say less
+            # parameters for another encoder are worth a trial, but not those for no encoder
             and (other["encoder"] is None) == (key["encoder"] is None)
         ):
-            return _candidate([TrialRecord.of(0, each) for each in _finished(study, other)]).params
+            return _candidate([TrialRecord.of(0, finished) for finished in _finished(study, other)]).params
     return None
 
 
@@ -268,7 +261,7 @@ def _sampler(seed: int, trials: int) -> optuna.samplers.BaseSampler:
 def _race(
     texts: Sequence[str], labels: Sequence[str], vectors: Vectors | None, default: Params, seed: int
 ) -> list[Classifier]:
-    """Return the classifiers worth searching: at 77 classes a ridge costs seven times an SVM and loses 9 F1 points."""
+    """Return the classifiers worth searching: with 77 classes a ridge takes 7x an SVM's time and loses 9 F1 points."""
     if len(texts) <= RACE_ROWS:
         return list(CLASSIFIERS)
     train, held_out = cut(texts, labels, seed)[0]
@@ -278,7 +271,7 @@ def _race(
 
 
 def _enqueue(search: optuna.Study, default: Params, previous: Params | None, classifiers: Sequence[Classifier]) -> None:
-    """Put the known parameters before what the sampler draws, unless the search has tried them."""
+    """Enqueue the known parameters before the samples, unless they were tried already."""
     tried = {trial.user_attrs["source"] for trial in search.trials}
     if "default" not in tried:
         search.enqueue_trial(default.to_dict(), user_attrs={"source": "default"})
@@ -289,7 +282,7 @@ def _enqueue(search: optuna.Study, default: Params, previous: Params | None, cla
 def _evaluate(
     trial: optuna.Trial, scorer: Scorer, default: Params, classifiers: Sequence[Classifier], key: dict[str, Any]
 ) -> float:
-    """Score one set of parameters fold by fold; sampled ones are pruned."""
+    """Score a trial fold by fold, pruning sampled ones."""
     started = time.thread_time()
     source = trial.user_attrs.get("source", "sampled")
     params = default if source == "default" else _suggest(trial, default, classifiers)
@@ -301,8 +294,8 @@ def _evaluate(
         if source == "sampled" and len(scores) < scorer.folds and trial.should_prune():
             pruned = True
             break
-    outcome = {"source": source, "params": params.to_dict(), "fold_scores": scores}
-    for name, value in {**key, **outcome, "seconds": time.thread_time() - started}.items():
+    record = {"source": source, "params": params.to_dict(), "fold_scores": scores}
+    for name, value in {**key, **record, "seconds": time.thread_time() - started}.items():
         trial.set_user_attr(name, value)
     if pruned:
         raise optuna.TrialPruned
@@ -310,9 +303,9 @@ def _evaluate(
 
 
 def _suggest(trial: optuna.Trial, default: Params, classifiers: Sequence[Classifier]) -> Params:
-    """Draw parameters from the search space."""
+    """Sample parameters from the search space."""
     weighs_sentences = default.sentence_weight is not None
-    # the storage wants the same choices of a parameter in all its trials
+    # Optuna requires the same choices of a categorical parameter in all trials of a study
     classifier = trial.suggest_categorical("classifier", CLASSIFIERS) if len(classifiers) > 1 else classifiers[0]
     return Params(
         alpha=trial.suggest_float("alpha", 0.1, 5.0, log=True),
@@ -326,7 +319,7 @@ def _suggest(trial: optuna.Trial, default: Params, classifiers: Sequence[Classif
 
 
 def _verdict(gain: float, confirmation: Confirmation | None) -> str:
-    """Say in a sentence whether the default was kept, and why."""
+    """Explain in a sentence whether the default was kept."""
     if confirmation is None:
         return (
             f"The default is kept: the best trial gains {max(gain, 0.0):.4f} F1 on the folds of the search, and less "

@@ -162,8 +162,8 @@ def test_missing_texts_are_empty_and_two_tags_do() -> None:
 @pytest.mark.parametrize(
     ("some", "told", "sentence"),
     [
-        ([], {}, "0 labelled rows have 0 tags"),
-        ([("a", "b", "x")] * 30, {"x": 30}, "30 labelled rows have 1 tags"),
+        ([], {}, "0 labeled rows have 0 tags"),
+        ([("a", "b", "x")] * 30, {"x": 30}, "30 labeled rows have 1 tags"),
         ([("", None, "x"), ("", "", "y")] * 30, {"x": 30, "y": 30}, "hold no word"),
         ([("word", "", "x"), ("other", "", "y")] * 30, {"x": 30, "y": 29}, "not those that were counted"),
         ([("word", "", "x"), ("other", "", "z")] * 30, {"x": 30, "y": 30}, "not those that were counted"),

@@ -156,7 +156,7 @@ def test_two_tags_are_enough() -> None:
 @pytest.mark.parametrize(
     ("texts", "labels", "sentence"),
     [
-        ([], [], "no labelled rows"),
+        ([], [], "no labeled rows"),
         (["a cat", "a dog"], ["pet", "pet"], "two tags or more"),
         (["a cat", "a dog", "a car"], ["pet", "pet", "thing"], "'thing': each tag needs 2 rows"),
         (["a cat"], ["pet", "pet"], "1 texts and 2 tags"),

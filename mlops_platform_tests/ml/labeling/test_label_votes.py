@@ -78,7 +78,7 @@ def test_times_as_texts_and_with_and_without_a_zone() -> None:
     labels["labeled_at"] = ["2026-01-01T10:00:00+02:00", "2026-01-01 09:00:00", "2026-01-01T08:30:00Z"]
     assert _tags(resolve(labels)) == {1: "b"}
     labels["labeled_at"] = ["yesterday-ish", None, None]
-    with pytest.raises(ValueError, match=r"A labeled_at is no time.*yesterday-ish"):
+    with pytest.raises(ValueError, match=r"A labeled_at is not a time.*yesterday-ish"):
         resolve(labels)
 
 

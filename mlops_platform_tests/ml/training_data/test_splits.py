@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_platform.ml.training_data.splits import assign_split, assign_splits, hash_fractions, stratification
+from mlops_platform.ml.training_data.splits import assign_splits, hash_fractions, stratification
 from mlops_platform.resources.warehouse.split_sql import split_sql
 from mlops_platform_tests.ml.corpus import real
 
@@ -23,8 +23,8 @@ SHARE = st.floats(min_value=0.001, max_value=0.999)
 def test_known_ids_never_move() -> None:
     # md5("1") = c4ca4238..., md5("3") = eccbc87e..., md5("6") = 1679091c..., md5("12") = c20ad4d7...
     assert assign_splits([1, 3, 6, 12], 0.2).tolist() == ["train", "train", "test", "train"]
-    assert assign_split(12, 0.76) == "test"
-    assert assign_split(12, 0.75) == "train"
+    assert assign_splits([12], 0.76).tolist() == ["test"]
+    assert assign_splits([12], 0.75).tolist() == ["train"]
 
 
 def test_another_process_agrees() -> None:

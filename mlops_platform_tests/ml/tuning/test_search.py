@@ -320,7 +320,7 @@ def test_a_tag_with_fewer_rows_than_folds_is_no_obstacle() -> None:
     [
         (lambda: run(optuna.create_study(direction="minimize"), 2), "must maximize"),
         (lambda: run(new_study(), 0), "num_trials is 0"),
-        (lambda: tune(new_study(), [], [], num_trials=1, seed=0, data_version="v"), "no labelled rows"),
+        (lambda: tune(new_study(), [], [], num_trials=1, seed=0, data_version="v"), "no labeled rows"),
         (lambda: tune(new_study(), ["a"], [], num_trials=1, seed=0, data_version="v"), "1 texts and 0 tags"),
     ],
 )
