@@ -25,10 +25,6 @@ def write_queue(queue: Queue, target: Path) -> None:
 
     A text that a spreadsheet would run as a formula gets an apostrophe before it; the import reads only other columns.
 
-    Args:
-        queue: What is to be labeled.
-        target: The file; it is replaced atomically.
-
     Raises:
         PlatformError: The file cannot be written.
     """
@@ -89,11 +85,6 @@ def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int,
 def require_sound(path: Path, read: Sequence[tuple[int, Label | str]], known: Collection[int]) -> dict[int, Label]:
     """Return the labels by their lines if all of them are valid.
 
-    Args:
-        path: The file, for the sentence.
-        read: The result of `read_labels`.
-        known: Ids of the projects.
-
     Raises:
         LabelError: A line is not a label, is of no project, or contradicts an earlier one.
     """
@@ -122,11 +113,6 @@ def missing(coming: Sequence[Label], there: Sequence[Label], now: str) -> Iterat
     """Yield the labels that are not in the log; those without a time get one.
 
     A label that was imported from the same file before is not imported again, though the person may have changed it.
-
-    Args:
-        coming: The labels of the file.
-        there: The labels in the log.
-        now: The time of labels that have none.
     """
     imported = {(label.id, label.tag, label.labeled_by, label.source) for label in there}
     timed = {(label.id, label.tag, label.labeled_by, datetime.fromisoformat(label.labeled_at)) for label in there}

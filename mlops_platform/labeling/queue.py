@@ -33,11 +33,7 @@ class Queue:
 
 
 def read_classes(warehouse: Warehouse) -> tuple[tuple[str, int], ...]:
-    """Return the tags that a label may have, and how many projects have each.
-
-    Args:
-        warehouse: Where the labeled projects are.
-    """
+    """Return the tags that a label may have, and how many projects have each."""
     counts: dict[str, int] = {}
     if warehouse.has_table("labeled_projects"):
         rows = warehouse.fetch_rows("SELECT tag, COUNT(*) FROM labeled_projects GROUP BY tag ORDER BY tag")
@@ -47,9 +43,6 @@ def read_classes(warehouse: Warehouse) -> tuple[tuple[str, int], ...]:
 
 def read_queue(warehouse: Warehouse) -> Queue:
     """Read the queue; the warehouse is free again afterwards.
-
-    Args:
-        warehouse: Where it is.
 
     Raises:
         WarehouseError: It was never materialized.
@@ -73,11 +66,6 @@ def read_queue(warehouse: Warehouse) -> Queue:
 
 def history(labels: Sequence[Label], person: str, queue: Queue) -> list[dict[str, Any]]:
     """Return the steps of a person on the queue that can be undone, oldest first.
-
-    Args:
-        labels: All labels.
-        person: Whose steps.
-        queue: The projects.
 
     Returns:
         `id`, the `tag` that was given, and the one `before` it, empty for none.

@@ -105,22 +105,14 @@ def create_app() -> FastAPI:
 
 
 def follower(settings: ServingSettings) -> ChampionFollower:
-    """Return what follows the registry; if that is not on this disk, models are copied here.
-
-    Args:
-        settings: Where the registry is.
-    """
+    """Return what follows the registry; if that is not on this disk, models are copied here."""
     tracking = build_registry(settings)
     copies = None if settings.mlflow_uri is None else ModelCopies(settings.model_copies_dir, tracking)
     return ChampionFollower(tracking, settings.serve_follow_seconds, copies)
 
 
 def destination(settings: WarehouseSettings) -> Destination | None:
-    """Return what predictions and feedback are uploaded to; None if the graph reads them from this disk.
-
-    Args:
-        settings: Which environment it is.
-    """
+    """Return what predictions and feedback are uploaded to; None if the graph reads them from this disk."""
     store = log_store(settings)
     if not isinstance(store, BigQueryLog):
         return None

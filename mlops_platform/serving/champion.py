@@ -62,14 +62,7 @@ class Champion:
     loaded_at: datetime
 
     def predict(self, texts: Sequence[tuple[str, str]]) -> list[Prediction]:
-        """Predict.
-
-        Args:
-            texts: n pairs of title and description.
-
-        Returns:
-            n predictions.
-        """
+        """Predict."""
         from mlops_platform.ml.classifier.prediction import predict
 
         return predict(self.model, *zip(*texts, strict=True))
@@ -84,13 +77,7 @@ class ChampionFollower:
     """
 
     def __init__(self, registry: Registry, seconds: float, copies: Copies | None = None) -> None:
-        """Start nothing yet.
-
-        Args:
-            registry: Where the alias is.
-            seconds: Pause between two polls.
-            copies: Where models are kept for a start without the registry.
-        """
+        """Start nothing yet."""
         self.problem: str | None = "the registry has not answered yet"
         self.looked_at: datetime | None = None
         self._registry, self._seconds, self._copies = registry, seconds, copies
@@ -107,11 +94,7 @@ class ChampionFollower:
         return self._current
 
     def start(self, seconds: float = FIRST_LOOK_SECONDS) -> None:
-        """Start to follow, and wait for the first poll.
-
-        Args:
-            seconds: How long to wait for a registry that hangs.
-        """
+        """Start to follow, and wait for the first poll."""
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
         self._thread.start()
         self._looked.wait(seconds)

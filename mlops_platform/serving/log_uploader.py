@@ -87,11 +87,7 @@ class LogUploader:
         self._thread.start()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Upload once more, and end; what takes longer waits for the next start.
-
-        Args:
-            seconds: How long to wait.
-        """
+        """Upload once more, and end; what takes longer waits for the next start."""
         self._stop.set()
         self._thread.join(seconds)
 
@@ -109,11 +105,7 @@ class LogUploader:
         return int(begun) + int(new)
 
     def upload(self, wait_seconds: float = 0.0) -> UploadResult:
-        """Try each waiting upload once; one that fails does not hold back the others.
-
-        Args:
-            wait_seconds: How long to wait while another process uploads.
-        """
+        """Try each waiting upload once; one that fails does not hold back the others."""
         result = UploadResult()
         with suppress(Timeout), self._noting(result):
             self._log.path.parent.mkdir(parents=True, exist_ok=True)

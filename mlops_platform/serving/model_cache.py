@@ -41,21 +41,11 @@ class ModelCopies:
     """A folder of models; several workers may share it."""
 
     def __init__(self, folder: Path, source: Source, read: Callable[[Path], Pipeline] = load_model) -> None:
-        """Create nothing yet.
-
-        Args:
-            folder: Takes the copies; created when missing.
-            source: Where the models are.
-            read: Loads a copy.
-        """
+        """Create nothing yet."""
         self._folder, self._source, self._read = folder, source, read
 
     def load(self, found: RegisteredVersion) -> Pipeline:
-        """Load a version from its copy; if that cannot be created or read, from its source.
-
-        Args:
-            found: The version.
-        """
+        """Load a version from its copy; if that cannot be created or read, from its source."""
         try:
             copy = self._copied(found)
         except Exception as error:  # not even a full disk, whose error MLflow wraps, may hold a promotion back
@@ -68,11 +58,7 @@ class ModelCopies:
             return self._source.load(found.version)
 
     def remember(self, found: RegisteredVersion) -> None:
-        """Note that a version is served, and remove all copies but the last two.
-
-        Args:
-            found: The version.
-        """
+        """Note that a version is served, and remove all copies but the last two."""
         try:
             with atomic_write(self._folder / _LAST) as partial:
                 content = {**asdict(found), "created_at": found.created_at.isoformat()}

@@ -92,9 +92,6 @@ class Airbyte:
 
         If the run ends before the sync (time-out, error, termination), the sync is cancelled if this call started it.
 
-        Args:
-            connection_id: Id of the connection.
-
         Raises:
             AirbyteError: A setting is missing, Airbyte refuses the request or stays unavailable, or the sync does not
                 succeed in time.
@@ -160,9 +157,6 @@ class Airbyte:
 
     def require(self, connection_ids: Sequence[str]) -> None:
         """Check that Airbyte answers, accepts the credentials and knows the connections.
-
-        Args:
-            connection_ids: Ids of the connections.
 
         Raises:
             AirbyteError: A setting is missing, or one of these fails.

@@ -67,10 +67,6 @@ class EncoderFiles:
 def find_model(name: str | None, downloads: Path) -> ModelFolder:
     """Find a model's folder, on this machine or on the hub.
 
-    Args:
-        name: A folder, or a name on the hub; by default `DEFAULT_MODEL`.
-        downloads: The folder for what comes from the hub.
-
     Raises:
         ModelError: The model is nowhere, or a file of it is missing.
     """
@@ -103,9 +99,6 @@ def export(model: ModelFolder) -> Sequence[EncoderFiles]:
     """Export a model to ONNX and quantize it, by sentence-transformers (its ONNX backend).
 
     Takes some 20 s and 1 GB of memory for all-MiniLM-L6-v2, most of it the import of torch.
-
-    Args:
-        model: From `find_model`.
 
     Returns:
         The encoder in float32 and in int8.

@@ -52,11 +52,7 @@ class EncoderStore(dg.ConfigurableResource):
             yield
 
     def exported(self, model: str) -> list[str]:
-        """Return the digests of the encoders that were exported from a model, empty if it never was.
-
-        Args:
-            model: Digest of the model's folder.
-        """
+        """Return the digests of the encoders that were exported from a model, empty if it never was."""
         try:
             digests = json.loads(self._record(model).read_text(encoding="utf-8"))
         except (OSError, ValueError):

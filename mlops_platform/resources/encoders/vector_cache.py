@@ -35,11 +35,7 @@ class SqliteVectorCache:
     """A cache of vectors in half precision; several threads and processes read and write it at once."""
 
     def __init__(self, path: Path) -> None:
-        """Open nothing yet.
-
-        Args:
-            path: The file; it and its folder are created by the first use.
-        """
+        """Open nothing yet."""
         self._path = path
 
     def read(self, encoder: str, size: int, keys: Sequence[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
