@@ -1,4 +1,4 @@
-"""The labeling page's server, for one person on this machine: it sends the queue and takes the labels."""
+"""The labeling page's server for one person on this machine: it sends the queue and appends the labels."""
 
 import secrets
 from pathlib import Path
@@ -30,8 +30,8 @@ _HEADERS = {
 }
 
 
-class Given(BaseModel):
-    """A label that the person gives a project; an empty tag takes the label back."""
+class LabelRequest(BaseModel):
+    """A label that the person gives a project; an empty tag withdraws the label."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,9 +45,9 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
 
     Args:
         queue: The projects to label.
-        log: The event log, which takes the labels.
-        person: Who labels.
-        token: The page must send it with each request: other sites and other users of the machine do not know it.
+        log: The event log, to which labels are appended.
+        person: The person who labels.
+        token: Secret of this page, required with each request: other sites and users of the machine do not know it.
     """
     ids, tags = {row["id"] for row in queue.rows}, queue.tags
     drawn = {row["id"] for row in queue.rows if row["reason"] == "random"}
@@ -56,7 +56,7 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=_MAX_BYTES)
 
     @app.middleware("http")
-    async def guarded(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    async def add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
         response = await call_next(request)
         response.headers.update(_HEADERS)
         return response
@@ -64,7 +64,7 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
     # against DNS rebinding: another site's name may resolve to this machine
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)
 
-    def allowed(x_label_token: Annotated[str, Header()] = "") -> None:
+    def check_token(x_label_token: Annotated[str, Header()] = "") -> None:
         if not secrets.compare_digest(x_label_token.encode(), token.encode()):
             raise HTTPException(403, "This page belongs to another `mlops label`: open the address of the running one.")
 
@@ -73,34 +73,40 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
         return JSONResponse({"detail": "Send JSON with the id of a project and a tag."}, 422)
 
     @app.exception_handler(PlatformError)
-    def unsaved(_: Request, error: PlatformError) -> JSONResponse:
+    def not_saved(_: Request, error: PlatformError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 503)
 
-    @app.get("/api/queue", dependencies=[Depends(allowed)])
+    @app.get("/api/queue", dependencies=[Depends(check_token)])
     def state() -> dict[str, Any]:
         labels = label_log.read(log).labels
         mine = {key: tag for (key, who), tag in label_log.standing(labels).items() if who == person and key in ids}
         return {
             "person": person,
             "classes": [{"tag": tag, "count": count} for tag, count in queue.classes],
-            # as text: JavaScript's numbers end at 2^53
+            # as text: JavaScript's integers are exact up to 2^53
             "rows": [
-                {**row, "id": str(row["id"]), "neighbours": [_named(other) for other in row["neighbours"]]}
+                {
+                    **row,
+                    "id": str(row["id"]),
+                    "neighbours": [
+                        {key: str(other.get(key) or "") for key in ("title", "tag")} for other in row["neighbours"]
+                    ],
+                }
                 for row in queue.rows
             ],
             "labels": {str(key): tag for key, tag in mine.items()},
             "history": [{**step, "id": str(step["id"])} for step in history(labels, person, queue)],
         }
 
-    @app.post("/api/labels", dependencies=[Depends(allowed)])
-    def give(given: Given) -> dict[str, str]:
-        if given.id not in ids:
-            raise HTTPException(404, f"Project {given.id} is not in the queue: load the page again.")
-        if given.tag not in tags and not (given.source == UNDO and given.tag == ""):
-            raise HTTPException(422, f"{given.tag!r} is not a tag; it must be one of {', '.join(tags)}.")
-        source = PAGE + RANDOM if given.source == PAGE and given.id in drawn else given.source
-        label_log.append(log, [Label(given.id, given.tag, label_log.now(), person, source)])
-        return {"id": str(given.id), "tag": given.tag}
+    @app.post("/api/labels", dependencies=[Depends(check_token)])
+    def add_label(request: LabelRequest) -> dict[str, str]:
+        if request.id not in ids:
+            raise HTTPException(404, f"Project {request.id} is not in the queue: load the page again.")
+        if request.tag not in tags and not (request.source == UNDO and request.tag == ""):
+            raise HTTPException(422, f"{request.tag!r} is not a tag; it must be one of {', '.join(tags)}.")
+        source = PAGE + RANDOM if request.source == PAGE and request.id in drawn else request.source
+        label_log.append(log, [Label(request.id, request.tag, label_log.now(), person, source)])
+        return {"id": str(request.id), "tag": request.tag}
 
     @app.get("/")
     @app.get("/{name}")
@@ -110,7 +116,3 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
         return FileResponse(FOLDER / _FILES[name])
 
     return app
-
-
-def _named(neighbour: dict[str, Any]) -> dict[str, str]:
-    return {"title": str(neighbour.get("title") or ""), "tag": str(neighbour.get("tag") or "")}

@@ -1,4 +1,7 @@
-"""The queue as a CSV file that people fill in with a spreadsheet, and the labels that come back in one."""
+"""The queue as a CSV file for spreadsheets, and the import of labels from such a file.
+
+Reading a CSV file's dialect and header belongs to ``resources.csv_ingest``.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,15 @@ from mlops_platform.resources.csv_ingest.inspection import inspect_csv, match_co
 from mlops_platform.resources.labels.label_log import IMPORT, RANDOM, Label, require_person, standing
 
 _COLUMNS = ("id", "tag", "title", "description", "given", "guess", "probability", "reason", "neighbours")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # how a formula may begin, and the apostrophe itself
-_CLOCKS_DIFFER = timedelta(minutes=5)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # prefixes of a formula, and the apostrophe itself
+_CLOCK_TOLERANCE = timedelta(minutes=5)
 _SHOWN = 5
 
 
 def write_queue(queue: Queue, target: Path) -> None:
     """Write the queue with an empty column `tag`.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe before it; the import reads only other columns.
-
-    Args:
-        queue: What is to be labeled.
-        target: The file; it is replaced atomically.
+    A text that a spreadsheet would run as a formula is escaped by an apostrophe; the import does not read the texts.
 
     Raises:
         PlatformError: The file cannot be written.
@@ -42,7 +41,7 @@ def write_queue(queue: Queue, target: Path) -> None:
                     f"{project.get('title') or ''} [{project.get('tag')}]" for project in row["neighbours"]
                 )
                 values = {**row, "tag": "", "probability": f"{row['probability']:.2f}", "neighbours": near}
-                writer.writerow([row["id"], *(_harmless(values[name]) for name in _COLUMNS[1:])])
+                writer.writerow([row["id"], *(_escaped(values[name]) for name in _COLUMNS[1:])])
     except OSError as error:
         raise PlatformError(f"{target} cannot be written ({error.strerror}): give another path.") from error
 
@@ -53,10 +52,10 @@ def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int,
     Args:
         path: The file; a row with an empty tag is skipped, and one with the reason `random` was drawn at random.
         tags: The tags that a label may have.
-        person: Who gave the labels without a `labeled_by`.
+        person: The person for labels without a `labeled_by`.
 
     Returns:
-        (line, label), or (line, what is wrong with it). A label without a time has an empty one.
+        (line, label), or (line, problem). The time of a label is empty if the file has none.
 
     Raises:
         SourceError: The file is not a CSV file with these columns.
@@ -65,37 +64,32 @@ def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int,
     places = match_columns(file.header, {"id": "BIGINT", "tag": "VARCHAR"}, str(path))
     names = [name.strip().lower() for name in file.header]
     places |= {name: names.index(name) for name in ("labeled_by", "labeled_at", "reason") if name in names}
-    found: list[tuple[int, Label | str]] = []
+    labels: list[tuple[int, Label | str]] = []
     with path.open(encoding="utf-8-sig", newline="") as handle:
         reader = csv.reader(handle)
         next(reader)
         line = reader.line_num + 1
         try:
             for values in reader:
-                here, line = line, reader.line_num + 1
+                start, line = line, reader.line_num + 1
                 given = {name: values[place].strip() if place < len(values) else "" for name, place in places.items()}
                 if not given["tag"].removeprefix("'").strip():
                     continue
                 try:
-                    way = IMPORT + RANDOM if given.get("reason") == "random" else IMPORT
-                    found.append((here, _label(given, tags, person, f"{way}-{file.fingerprint[:12]}")))
+                    source = IMPORT + RANDOM if given.get("reason") == "random" else IMPORT
+                    labels.append((start, _label(given, tags, person, f"{source}-{file.fingerprint[:12]}")))
                 except (ValueError, LabelError) as error:
-                    found.append((here, str(error)))
+                    labels.append((start, str(error)))
         except csv.Error as error:
-            found.append((line, str(error)))
-    return found
+            labels.append((line, str(error)))
+    return labels
 
 
 def require_sound(path: Path, read: Sequence[tuple[int, Label | str]], known: Collection[int]) -> dict[int, Label]:
-    """Return the labels by their lines if all of them are valid.
-
-    Args:
-        path: The file, for the sentence.
-        read: The result of `read_labels`.
-        known: Ids of the projects.
+    """Return the result of `read_labels` by line if all labels are valid, and of projects whose ids are known.
 
     Raises:
-        LabelError: A line is not a label, is of no project, or contradicts an earlier one.
+        LabelError: A line is not a label, has an unknown project, or contradicts an earlier line.
     """
     sound: dict[int, Label] = {}
     problems: list[tuple[int, str]] = []
@@ -119,14 +113,9 @@ def require_sound(path: Path, read: Sequence[tuple[int, Label | str]], known: Co
 
 
 def missing(coming: Sequence[Label], there: Sequence[Label], now: str) -> Iterator[Label]:
-    """Yield the labels that are not in the log; those without a time get one.
+    """Yield the labels of a file that are not in the log; those without a time get the current one.
 
     A label that was imported from the same file before is not imported again, though the person may have changed it.
-
-    Args:
-        coming: The labels of the file.
-        there: The labels in the log.
-        now: The time of labels that have none.
     """
     imported = {(label.id, label.tag, label.labeled_by, label.source) for label in there}
     timed = {(label.id, label.tag, label.labeled_by, datetime.fromisoformat(label.labeled_at)) for label in there}
@@ -155,12 +144,12 @@ def _label(given: dict[str, str], tags: Sequence[str], person: str, source: str)
         except ValueError:
             raise ValueError(f"{at!r} is not a time such as 2026-01-31T12:00:00Z") from None
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-        if time > datetime.now(UTC) + _CLOCKS_DIFFER:
+        if time > datetime.now(UTC) + _CLOCK_TOLERANCE:
             raise ValueError(f"{at} is in the future")
         at = time.isoformat(timespec="microseconds")
     by = given.get("labeled_by", "").removeprefix("'")
     return Label(int(key), tag, at, require_person(by) if by else person, source)
 
 
-def _harmless(value: Any) -> Any:
+def _escaped(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,4 +1,7 @@
-"""The labeling queue as the page shows it, read once from the warehouse."""
+"""The labeling queue as the page shows it, read once from the warehouse.
+
+Which projects are in the queue is decided by the asset `labeling_queue`.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ class Queue:
 
     Attributes:
         rows: By rank: id, title, description, reason, guess, probability, neighbours (id, title, tag, similarity),
-            and the present label `given`, if there is one.
-        classes: (tag, projects that have it), those of the suite in its order.
+            and the current label `given`, if there is one.
+        classes: (tag, number of projects), in the order of the suite.
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -33,11 +36,7 @@ class Queue:
 
 
 def read_classes(warehouse: Warehouse) -> tuple[tuple[str, int], ...]:
-    """Return the tags that a label may have, and how many projects have each.
-
-    Args:
-        warehouse: Where the labeled projects are.
-    """
+    """Return the tags that a label may have, with the number of projects of each."""
     counts: dict[str, int] = {}
     if warehouse.has_table("labeled_projects"):
         rows = warehouse.fetch_rows("SELECT tag, COUNT(*) FROM labeled_projects GROUP BY tag ORDER BY tag")
@@ -46,13 +45,10 @@ def read_classes(warehouse: Warehouse) -> tuple[tuple[str, int], ...]:
 
 
 def read_queue(warehouse: Warehouse) -> Queue:
-    """Read the queue; the warehouse is free again afterwards.
-
-    Args:
-        warehouse: Where it is.
+    """Read the queue.
 
     Raises:
-        WarehouseError: It was never materialized.
+        WarehouseError: The queue was never materialized.
     """
     with warehouse.connect():
         if not warehouse.has_table("labeling_queue"):
@@ -74,24 +70,19 @@ def read_queue(warehouse: Warehouse) -> Queue:
 def history(labels: Sequence[Label], person: str, queue: Queue) -> list[dict[str, Any]]:
     """Return the steps of a person on the queue that can be undone, oldest first.
 
-    Args:
-        labels: All labels.
-        person: Whose steps.
-        queue: The projects.
-
     Returns:
-        `id`, the `tag` that was given, and the one `before` it, empty for none.
+        `id`, the `tag` that was given, and the person's previous one as `before`, empty for none.
     """
     ids = {row["id"] for row in queue.rows}
-    now: dict[int, str] = {}
+    current: dict[int, str] = {}
     steps: list[dict[str, Any]] = []
     for label in labels:
         if label.labeled_by != person or label.id not in ids:
             continue
-        before = now.get(label.id, "")
-        now[label.id] = label.tag
+        before = current.get(label.id, "")
+        current[label.id] = label.tag
         if label.source == UNDO:
-            # it takes back the latest step on this project
+            # it reverts the latest step on this project
             last = next((at for at in reversed(range(len(steps))) if steps[at]["id"] == label.id), None)
             if last is not None:
                 del steps[last]

@@ -1,4 +1,4 @@
-"""The event log: predictions, feedback and labels in one SQLite file, which several processes append to and read.
+"""The event log: predictions, feedback and labels in one SQLite file that several processes append to and read.
 
 An event is on the disk when `append` returns (WAL mode, ``synchronous=FULL``), so it survives a killed process and a
 power cut. What an event holds is decided by its writer: ``serving`` for predictions and feedback, ``label_log`` for
@@ -97,7 +97,7 @@ class EventLog:
         committed: Future[None] = Future()
         self._waiting.append(([_row(event) for event in events], committed))
         with self._lock:
-            # group commit: the thread that gets the lock writes what all waiting threads have brought
+            # group commit: the thread that gets the lock writes the events of all waiting threads
             if not committed.done():
                 self._commit([self._waiting.popleft() for _ in range(len(self._waiting))])
         committed.result()
@@ -116,7 +116,7 @@ class EventLog:
             )
 
     def append_chosen(self, kind: str, choose: Callable[[Sequence[Event]], Sequence[Event]]) -> None:
-        """Append what a function chooses in view of the events of a kind; nobody else writes meanwhile.
+        """Append the events that a function chooses given those of a kind in the log; other writers wait meanwhile.
 
         Raises:
             EventLogError: The log cannot be read or written; nothing is appended.
@@ -125,14 +125,14 @@ class EventLog:
             connection.executemany(_INSERT, [_row(event) for event in choose(tuple(self.read(kind)))])
 
     def probe(self) -> None:
-        """Write some bytes that are no event, to set `problem` to the present state of the disk."""
+        """Write some bytes that are not an event, to set `problem` to the current state of the disk."""
         with suppress(EventLogError), self.transaction() as connection:
             connection.execute("DELETE FROM probe")
             connection.execute("INSERT INTO probe VALUES (zeroblob(?))", (_PROBE_BYTES,))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection inside a transaction, in which nobody else writes.
+        """Yield a connection inside a transaction that excludes other writers.
 
         Raises:
             EventLogError: SQLite reports an error; the transaction is rolled back.
@@ -141,7 +141,7 @@ class EventLog:
             yield connection
 
     def identity(self) -> str | None:
-        """Return the random name of this log, which tells it from a log of another machine; None if it is missing."""
+        """Return the random name that tells this log from others; None if the log is missing."""
         for (name,) in self._select("SELECT id FROM log"):
             return str(name)
         return None
@@ -233,7 +233,7 @@ class EventLog:
         self.problem = None
 
     def _is_current(self) -> bool:
-        """Return whether the open file is still the one at the path: somebody may have moved it away."""
+        """Return whether the open file is still the one at the path, which somebody may have moved."""
         try:
             return self.path.stat().st_ino == self._inode
         except FileNotFoundError:

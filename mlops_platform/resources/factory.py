@@ -1,4 +1,7 @@
-"""All resources of the graph, made from the settings."""
+"""All resources of the graph, built from the settings.
+
+Only the mapping from settings to resources belongs here; what the settings mean belongs to each resource.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,6 @@ from mlops_platform.settings import DBT_PROJECT_DIR, DbtSettings, RegistrySettin
 def dbt_project(settings: DbtSettings) -> PreparedProject:
     """Return the dbt project for the warehouse of the settings, with its manifest.
 
-    Args:
-        settings: Where the warehouse is, and where dbt may write.
-
     Raises:
         PlatformError: Packages of production are missing.
         TransformError: There is no project, dbt cannot read it, or its folder cannot be written.
@@ -41,12 +41,7 @@ def dbt_project(settings: DbtSettings) -> PreparedProject:
 
 
 def dbt_resource(settings: DbtSettings, project: PreparedProject) -> Dbt:
-    """Return the resource that runs dbt.
-
-    Args:
-        settings: Whether dbt runs here or in dbt Cloud, and the credentials of the warehouse.
-        project: The project, from `dbt_project`.
-    """
+    """Return the resource that runs dbt, here or in dbt Cloud."""
     if settings.dbt_runner == "cloud":
         from mlops_platform.resources.dbt.cloud import dbt_cloud_runner
 
@@ -56,11 +51,7 @@ def dbt_resource(settings: DbtSettings, project: PreparedProject) -> Dbt:
 
 
 def duckdb_warehouse(settings: WarehouseSettings) -> DuckDBWarehouse:
-    """The embedded warehouse.
-
-    Args:
-        settings: Where its file is.
-    """
+    """Return the embedded warehouse."""
     return DuckDBWarehouse(
         path=str(settings.warehouse_path),
         schema_name=settings.schema_name,
@@ -71,11 +62,7 @@ def duckdb_warehouse(settings: WarehouseSettings) -> DuckDBWarehouse:
 
 
 def bigquery_warehouse(settings: WarehouseSettings) -> BigQueryWarehouse:
-    """The warehouse of production.
-
-    Args:
-        settings: Where it is, and what opens it.
-    """
+    """Return the warehouse of production."""
     return BigQueryWarehouse(
         project=settings.bigquery_project,
         schema_name=settings.schema_name,
@@ -89,42 +76,25 @@ def bigquery_warehouse(settings: WarehouseSettings) -> BigQueryWarehouse:
 
 
 def build_warehouse(settings: WarehouseSettings) -> Warehouse:
-    """Return the warehouse of the environment.
-
-    Args:
-        settings: Which one, and where it is.
-    """
+    """Return the warehouse of the environment."""
     return bigquery_warehouse(settings) if settings.env == "production" else duckdb_warehouse(settings)
 
 
 def build_registry(settings: RegistrySettings) -> MlflowTracking:
-    """Return the model registry.
-
-    Args:
-        settings: Where MLflow is.
-    """
+    """Return the model registry."""
     return MlflowTracking(
         tracking_uri=settings.tracking_uri, store_dir=str(settings.mlflow_dir), ui_url=settings.mlflow_url
     )
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
-    """Make the resources of the graph by their keys, but for `dbt`; none opens a connection before it is used.
-
-    Args:
-        settings: Where everything is.
-
-    Returns:
-        Resource key to resource.
-    """
+    """Return the resources of the graph by key, except `dbt`; none opens a connection before its first use."""
     resources: dict[str, Any] = {
         "warehouse": build_warehouse(settings),
         "expectations": ExpectationsEngine(docs_dir=str(settings.data_docs_dir), docs_url=settings.data_docs_url),
         "datasets": DatasetStore(base_dir=str(settings.datasets_dir), memory_mb=settings.duckdb_memory_mb),
         "encoders": EncoderStore(
-            features=settings.features,
-            model=settings.sentence_model,
-            base_dir=str(settings.encoders_dir),
+            features=settings.features, model=settings.sentence_model, base_dir=str(settings.encoders_dir)
         ),
         "evaluation_sets": EvaluationSetStore(base_dir=str(settings.evaluation_sets_dir)),
         "studies": StudyStore(url=settings.optuna_storage),

@@ -1,4 +1,7 @@
-"""Alerts to people, sent by apprise to the services of MLOPS_ALERTS."""
+"""Alerts to people, sent by apprise to the services of MLOPS_ALERTS.
+
+What is worth an alert is decided by the alert sensor.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _ROUTE = re.compile(r"(?:(team:[\w.-]+|[^\s@:/=]+@[^\s@:/=]+|\*)=)?(\w[\w+.-]*:/
 
 @dataclass(frozen=True)
 class Notifier:
-    """Sends messages to the addresses of their owners.
+    """Messages to the owners of assets.
 
     A plain object and not a ConfigurableResource, because Dagster's UI shows the values of those, and an address of
     apprise contains a password.

@@ -1,6 +1,6 @@
-"""Postgres, where Dagster's storage and Optuna's studies live in production: reaching it, and holding a lock in it.
+"""Postgres, which stores Dagster's runs and Optuna's studies in production: connections and advisory locks.
 
-A database address holds a password: nothing here prints one.
+The tables belong to Dagster and Optuna. An address contains a password, which no message here includes.
 """
 
 import hashlib
@@ -17,51 +17,53 @@ CONNECT_SECONDS = 10
 
 
 def is_postgres(url: str) -> bool:
-    """Whether a storage address is Postgres's."""
+    """Return whether a storage address is one of Postgres."""
     return url.startswith("postgres")
 
 
 def parsed(url: str, seconds: int = CONNECT_SECONDS) -> "URL":
-    """Read an address, with a bound on the wait for its server.
+    """Parse an address, and set a connection timeout.
 
     Args:
         url: postgresql+psycopg2://user:password@host:port/database.
-        seconds: The bound, unless the address has its own.
+        seconds: The timeout, unless the address has its own.
 
     Raises:
-        PlatformError: It is no such address.
+        PlatformError: The address is invalid.
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        made = make_url(url)
-        if made.drivername != "postgresql+psycopg2":
+        address = make_url(url)
+        if address.drivername != "postgresql+psycopg2":
             raise ArgumentError
     except (ArgumentError, ValueError):
-        # what they say may quote a part of the password
+        # the error may quote a part of the password
         raise PlatformError(
-            "MLOPS_POSTGRES_URL is no address of the form postgresql://user:password@host:port/database: mend it, "
-            "and write signs such as @ or / in the password as %40 or %2F."
+            "MLOPS_POSTGRES_URL is no address of the form postgresql://user:password@host:port/database: correct it, "
+            "and write characters such as @ or / in the password as %40 or %2F."
         ) from None
-    return made if "connect_timeout" in made.query else made.update_query_dict({"connect_timeout": str(seconds)})
+    if "connect_timeout" in address.query:
+        return address
+    return address.update_query_dict({"connect_timeout": str(seconds)})
 
 
 def shown(url: str) -> str:
-    """An address without its password; an SQLite one as it is."""
+    """Return an address without its password; one of SQLite as it is."""
     return parsed(url).set(query={}).render_as_string(hide_password=True) if is_postgres(url) else url
 
 
 def require_postgres(url: str, *, create_schema: str | None = None, seconds: int = CONNECT_SECONDS) -> None:
-    """See that the server answers and lets the user in.
+    """Check that the server accepts a connection.
 
     Args:
         url: Its address.
-        create_schema: A schema that is made where it is missing.
-        seconds: How long to wait for each address of the host.
+        create_schema: A schema to create if it is missing.
+        seconds: Timeout for each IP address of the host.
 
     Raises:
-        PlatformError: It doesn't.
+        PlatformError: The server does not answer, or refuses the user.
     """
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
@@ -71,7 +73,7 @@ def require_postgres(url: str, *, create_schema: str | None = None, seconds: int
         with engine.begin() as connection:
             connection.execute(text("select 1"))
             if create_schema:
-                # two processes that make it at once would trip over each other
+                # of two processes that create it at once, one would fail
                 connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _key(create_schema)})
                 connection.execute(text(f'create schema if not exists "{create_schema}"'))
     except SQLAlchemyError as error:
@@ -81,32 +83,20 @@ def require_postgres(url: str, *, create_schema: str | None = None, seconds: int
 
 
 def unreachable(url: str, error: Exception) -> PlatformError:
-    """The sentence for a server that does not answer.
-
-    Args:
-        url: Its address.
-        error: What the driver said.
-    """
-    # the text has the statement and a link on further lines; of one sentence the first line is enough
-    said = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+    """Return the error for a server that cannot be used."""
+    # further lines of the text contain the statement and a link
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
     return PlatformError(
-        f"Postgres at {shown(url)} cannot be used ({said[0]}): start it, or set MLOPS_POSTGRES_URL to its address."
+        f"Postgres at {shown(url)} cannot be used ({lines[0]}): start it, or set MLOPS_POSTGRES_URL to its address."
     )
 
 
 @contextmanager
 def advisory_lock(url: str, name: str) -> Iterator[None]:
-    """Hold a lock that all clients of the database respect; the server releases it when this process dies.
-
-    Args:
-        url: Address of the server.
-        name: What is locked.
-
-    Yields:
-        Once the lock is held, however long others hold it.
+    """Wait for a lock that all clients of the database share, and hold it; the server releases it if this process dies.
 
     Raises:
-        PlatformError: The server can't be reached.
+        PlatformError: The server cannot be used.
     """
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError

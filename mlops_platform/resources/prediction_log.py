@@ -1,7 +1,7 @@
-"""Where `predictions` reads what the service has answered: the event log on this disk, or a table of BigQuery.
+"""The predictions and feedback that the service logged, in the event log on this disk or in a table of BigQuery.
 
-On a laptop the service and the graph share a disk. In production they need not: the service uploads its event log to
-the table (``shipping``), and the graph reads that. Both give the same rows.
+On a laptop the service and the graph share a disk. In production the service uploads its event log to the table
+(``serving.log_uploader``), and the graph reads the table. Both return the same rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TABLE = "prediction_log"
 PREDICTION, FEEDBACK = "prediction", "feedback"
-# a text and what a model says of it, in the log as in the table `predictions`
+# a text and its prediction, in the log and in the table `predictions`
 ANSWER_COLUMNS = {
     "title": "VARCHAR",
     "description": "VARCHAR",
@@ -33,13 +33,13 @@ ANSWER_COLUMNS = {
     "probabilities": "VARCHAR",
     "model_version": "VARCHAR",
 }
-# `segment` is the name of the upload that brought the row
+# `segment` is the name of the upload that inserted the row
 LOG_COLUMNS = {"kind": "VARCHAR", "id": "VARCHAR", "at": "TIMESTAMP", **ANSWER_COLUMNS, "segment": "VARCHAR"}
 _BATCH_ROWS = 4096
 
 
 class LogStore(Protocol):
-    """What can be read of the predictions and the feedback."""
+    """A source of logged predictions and feedback."""
 
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
         """Return the days (UTC) from `first` up to, not including, `after` that have rows."""
@@ -68,11 +68,7 @@ class BigQueryLog:
     """The table `prediction_log`: partitioned by day of `at`, clustered by id."""
 
     def __init__(self, warehouse: BigQueryWarehouse) -> None:
-        """Open nothing yet.
-
-        Args:
-            warehouse: Has the table.
-        """
+        """Open nothing yet."""
         self._warehouse = warehouse
         self._failed: dict[str, int] = {}
 
@@ -87,7 +83,7 @@ class BigQueryLog:
         return sorted(day for (day,) in rows)
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """See `LogStore`; a record that a person has loaded twice comes once."""
+        """See `LogStore`; a record that a person loaded twice is returned once."""
         import pyarrow.parquet as pq
 
         query = sql(
@@ -114,31 +110,23 @@ class BigQueryLog:
             yield
 
     def take(self, name: str, events: Iterable[Event]) -> None:
-        """Load events in one job that can succeed only once, however often it is repeated and by whom.
-
-        Args:
-            name: Of these events; the id of the job is made from it.
-            events: Predictions and feedback.
+        """Load events, once however often it is repeated: the id of the job is derived from their name.
 
         Raises:
-            PlatformError: They are not in the table.
+            PlatformError: The events are not in the table.
         """
         from mlops_platform.resources.warehouse.parquet_writer import write_rows
 
         with tempfile.TemporaryDirectory(prefix="mlops-upload-") as folder:
             file = Path(folder) / "events.parquet"
-            # BigQuery takes a time of a file only if its type says UTC
+            # BigQuery loads a time from a file only if its type has a time zone
             rows = ({**log_row(event, name), "at": event.at} for event in events)
             write_rows(file, {**LOG_COLUMNS, "at": "TIMESTAMPTZ"}, rows)
             self._warehouse.append_once(TABLE, file, LOG_COLUMNS, name, self._failed)
 
 
 def log_store(settings: WarehouseSettings) -> LocalLog | BigQueryLog:
-    """Return the store of the environment.
-
-    Args:
-        settings: Which environment, and where the store is.
-    """
+    """Return the store of the environment."""
     if settings.env == "production":
         from mlops_platform.resources.factory import bigquery_warehouse
 
@@ -160,7 +148,7 @@ def import_segments(log: EventLog) -> None:
     Each file is renamed afterwards, so it is imported once. A last line without an end was never acknowledged.
 
     Args:
-        log: Takes the predictions and the feedback; the folder is beside its file.
+        log: The target; the folder is beside its file.
 
     Raises:
         PlatformError: A file cannot be read; the files before it are imported.
@@ -168,18 +156,16 @@ def import_segments(log: EventLog) -> None:
     folder = log.path.with_name("prediction_log")
     for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
         with suppress(FileNotFoundError):  # another process was faster
-            lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+            records = map(json.loads, file.read_text(encoding="utf-8").split("\n")[:-1])
             try:
-                log.append_missing([_logged(json.loads(line)) for line in lines])
+                log.append_missing(
+                    [Event(row.pop("kind"), dt.datetime.fromisoformat(row.pop("at")), row) for row in records]
+                )
             except (KeyError, TypeError, ValueError) as error:
                 raise PlatformError(
                     f"{file} cannot be imported into the event log ({error}): correct it, or move it away."
                 ) from error
             file.rename(f"{file}.imported")
-
-
-def _logged(record: dict[str, Any]) -> Event:
-    return Event(record.pop("kind"), dt.datetime.fromisoformat(record.pop("at")), record)
 
 
 def _timestamp(day: dt.date) -> SQL:

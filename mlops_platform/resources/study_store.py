@@ -1,4 +1,7 @@
-"""Persistent storage of Optuna studies."""
+"""Persistent storage of Optuna studies.
+
+What a search tries belongs to the tuning asset and `ml.tuning`.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -28,15 +31,9 @@ class StudyStore:
 
     @contextmanager
     def hold(self, name: str) -> Iterator["optuna.Study"]:
-        """Open a study and hold its lock; other processes wait.
+        """Open a study, and hold its lock while other processes wait.
 
-        A search marks trials that a killed process left running as failed: two at once would fail each other's.
-
-        Args:
-            name: Name of the study.
-
-        Yields:
-            The study; it maximizes.
+        A search marks trials that a killed process left running as failed: two at once would fail each other's trials.
 
         Raises:
             PlatformError: The storage cannot be opened.
@@ -46,13 +43,7 @@ class StudyStore:
             yield study
 
     def open(self, name: str) -> "optuna.Study":
-        """Open a study, which is created when missing.
-
-        Args:
-            name: Name of the study.
-
-        Returns:
-            The study; it maximizes.
+        """Return a study, which maximizes; it is created if missing.
 
         Raises:
             PlatformError: The storage cannot be opened.
@@ -70,7 +61,7 @@ class StudyStore:
             url = parsed(self.url).update_query_dict({"options": f"-csearch_path={SCHEMA}"})
             storage = url.render_as_string(hide_password=False)
         try:
-            # the first use creates the tables: of two processes at once, the second one failed
+            # the first use creates the tables: of two processes that do so at once, one fails
             with self._lock("tables"):
                 return optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
         except SQLAlchemyError as error:

@@ -1,4 +1,7 @@
-"""The service's HTTP interface: predictions, feedback, and the endpoints for monitoring it."""
+"""The service's HTTP interface: predictions, feedback, and the endpoints for monitoring it.
+
+What a request may contain belongs in ``schemas``, which model answers it in ``champion``.
+"""
 
 import logging
 import secrets
@@ -24,7 +27,7 @@ from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQue
 from mlops_platform.serving.champion import Champion, ChampionFollower
 from mlops_platform.serving.log_uploader import Destination, LogUploader
 from mlops_platform.serving.metrics import Metrics
-from mlops_platform.serving.middleware import BodyLimit, Measured
+from mlops_platform.serving.middleware import BodyLimit, RequestMetrics
 from mlops_platform.serving.model_cache import ModelCopies
 from mlops_platform.serving.schemas import FeedbackRequest, PredictRequest
 from mlops_platform.settings import ServingSettings, Settings, WarehouseSettings
@@ -105,22 +108,14 @@ def create_app() -> FastAPI:
 
 
 def follower(settings: ServingSettings) -> ChampionFollower:
-    """Return what follows the registry; if that is not on this disk, models are copied here.
-
-    Args:
-        settings: Where the registry is.
-    """
+    """Return the follower of the registry; models of an MLflow server are copied to this disk."""
     tracking = build_registry(settings)
     copies = None if settings.mlflow_uri is None else ModelCopies(settings.model_copies_dir, tracking)
     return ChampionFollower(tracking, settings.serve_follow_seconds, copies)
 
 
 def destination(settings: WarehouseSettings) -> Destination | None:
-    """Return what predictions and feedback are uploaded to; None if the graph reads them from this disk.
-
-    Args:
-        settings: Which environment it is.
-    """
+    """Return the target of uploads; None if the graph reads the event log on this disk."""
     store = log_store(settings)
     if not isinstance(store, BigQueryLog):
         return None
@@ -139,8 +134,8 @@ def build_app(
     Args:
         settings: Limits, the token, the pause between uploads.
         champions: Provides the model; the service starts and stops it.
-        log: Takes each prediction before it is answered; the service closes it.
-        uploads_to: Takes predictions and feedback from the log; without it they stay on this disk.
+        log: Records each prediction before it is returned; the service closes it.
+        uploads_to: The target of the log's predictions and feedback; without it they stay on this disk.
     """
     metrics = Metrics(several_workers=settings.serve_workers > 1)
     uploader = None
@@ -152,9 +147,9 @@ def build_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             import_segments(log)
-        except (OSError, PlatformError) as error:  # a worker that does not start would end the whole service
+        except (OSError, PlatformError) as error:  # a worker that does not start would end the service
             _log.warning("The prediction log of an earlier version is not imported: %s", error)
-        # a worker takes connections after this: the first request finds a model
+        # a worker accepts connections after this, so the first request has a model
         await run_in_threadpool(champions.start)
         if uploader is not None:
             uploader.start()
@@ -163,7 +158,7 @@ def build_app(
         finally:
             champions.stop()
             if uploader is not None:
-                # in case this machine does not come back
+                # in case this machine is not started again
                 await run_in_threadpool(uploader.stop)
             log.close()
 
@@ -175,7 +170,7 @@ def build_app(
     )
     # the one added last is the outermost
     app.add_middleware(BodyLimit, max_bytes=settings.serve_max_bytes)
-    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(RequestMetrics, metrics=metrics)
     _answer_errors(app)
     allowed = [Depends(_token_check(settings.serve_token))]
 
@@ -189,7 +184,7 @@ def build_app(
         try:
             log.append([Event(kind, at, body) for body in bodies])
         except EventLogError:
-            # a prediction that could not be monitored or corrected later is not given
+            # a prediction that cannot be monitored or corrected later is not returned
             metrics.log_errors.inc()
             raise HTTPException(503, NOT_LOGGED) from None
 
@@ -215,7 +210,7 @@ def build_app(
 
     @app.post("/feedback", dependencies=allowed, responses=_problems(401, 408, 413, 422, 503))
     def feedback(request: FeedbackRequest) -> FeedbackResponse:
-        """Take the true tags of texts that were predicted; they are matched by `id` when the log is ingested."""
+        """Record the true tags of predicted texts; they are matched by `id` when the log is ingested."""
         labels = request.labels
         if len(labels) > settings.serve_max_texts:
             raise HTTPException(422, f"labels: send at most {settings.serve_max_texts} in a request.")
@@ -250,7 +245,7 @@ def build_app(
             data_version=registered.tags.get("data_version"),
             classes=list(champion.classes),
             loaded_at=champion.loaded_at,
-            registry_looked_at=champions.looked_at,
+            registry_looked_at=champions.polled_at,
             registry_problem=champions.problem,
             log_problem=log.problem or (None if uploader is None else uploader.problem),
         )

@@ -1,4 +1,7 @@
-"""The champion in memory: loaded once, replaced when the alias moves, kept while the registry is away."""
+"""The champion in memory: loaded once, replaced when the alias moves, retained while the registry is unavailable.
+
+Copies on the disk belong in ``model_cache``.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
 
     from mlops_platform.ml.classifier.prediction import Prediction
 
-FIRST_LOOK_SECONDS = 120.0
-_KEPT_MODELS = 2  # the present and the previous one: a rollback needs no loading
+FIRST_POLL_SECONDS = 120.0
+_MODELS = 2  # the current and the previous one: a rollback needs no loading
 _log = logging.getLogger(__name__)
 
 
@@ -33,12 +36,12 @@ class Registry(Protocol):
 
 
 class Copies(Protocol):
-    """Copies of champions on this disk, for a start while the registry is away; `ModelCopies` implements it."""
+    """Copies of champions on this disk, for a start while the registry is unavailable; `ModelCopies` implements it."""
 
-    def load(self, found: RegisteredVersion) -> Pipeline:
-        """Load a version from the disk, where it is copied first if it is missing."""
+    def load(self, version: RegisteredVersion) -> Pipeline:
+        """Load a version from its copy, which is created if missing."""
 
-    def remember(self, found: RegisteredVersion) -> None:
+    def remember(self, version: RegisteredVersion) -> None:
         """Note that a version is served."""
 
     def last(self) -> RegisteredVersion | None:
@@ -50,7 +53,7 @@ class Champion:
     """A loaded model.
 
     Attributes:
-        registered: Its version, with the tags that lead to its run and data.
+        registered: Its version; the tags name its run and data.
         model: The fitted pipeline.
         classes: Its tags, in the order of its probabilities.
         loaded_at: When it was loaded (UTC).
@@ -62,14 +65,7 @@ class Champion:
     loaded_at: datetime
 
     def predict(self, texts: Sequence[tuple[str, str]]) -> list[Prediction]:
-        """Predict.
-
-        Args:
-            texts: n pairs of title and description.
-
-        Returns:
-            n predictions.
-        """
+        """Predict the tags of pairs of title and description."""
         from mlops_platform.ml.classifier.prediction import predict
 
         return predict(self.model, *zip(*texts, strict=True))
@@ -80,24 +76,18 @@ class ChampionFollower:
 
     Attributes:
         problem: Why the last poll failed; None if it succeeded.
-        looked_at: When the registry last answered (UTC); None if never.
+        polled_at: When the registry last answered (UTC); None if never.
     """
 
     def __init__(self, registry: Registry, seconds: float, copies: Copies | None = None) -> None:
-        """Start nothing yet.
-
-        Args:
-            registry: Where the alias is.
-            seconds: Pause between two polls.
-            copies: Where models are kept for a start without the registry.
-        """
+        """Start nothing yet."""
         self.problem: str | None = "the registry has not answered yet"
-        self.looked_at: datetime | None = None
+        self.polled_at: datetime | None = None
         self._registry, self._seconds, self._copies = registry, seconds, copies
         self._current: Champion | None = None
         self._from_copy = False
-        self._kept: dict[tuple[str, str], Champion] = {}
-        self._looked = threading.Event()
+        self._models: dict[tuple[str, str], Champion] = {}
+        self._polled = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -106,81 +96,77 @@ class ChampionFollower:
         """The champion to serve; None if there is none yet."""
         return self._current
 
-    def start(self, seconds: float = FIRST_LOOK_SECONDS) -> None:
-        """Start to follow, and wait for the first poll.
-
-        Args:
-            seconds: How long to wait for a registry that hangs.
-        """
+    def start(self, seconds: float = FIRST_POLL_SECONDS) -> None:
+        """Start to poll, and wait for the first poll, for a limited time in case the registry hangs."""
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
         self._thread.start()
-        self._looked.wait(seconds)
+        self._polled.wait(seconds)
 
     def stop(self) -> None:
-        """Stop, without waiting for a poll that is under way."""
+        """Stop, without waiting for a running poll."""
         self._stop.set()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Poll once, and load the version that the alias points to if it has moved."""
         try:
-            found = self._registry.by_alias(CHAMPION)
-            self.looked_at = datetime.now(UTC)
-            if found is None:
+            version = self._registry.by_alias(CHAMPION)
+            self.polled_at = datetime.now(UTC)
+            if version is None:
                 self.problem = "there is no champion yet: run `mlops run`"
                 if self._from_copy:
-                    self._current = None  # a copy is for a registry that does not answer
+                    self._current = None  # the copy is only for a registry that does not answer
                 return
-            if self._current is None or _key(self._current.registered) != _key(found):
-                self._take(found)
+            if self._current is None or _key(self._current.registered) != _key(version):
+                self._serve(version)
                 if self._copies is not None:
-                    self._copies.remember(found)
+                    self._copies.remember(version)
             self._from_copy = False
             self.problem = None
-        except Exception as error:  # whatever the registry raises, the loaded model goes on serving
+        except Exception as error:  # whatever the registry raises, the loaded model is still served
             problem = _first_line(error)
             if problem != self.problem:
                 _log.warning("The alias champion cannot be read: %s", problem)
             self.problem = problem
 
-    def _take_copy(self) -> None:
+    def _serve_copy(self) -> None:
         """Serve the version that was served last until the registry answers."""
         if self._copies is None or self._current is not None:
             return
         try:
-            found = self._copies.last()
-            if found is not None:
-                self._take(found)
+            version = self._copies.last()
+            if version is not None:
+                self._serve(version)
                 self._from_copy = True
-        except Exception as error:  # the registry comes next
+        except Exception as error:  # the registry is polled next
             _log.warning("The copy of the last champion cannot be served: %s", _first_line(error))
 
-    def _take(self, found: RegisteredVersion) -> None:
-        begun = time.monotonic()
-        kept = self._kept.pop(_key(found), None)
-        champion = self._loaded(found) if kept is None else replace(kept, registered=found)
-        self._kept[_key(found)] = champion
-        while len(self._kept) > _KEPT_MODELS:
-            self._kept.pop(next(iter(self._kept)))
+    def _serve(self, version: RegisteredVersion) -> None:
+        started = time.monotonic()
+        previous = self._models.pop(_key(version), None)
+        champion = self._load(version) if previous is None else replace(previous, registered=version)
+        self._models[_key(version)] = champion
+        while len(self._models) > _MODELS:
+            self._models.pop(next(iter(self._models)))
         self._current = champion
-        _log.warning("Serving version %s, loaded in %.1f s.", found.version, time.monotonic() - begun)
+        _log.warning("Serving version %s, loaded in %.1f s.", version.version, time.monotonic() - started)
 
-    def _loaded(self, found: RegisteredVersion) -> Champion:
-        model = self._registry.load(found.version) if self._copies is None else self._copies.load(found)
-        champion = Champion(found, model, tuple(str(tag) for tag in model.classes_), datetime.now(UTC))
-        champion.predict([("a first text", "so that the first request finds everything imported")])
+    def _load(self, version: RegisteredVersion) -> Champion:
+        model = self._registry.load(version.version) if self._copies is None else self._copies.load(version)
+        champion = Champion(version, model, tuple(str(tag) for tag in model.classes_), datetime.now(UTC))
+        champion.predict([("a first text", "so that the first request has everything imported")])
         return champion
 
     def _follow(self) -> None:
-        self._take_copy()
-        self.look()
-        self._looked.set()
+        self._serve_copy()
+        self.poll()
+        self._polled.set()
         while not self._stop.wait(self._seconds):
-            self.look()
+            self.poll()
 
 
-def _key(found: RegisteredVersion) -> tuple[str, str]:
+def _key(version: RegisteredVersion) -> tuple[str, str]:
     """Return what identifies a version: a registry that was recreated numbers its versions from 1 again."""
-    return found.version, found.run_id
+    return version.version, version.run_id
 
 
 def _first_line(error: Exception) -> str:

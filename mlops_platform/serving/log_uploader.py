@@ -1,7 +1,8 @@
-"""Uploads of the event log's predictions and feedback to the warehouse, in a thread beside the requests.
+"""Uploads of the event log's predictions and feedback to the warehouse, in a background thread.
 
-An upload is a range of row ids, which is written down before it begins and never changes: repeated after a lost answer
-or a kill, it is the same upload, and the destination refuses it. Uploaded events are deleted some days later.
+An upload is a range of row ids, which is recorded before it begins and never changes: repeated after a lost response or
+a kill, it is the same upload, and the destination ignores it. Uploaded events are deleted some days later. The table
+that receives them belongs in ``resources.prediction_log``.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ _log = logging.getLogger(__name__)
 
 
 class Destination(Protocol):
-    """What takes uploads; `BigQueryLog` does."""
+    """The target of uploads; `BigQueryLog` implements it."""
 
     def connected(self) -> AbstractContextManager[None]:
         """Hold one connection during the block."""
 
     def take(self, name: str, events: Iterable[Event]) -> None:
-        """Take an upload, once however often it is repeated; its name says which it is."""
+        """Load an upload, once however often it is repeated; its name identifies it."""
 
 
 @dataclass
 class UploadResult:
-    """What came of a try.
+    """The result of a try.
 
     Attributes:
         events: Events that were uploaded.
@@ -53,10 +54,10 @@ class UploadResult:
 
 
 class LogUploader:
-    """Uploads in a thread; of several processes with the same log, one at a time does.
+    """Uploads in a thread; of several processes with the same log, one uploads at a time.
 
     Attributes:
-        problem: Why the last try left events behind; None if it left none.
+        problem: Why the last try failed; None if it succeeded.
     """
 
     def __init__(
@@ -70,11 +71,11 @@ class LogUploader:
         """Start nothing yet.
 
         Args:
-            log: Has the events.
-            kinds: Of the events to upload; the others stay in the log for ever.
-            destination: Takes the uploads.
+            log: The event log.
+            kinds: Kinds of events to upload; the others stay in the log.
+            destination: The target.
             seconds: Pause between two tries; it doubles with each failure, up to five minutes.
-            report: Gets the result of each try.
+            report: Called with the result of each try.
         """
         self.problem: str | None = None
         self._log, self._kinds, self._destination = log, tuple(kinds), destination
@@ -83,15 +84,11 @@ class LogUploader:
         self._thread = threading.Thread(target=self._run, name="log-upload", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Upload once more, and end; what takes longer waits for the next start.
-
-        Args:
-            seconds: How long to wait.
-        """
+        """Upload once more, and stop; events that take longer are uploaded after the next start."""
         self._stop.set()
         self._thread.join(seconds)
 
@@ -102,35 +99,31 @@ class LogUploader:
             EventLogError: The log cannot be read.
         """
         with self._log.transaction() as connection:
-            ((begun,),) = connection.execute("SELECT total(events) FROM uploads WHERE uploaded_at IS NULL")
+            ((pending,),) = connection.execute("SELECT total(events) FROM uploads WHERE uploaded_at IS NULL")
             ((new,),) = connection.execute(
                 sql("SELECT count(*) FROM events WHERE {is_new}", is_new=self._is_new), self._kinds
             )
-        return int(begun) + int(new)
+        return int(pending) + int(new)
 
     def upload(self, wait_seconds: float = 0.0) -> UploadResult:
-        """Try each waiting upload once; one that fails does not hold back the others.
-
-        Args:
-            wait_seconds: How long to wait while another process uploads.
-        """
+        """Try each pending upload once, whether or not others fail; wait a time while another process uploads."""
         result = UploadResult()
-        with suppress(Timeout), self._noting(result):
+        with suppress(Timeout), self._recording_errors(result):
             self._log.path.parent.mkdir(parents=True, exist_ok=True)
-            # the system frees the lock of a killed process
+            # the operating system releases the lock of a killed process
             with FileLock(f"{self._log.path}.upload.lock", timeout=wait_seconds):
-                if uploads := self._begin():
+                if uploads := self._record():
                     with self._destination.connected():
                         for first, last, events in uploads:
-                            with self._noting(result):
+                            with self._recording_errors(result):
                                 self._upload(first, last)
                                 result.events += events
                 self._prune()
         self.problem = result.problem
         return result
 
-    def _begin(self) -> list[tuple[int, int, int]]:
-        """Write down the uploads of what is new, and return all that are not done: first row, last row, events."""
+    def _record(self) -> list[tuple[int, int, int]]:
+        """Record uploads of the new events, and return all pending ones as (first row, last row, events)."""
         new = sql("SELECT id, body FROM events WHERE {is_new} ORDER BY id LIMIT ?", is_new=self._is_new)
         insert = sql(
             "INSERT INTO uploads (first, last, events, bytes) "
@@ -164,14 +157,14 @@ class LogUploader:
 
     @property
     def _is_new(self) -> SQL:
-        # `+`: SQLite is to go by the row id, not by the index on the kind
+        # `+` makes SQLite use the row id, not the index on the kind
         return sql(
             "id > (SELECT coalesce(max(last), 0) FROM uploads) AND +{is_uploaded}", is_uploaded=among(self._kinds)
         )
 
     @contextmanager
-    def _noting(self, result: UploadResult) -> Iterator[None]:
-        """Note what the block raises; whatever a client library raises, the thread goes on."""
+    def _recording_errors(self, result: UploadResult) -> Iterator[None]:
+        """Record what the block raises; whatever a client library raises, the thread continues."""
         try:
             yield
         except Timeout:
@@ -184,7 +177,7 @@ class LogUploader:
                 self.problem = result.problem
 
     def _run(self) -> None:
-        pause = 0.0  # what the last process has left goes first
+        pause = 0.0  # start with what the last process did not upload
         while not self._stop.wait(pause):
             self._report(self.upload())
             pause = min(max(pause, self._seconds) * 2, LONGEST_PAUSE_SECONDS) if self.problem else self._seconds

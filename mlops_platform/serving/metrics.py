@@ -23,7 +23,7 @@ class Metrics:
             several_workers: Workers share metrics through PROMETHEUS_MULTIPROC_DIR, which must be set before this
                 module is imported.
         """
-        self._several = several_workers
+        self._several_workers = several_workers
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "mlops_requests", "HTTP requests.", ("method", "path", "status"), registry=self.registry
@@ -57,7 +57,7 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="max",
         )
-        # `mostrecent` matters only to several workers: the newest value is the service's
+        # `mostrecent` matters only with several workers: the newest value is the service's
         self.model_version = Gauge(
             "mlops_model_version",
             "Model version that is served.",
@@ -80,7 +80,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
-        if not self._several:
+        if not self._several_workers:
             return generate_latest(self.registry)
         merged = CollectorRegistry()
         MultiProcessCollector(merged)

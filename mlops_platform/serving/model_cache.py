@@ -1,4 +1,7 @@
-"""Copies of the last champions on this disk, for a start of the service while the MLflow server is away."""
+"""Copies of the last champions on this disk, for a start of the service while the MLflow server is unavailable.
+
+Which version to serve is decided in ``champion``.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ from mlops_platform.resources.registry.model_registry import RegisteredVersion
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-KEPT = 2  # the present and the last one
-_LAST, _COMING = "champion.json", ".coming-"
-_LEFT = 3600  # age in seconds of a partial copy that a killed worker has left
+KEPT = 2  # the current and the previous one
+_LAST, _PARTIAL = "champion.json", ".coming-"
+_ABANDONED = 3600  # age in seconds of a partial copy that a killed worker did not complete
 _log = logging.getLogger(__name__)
 
 
@@ -41,82 +44,70 @@ class ModelCopies:
     """A folder of models; several workers may share it."""
 
     def __init__(self, folder: Path, source: Source, read: Callable[[Path], Pipeline] = load_model) -> None:
-        """Create nothing yet.
-
-        Args:
-            folder: Takes the copies; created when missing.
-            source: Where the models are.
-            read: Loads a copy.
-        """
+        """Create nothing yet; `read` loads a copy."""
         self._folder, self._source, self._read = folder, source, read
 
-    def load(self, found: RegisteredVersion) -> Pipeline:
-        """Load a version from its copy; if that cannot be created or read, from its source.
-
-        Args:
-            found: The version.
-        """
+    def load(self, version: RegisteredVersion) -> Pipeline:
+        """Load a version from its copy; if that cannot be created or read, from its source."""
         try:
-            copy = self._copied(found)
-        except Exception as error:  # not even a full disk, whose error MLflow wraps, may hold a promotion back
-            _log.warning("Version %s is not copied to %s: %s", found.version, self._folder, error)
-            return self._source.load(found.version)
+            copy = self._copy(version)
+        except Exception as error:  # nothing may delay a promotion, not even a full disk, whose error MLflow wraps
+            _log.warning("Version %s is not copied to %s: %s", version.version, self._folder, error)
+            return self._source.load(version.version)
         try:
             return self._read(copy)
-        except Exception:  # damaged, or removed by another worker that is ahead
+        except Exception:  # damaged, or already removed by another worker
             shutil.rmtree(copy, ignore_errors=True)
-            return self._source.load(found.version)
+            return self._source.load(version.version)
 
-    def remember(self, found: RegisteredVersion) -> None:
-        """Note that a version is served, and remove all copies but the last two.
-
-        Args:
-            found: The version.
-        """
+    def remember(self, version: RegisteredVersion) -> None:
+        """Record that a version is served, and remove all copies but the last two."""
         try:
             with atomic_write(self._folder / _LAST) as partial:
-                content = {**asdict(found), "created_at": found.created_at.isoformat()}
+                content = {**asdict(version), "created_at": version.created_at.isoformat()}
                 partial.write_text(json.dumps(content), encoding="utf-8")
-            self._prune(self._place(found))
+            self._prune(self._path(version))
         except OSError as error:
-            _log.warning("Which version was served last cannot be noted in %s: %s", self._folder, error.strerror)
+            _log.warning("The last served version cannot be recorded in %s: %s", self._folder, error.strerror)
 
     def last(self) -> RegisteredVersion | None:
         """Return the version that was served last, if its copy is there."""
         try:
-            noted = json.loads((self._folder / _LAST).read_text(encoding="utf-8"))
-            found = RegisteredVersion(**{**noted, "created_at": datetime.fromisoformat(noted["created_at"])})
+            record = json.loads((self._folder / _LAST).read_text(encoding="utf-8"))
+            version = RegisteredVersion(**{**record, "created_at": datetime.fromisoformat(record["created_at"])})
         except FileNotFoundError:
             return None
-        return found if self._place(found).is_dir() else None
+        return version if self._path(version).is_dir() else None
 
-    def _place(self, found: RegisteredVersion) -> Path:
-        return self._folder / f"{found.version}-{found.run_id}"
+    def _path(self, version: RegisteredVersion) -> Path:
+        return self._folder / f"{version.version}-{version.run_id}"
 
-    def _copied(self, found: RegisteredVersion) -> Path:
-        place = self._place(found)
-        if place.is_dir():
-            return place
+    def _copy(self, version: RegisteredVersion) -> Path:
+        path = self._path(version)
+        if path.is_dir():
+            return path
         self._folder.mkdir(parents=True, exist_ok=True)
-        coming = Path(tempfile.mkdtemp(dir=self._folder, prefix=_COMING))
+        partial = Path(tempfile.mkdtemp(dir=self._folder, prefix=_PARTIAL))
         try:
-            self._source.download(found.version, coming)
+            self._source.download(version.version, partial)
             try:
-                coming.rename(place)
+                partial.rename(path)
             except OSError:
-                if not place.is_dir():  # else another worker was faster
+                if not path.is_dir():  # else another worker was faster
                     raise
         finally:
-            shutil.rmtree(coming, ignore_errors=True)
-        return place
+            shutil.rmtree(partial, ignore_errors=True)
+        return path
 
     def _prune(self, served: Path) -> None:
         if served.is_dir():
             os.utime(served)  # a rollback makes an old copy the newest
         dated = sorted((path.stat().st_mtime, path) for path in self._folder.iterdir() if path.name != _LAST)
         copies = [path for _, path in dated if not path.name.startswith(".")]
-        left = [path for changed, path in dated if path.name.startswith(".") and changed < time.time() - _LEFT]
-        for path in [*copies[:-KEPT], *left]:
+        abandoned = [
+            path for changed, path in dated if path.name.startswith(".") and changed < time.time() - _ABANDONED
+        ]
+        for path in [*copies[:-KEPT], *abandoned]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:

@@ -1,4 +1,7 @@
-"""The schemas of the requests: texts to predict, and true tags as feedback."""
+"""The schemas of the requests: texts to predict, and true tags as feedback.
+
+Limits that are settings, and the responses, belong in ``app``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\.[0-9]{1,6}$", description="The `id` of a prediction.")]
 
-# for the OpenAPI document: what the validators below check in Python, a title or a description that is not blank
+# for the OpenAPI document: what the validators below check, a title or a description that is not blank
 _NOT_BLANK: dict[str, Any] = {
     "anyOf": [
         {"required": [name], "properties": {name: {"type": "string", "pattern": r"\S"}}}
@@ -16,7 +19,7 @@ _NOT_BLANK: dict[str, Any] = {
     ]
 }
 _NONE: dict[str, Any] = {"type": "null"}
-_ONE_WAY: dict[str, Any] = {
+_ONE_OF: dict[str, Any] = {
     "oneOf": [
         {"required": ["texts"], "properties": {"texts": {"type": "array"}, "title": _NONE, "description": _NONE}},
         {"properties": {"texts": _NONE}, **_NOT_BLANK},
@@ -45,7 +48,7 @@ class Text(BaseModel):
     description: Unicode = ""
 
     @model_validator(mode="after")
-    def _not_blank(self) -> Text:
+    def _require_text(self) -> Text:
         if not self.title.strip() and not self.description.strip():
             raise ValueError("give a title or a description")
         return self
@@ -54,14 +57,14 @@ class Text(BaseModel):
 class PredictRequest(BaseModel):
     """One text by its fields, or several under `texts`."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_ONE_WAY)
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_ONE_OF)
 
     texts: Annotated[list[Text] | None, Field(min_length=1)] = None
     title: Unicode | None = None
     description: Unicode | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> PredictRequest:
+    def _require_one_form(self) -> PredictRequest:
         single = self.title is not None or self.description is not None
         if single == (self.texts is not None):
             raise ValueError("give either `texts`, or `title` and `description`")
@@ -70,7 +73,7 @@ class PredictRequest(BaseModel):
         return self
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The title and description of each text."""
+        """Return the title and description of each text."""
         if self.texts is not None:
             return [(text.title, text.description) for text in self.texts]
         return [(self.title or "", self.description or "")]

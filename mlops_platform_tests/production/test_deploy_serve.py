@@ -20,7 +20,7 @@ from benchmarks.service_load import count, served
 from mlops_platform.cli.serve import STOP_SECONDS
 from mlops_platform.serving import log_uploader
 from mlops_platform.serving.app import create_app
-from mlops_platform.serving.champion import FIRST_LOOK_SECONDS
+from mlops_platform.serving.champion import FIRST_POLL_SECONDS
 from mlops_platform.settings import PROJECT_ROOT, Settings
 from mlops_platform_tests.production.mlflow_server import MlflowServer, mlflow_server
 from mlops_platform_tests.serving.conftest import make_registry, wait_for
@@ -82,7 +82,7 @@ def test_the_log_of_a_pod_outlives_it() -> None:
 
 def test_a_pod_is_not_restarted_before_the_first_look_is_over() -> None:
     probe = _container().startup_probe
-    assert probe.period_seconds * probe.failure_threshold > 2 * FIRST_LOOK_SECONDS
+    assert probe.period_seconds * probe.failure_threshold > 2 * FIRST_POLL_SECONDS
 
 
 def test_the_probes_ask_what_needs_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,10 +192,10 @@ def test_a_promotion_and_a_rollback_are_followed(service: Service) -> None:
     try:
         tracking.set_alias("champion", "2", {})
         assert version() == "1"
-        service.followed.look()
+        service.followed.poll()
         assert version() == "2"
         tracking.set_alias("champion", "1", {})
-        service.followed.look()
+        service.followed.poll()
         assert version() == "1"
     finally:
         tracking.set_alias("champion", "1", {})
@@ -204,7 +204,7 @@ def test_a_promotion_and_a_rollback_are_followed(service: Service) -> None:
 
 def test_the_last_good_model_serves_on(service: Service) -> None:
     service.registry.down = True
-    service.followed.look()
+    service.followed.poll()
     assert service.client.post("/predict", json={"title": "a"}).status_code == 200
     told = service.client.get("/model").json()
     assert (told["version"], told["registry_problem"]) == ("1", "The registry is down for the test.")
@@ -213,12 +213,12 @@ def test_the_last_good_model_serves_on(service: Service) -> None:
     service.registry.down, service.registry.broken = False, True
     try:
         service.registry.tracking.set_alias("champion", "2", {})
-        service.followed.look()
+        service.followed.poll()
     finally:
         service.registry.tracking.set_alias("champion", "1", {})
     told = service.client.get("/model").json()
     assert (told["version"], told["registry_problem"]) == ("1", "The files are gone for the test.")
-    service.followed.look()
+    service.followed.poll()
     assert service.client.get("/model").json()["registry_problem"] is None
 
 

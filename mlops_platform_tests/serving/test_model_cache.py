@@ -127,7 +127,7 @@ def test_the_service_starts_from_the_copy_while_the_registry_is_away(registry_ho
     """With MLflow's own files: they load without the store that they were copied from."""
     registry = Registry(tracking_of(registry_home))
     first = ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking))
-    first.look()
+    first.poll()
     assert first.current is not None
     gone = MlflowTracking(tracking_uri="http://127.0.0.1:9", store_dir=str(tmp_path), ui_url="")
     second = ChampionFollower(gone, 3600, ModelCopies(tmp_path, gone))
@@ -145,7 +145,7 @@ def test_a_copy_that_is_no_good_does_not_keep_the_registry_from_being_asked(
     registry_home: Path, tmp_path: Path
 ) -> None:
     registry = Registry(tracking_of(registry_home))
-    ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking)).look()
+    ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking)).poll()
     (tmp_path / "champion.json").write_text("{")
     late = ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking))
     late.start()
@@ -157,7 +157,7 @@ def test_a_copy_that_is_no_good_does_not_keep_the_registry_from_being_asked(
 
 def test_a_registry_that_answers_that_there_is_no_champion_is_believed(registry_home: Path, tmp_path: Path) -> None:
     registry = Registry(tracking_of(registry_home))
-    ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking)).look()
+    ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking)).poll()
     registry.alias_is_gone = True
     late = ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking))
     late.start()

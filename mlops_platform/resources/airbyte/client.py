@@ -44,9 +44,6 @@ class SyncClient(AirbyteClient):
     def verify(self, connection_id: str) -> None:
         """Request a token and the connection, once each.
 
-        Args:
-            connection_id: Id of the connection.
-
         Raises:
             requests.RequestException: The server is unavailable, or refuses the credentials or the connection.
         """
@@ -77,9 +74,6 @@ class SyncClient(AirbyteClient):
 
     def start_sync_job(self, connection_id: str) -> Mapping[str, Any]:
         """Start a sync; after an error, adopt the job that the request may have started, or try again.
-
-        Args:
-            connection_id: Id of the connection.
 
         Raises:
             dagster.Failure: Airbyte started no sync.

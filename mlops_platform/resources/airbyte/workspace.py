@@ -1,6 +1,6 @@
-"""Airbyte as a resource: syncs a connection through dagster-airbyte, and says in one sentence why it cannot.
+"""Airbyte as a resource: syncs a connection through dagster-airbyte, and turns its errors into one sentence.
 
-What a sync leaves in the warehouse belongs to the assets.
+The API calls belong in ``client``; what a sync writes to the warehouse belongs to the assets.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class SyncResult:
     Attributes:
         job_id: Id of Airbyte's job.
         url: Its page in Airbyte's UI.
-        rows: Rows that it moved by Airbyte's count; None where Airbyte reports none.
-        bytes: Bytes that it moved; None where Airbyte reports none.
+        rows: Rows synced, as Airbyte reports them; None if it reports none.
+        bytes: Bytes synced; likewise.
         joined: Whether the job was already running.
     """
 
@@ -56,10 +56,10 @@ class Airbyte:
         client_id: Client id of an Airbyte application.
         client_secret: Its secret.
         poll_interval: Seconds between two polls of a running sync.
-        poll_timeout: Seconds after which a sync is given up.
+        poll_timeout: Seconds after which a sync is cancelled.
         request_timeout: Seconds to wait for a response.
-        request_max_retries: How often a failed request is sent again.
-        request_retry_delay: Seconds before that. The defaults bridge three minutes: a restart of the server, and the
+        request_max_retries: Number of retries of a failed request.
+        request_retry_delay: Seconds before a retry. The defaults bridge three minutes: a restart of the server, and the
             150 s after which dagster-airbyte renews a token that such a restart made invalid.
     """
 
@@ -76,7 +76,7 @@ class Airbyte:
 
     @classmethod
     def of(cls, settings: AirbyteSettings) -> Airbyte:
-        """Build it from the settings, complete or not."""
+        """Build the workspace from the settings, even if some are missing."""
         return cls(
             url=settings.airbyte_url.rstrip("/"),
             cloud=settings.airbyte_cloud,
@@ -92,16 +92,13 @@ class Airbyte:
 
         If the run ends before the sync (time-out, error, termination), the sync is cancelled if this call started it.
 
-        Args:
-            connection_id: Id of the connection.
-
         Raises:
             AirbyteError: A setting is missing, Airbyte refuses the request or stays unavailable, or the sync does not
                 succeed in time.
         """
         client = self.client()
         try:
-            client.verify(connection_id)  # the client would repeat a refused request for minutes
+            client.verify(connection_id)  # the client would retry a refused request for minutes
         except requests.RequestException as error:
             if _is_final(error):
                 raise AirbyteError(self._sentence(connection_id, error)) from error
@@ -161,11 +158,8 @@ class Airbyte:
     def require(self, connection_ids: Sequence[str]) -> None:
         """Check that Airbyte answers, accepts the credentials and knows the connections.
 
-        Args:
-            connection_ids: Ids of the connections.
-
         Raises:
-            AirbyteError: A setting is missing, or one of these fails.
+            AirbyteError: A setting is missing, or one of these checks fails.
         """
         client = self.client()
         for connection_id in connection_ids:

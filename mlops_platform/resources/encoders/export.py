@@ -1,8 +1,8 @@
 """Export of a sentence-transformers model to ONNX, in float32 and in int8.
 
-What belongs here: finding the model's folder (a setting, an installed package, the Hugging Face hub) and the one
-use of sentence-transformers, which training needs once for each model. Keeping what was exported is
-`encoder_store`; running it is `ml`'s encoder, which needs onnxruntime and tokenizers only.
+Locating the model's folder (a setting, an installed package, the Hugging Face hub) and the only use of
+sentence-transformers belong here. Storing the export belongs in ``store``; running it in ``ml.embeddings``, which needs
+only onnxruntime and tokenizers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DEFAULT_MAX_TOKENS = 256  # for a model that names no length
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The folder of a model as sentence-transformers saves it, and where it was found."""
+    """The folder of a model as sentence-transformers saves it, and where it comes from."""
 
     folder: Path
     source: str
@@ -49,13 +49,13 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """An encoder as it is kept.
+    """An exported encoder.
 
     Attributes:
-        graph: ONNX from token ids and attention mask to one vector a token.
+        graph: ONNX from token ids and attention mask to one vector per token.
         tokenizer: tokenizer.json of `tokenizers`.
-        max_tokens: Tokens of a text that are read.
-        pooling: How token vectors become one: "mean" or "cls".
+        max_tokens: Number of tokens after which a text is truncated.
+        pooling: How token vectors are combined: "mean" or "cls".
     """
 
     graph: bytes
@@ -65,30 +65,25 @@ class EncoderFiles:
 
 
 def find_model(name: str | None, downloads: Path) -> ModelFolder:
-    """Find a model's folder, on this machine or on the hub.
-
-    Args:
-        name: A folder, or a name on the hub; by default `DEFAULT_MODEL`.
-        downloads: The folder for what comes from the hub.
+    """Return a model's folder on this machine, or download it from the hub.
 
     Raises:
-        ModelError: The model is nowhere, or a file of it is missing.
+        ModelError: The model cannot be downloaded, or one of its files is missing.
     """
-    found = local_model(name)
-    if found is not None:
-        return found
+    if (model := local_model(name)) is not None:
+        return model
     name = name or DEFAULT_MODEL
     return _complete(_downloaded(name, downloads), f"the hub ({name})", f"remove {downloads} to download it again")
 
 
 def local_model(name: str | None) -> ModelFolder | None:
-    """Find a model's folder on this machine; None where it would come from the hub.
+    """Return a model's folder on this machine; None if it must be downloaded from the hub.
 
     Args:
         name: A folder, or a name on the hub; by default `DEFAULT_MODEL`.
 
     Raises:
-        ModelError: A file of it is missing.
+        ModelError: One of its files is missing.
     """
     if name is not None and (folder := Path(name).expanduser()).is_dir():
         return _complete(folder.resolve(), f"the folder {folder}", "MLOPS_SENTENCE_MODEL must name a complete folder")
@@ -100,12 +95,9 @@ def local_model(name: str | None) -> ModelFolder | None:
 
 
 def export(model: ModelFolder) -> Sequence[EncoderFiles]:
-    """Export a model to ONNX and quantize it, by sentence-transformers (its ONNX backend).
+    """Export a model to ONNX and quantize it, with the ONNX backend of sentence-transformers.
 
     Takes some 20 s and 1 GB of memory for all-MiniLM-L6-v2, most of it the import of torch.
-
-    Args:
-        model: From `find_model`.
 
     Returns:
         The encoder in float32 and in int8.
@@ -153,7 +145,7 @@ def export(model: ModelFolder) -> Sequence[EncoderFiles]:
 
 
 def _pooling(modules: Iterable[object], folder: Path) -> str:
-    """Return the pooling of a transformer that is followed by one, and by nothing else but a normalization.
+    """Return the pooling of a model that consists of a transformer, a pooling and perhaps a normalization.
 
     Raises:
         ModelError: The model has other modules, which the exported graph would leave out.

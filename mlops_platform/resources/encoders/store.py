@@ -19,9 +19,12 @@ _GRAPH, _TOKENIZER, _CONFIG = "encoder.onnx", "tokenizer.json", "config.json"
 
 
 class EncoderStore(dg.ConfigurableResource):
-    """The encoders of the models whose features are "sentence"; with "tfidf" there are none.
+    """The encoders for the features "sentence"; with "tfidf" there are none.
 
-    `model` is what MLOPS_SENTENCE_MODEL names: a folder or a name on the hub. `base_dir` holds all that is kept.
+    Attributes:
+        features: "sentence" or "tfidf".
+        model: The value of MLOPS_SENTENCE_MODEL: a folder, or a name on the hub.
+        base_dir: The folder of the store.
     """
 
     features: str
@@ -34,16 +37,12 @@ class EncoderStore(dg.ConfigurableResource):
         return SqliteVectorCache(Path(self.base_dir) / "vectors.db")
 
     def find_model(self) -> ModelFolder:
-        """Find the model to export.
-
-        Raises:
-            ModelError: It is nowhere, or a file of it is missing.
-        """
+        """Return the folder of the model to export; see `export.find_model`."""
         return find_model(self.model, Path(self.base_dir) / "hub")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store, so that one process exports and the others find what it kept."""
+        """Hold the store's lock, so that one process exports and the others use its export."""
         from filelock import FileLock
 
         base = Path(self.base_dir)
@@ -52,11 +51,7 @@ class EncoderStore(dg.ConfigurableResource):
             yield
 
     def exported(self, model: str) -> list[str]:
-        """Return the digests of the encoders that were exported from a model, empty if it never was.
-
-        Args:
-            model: Digest of the model's folder.
-        """
+        """Return the digests of the encoders that were exported from a model with a digest; empty if there are none."""
         try:
             digests = json.loads(self._record(model).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -69,7 +64,7 @@ class EncoderStore(dg.ConfigurableResource):
             partial.write_text(json.dumps(list(encoders)), encoding="utf-8")
 
     def save(self, digest: str, files: EncoderFiles) -> None:
-        """Keep an encoder; one that is there is replaced."""
+        """Save an encoder; an existing one is replaced."""
         folder = Path(self.base_dir) / digest
         config = json.dumps({"max_tokens": files.max_tokens, "pooling": files.pooling})
         content = {_GRAPH: files.graph, _TOKENIZER: files.tokenizer.encode(), _CONFIG: config.encode()}

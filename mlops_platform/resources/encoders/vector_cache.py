@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqliteVectorCache"]
 
-_LOOKUP = 500  # keys of one query
+_QUERY_KEYS = 500
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS vectors "
     "(encoder TEXT, text BLOB, vector BLOB, crc32 INTEGER, PRIMARY KEY (encoder, text)) WITHOUT ROWID"
@@ -35,30 +35,23 @@ class SqliteVectorCache:
     """A cache of vectors in half precision; several threads and processes read and write it at once."""
 
     def __init__(self, path: Path) -> None:
-        """Open nothing yet.
-
-        Args:
-            path: The file; it and its folder are created by the first use.
-        """
+        """Open nothing yet."""
         self._path = path
 
     def read(self, encoder: str, size: int, keys: Sequence[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
-        """Look vectors up.
+        """Return the vectors that are cached and undamaged, by key.
 
         Args:
             encoder: Digest of the encoder.
-            size: Numbers in a vector.
+            size: Dimensions of a vector.
             keys: SHA-256 of the texts.
-
-        Returns:
-            The vectors that are cached and undamaged, by key.
         """
         import numpy as np
 
         def select(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, int]]:
             rows: list[tuple[bytes, bytes, int]] = []
-            for start in range(0, len(keys), _LOOKUP):
-                part = keys[start : start + _LOOKUP]
+            for start in range(0, len(keys), _QUERY_KEYS):
+                part = keys[start : start + _QUERY_KEYS]
                 query = sql(
                     "SELECT text, vector, crc32 FROM vectors WHERE encoder = ? AND text IN ({marks})",
                     marks=SQL(", ".join("?" * len(part))),
@@ -74,11 +67,11 @@ class SqliteVectorCache:
         }
 
     def write(self, encoder: str, vectors: Mapping[bytes, npt.NDArray[np.float32]]) -> None:
-        """Keep vectors; one that is cached already may come again.
+        """Store vectors, replacing those that are cached already.
 
         Args:
             encoder: Digest of the encoder.
-            vectors: By SHA-256 of the text; numbers of half precision, which is what is stored.
+            vectors: By SHA-256 of the text; they are stored in half precision.
         """
         import numpy as np
 

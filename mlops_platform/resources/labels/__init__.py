@@ -1,1 +1,1 @@
-"""The labels that people gave: their events, and the tables that they become."""
+"""The labels that people give, as events."""

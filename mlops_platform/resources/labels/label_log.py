@@ -1,7 +1,7 @@
 """The labels that people give, as events of the event log.
 
-A label with an empty tag takes the person's earlier one back. Nothing is resolved here: which of several labels counts
-is decided by ``ml.labels``.
+A label with an empty tag withdraws the person's earlier one. Which of several people's labels counts is decided by
+``ml.labeling.label_votes``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from mlops_platform.errors import EventLogError, LabelError
 from mlops_platform.resources.event_log import Event, EventLog
 
-# where a label came from; that of a row which the queue drew at random says so, as only such rows measure a model
+# sources of a label; `-random` marks rows that the queue drew at random, as only those measure a model
 PAGE, UNDO, IMPORT = "page", "page-undo", "import"
 RANDOM = "-random"
 LABELS_FINGERPRINT = "labels_fingerprint"  # metadata key: the fingerprint of the labels that an asset holds
 KIND = "label"
-_BIGGEST_ID = 2**63 - 1
+_MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Label:
     """A label that a person gave a project.
 
     Attributes:
-        id: Of the project.
-        tag: The class; empty to take back the person's earlier label.
-        labeled_at: When, ISO 8601 in UTC.
+        id: The project's id.
+        tag: The class; empty to withdraw the person's earlier label.
+        labeled_at: Time (UTC, ISO 8601).
         labeled_by: The person.
-        source: How it came: `page`, `page-undo`, or `import-` and the beginning of the file's digest; with `-random`
-            after the first word if the queue drew the row at random.
+        source: `page`, `page-undo`, or `import-` and the beginning of the file's digest; with `-random` after the
+            first word if the queue drew the row at random.
     """
 
     id: int
@@ -47,11 +47,11 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelLog:
-    """The labels at one moment.
+    """The labels at one time.
 
     Attributes:
         labels: In the order in which they were given.
-        fingerprint: Text that differs after another label; None without labels.
+        fingerprint: Text that changes with each new label; None without labels.
     """
 
     labels: tuple[Label, ...] = ()
@@ -59,7 +59,7 @@ class LabelLog:
 
 
 def now() -> str:
-    """Return the time as a label has it: ISO 8601, in UTC."""
+    """Return the current time in the format of `Label.labeled_at`."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -90,10 +90,7 @@ def read(path: Path, known_tags: Sequence[str] = ()) -> LabelLog:
 def fingerprint(path: Path) -> str | None:
     """Return the fingerprint of the labels without reading them; None without labels.
 
-    A log that cannot be read, or a CSV file that is not imported yet, has one too: whoever reads the labels finds out.
-
-    Args:
-        path: The event log; it may be missing.
+    A log that cannot be read, or a CSV file that is not imported yet, has one too: `read` reports the error.
     """
     with suppress(FileNotFoundError):
         return f"csv-{_csv_of(path).stat().st_mtime_ns}"
@@ -108,10 +105,6 @@ def fingerprint(path: Path) -> str | None:
 def append(path: Path, labels: Sequence[Label]) -> None:
     """Append labels, all or none; they are on the disk when this returns.
 
-    Args:
-        path: The event log; it and its folder are created when missing.
-        labels: What people gave.
-
     Raises:
         LabelError: One of them is not valid; none is saved.
         EventLogError: The log cannot be written; none is saved.
@@ -122,14 +115,7 @@ def append(path: Path, labels: Sequence[Label]) -> None:
 
 
 def append_missing(path: Path, choose: Callable[[Sequence[Label]], Sequence[Label]]) -> Sequence[Label]:
-    """Append what a function chooses in view of the labels that are there; nobody else writes meanwhile.
-
-    Args:
-        path: The event log; it and its folder are created when missing.
-        choose: Takes the labels that are there, returns those to append.
-
-    Returns:
-        What was appended.
+    """Append the labels that a function chooses given those in the log, and return them; other writers wait meanwhile.
 
     Raises:
         LabelError: One of them is not valid; none is saved.
@@ -148,13 +134,9 @@ def append_missing(path: Path, choose: Callable[[Sequence[Label]], Sequence[Labe
 
 
 def standing(labels: Sequence[Label]) -> dict[tuple[int, str], str]:
-    """Return each person's last label of each project, unless it was taken back.
+    """Return each person's last label of each project as (id, person) to tag, unless it was withdrawn.
 
-    Args:
-        labels: In any order; of those of the same time the later one counts.
-
-    Returns:
-        (id, person) to tag.
+    Of labels of the same time, the later one in the sequence counts.
     """
     last: dict[tuple[int, str], str] = {}
     for label in sorted(labels, key=lambda label: datetime.fromisoformat(label.labeled_at)):
@@ -217,7 +199,7 @@ def _event(label: Label) -> Event:
 
 
 def _require_valid(label: Label) -> None:
-    if not 0 <= label.id <= _BIGGEST_ID:
+    if not 0 <= label.id <= _MAX_ID:
         raise ValueError(f"{label.id} is not an id")
     if label.tag != label.tag.strip() or (label.tag and not label.tag.isprintable()):
         raise ValueError(f"{label.tag!r} is not a tag")

@@ -13,11 +13,7 @@ _SHARED_PACKAGE = "from pkgutil import extend_path\n\n__path__ = extend_path(__p
 
 @contextmanager
 def encoder_code(sentence_vectors: bool) -> Iterator[list[str] | None]:
-    """Yield the `code_paths` of a model for MLflow: a package with the module that encodes sentences.
-
-    Args:
-        sentence_vectors: Whether the model encodes sentences; else there are no paths.
-    """
+    """Yield MLflow's `code_paths`: a package with the encoder module; None for a model without sentence vectors."""
     if not sentence_vectors:
         yield None
         return

@@ -17,7 +17,7 @@ from mlops_platform.errors import ModelError
 from mlops_platform.resources.registry.model_registry import CHAMPION, MODEL_NAME, MlflowTracking
 
 _PREFIX = "deployment."
-_LONGEST_REASON = 1000  # characters; the registry accepts tags of a few thousand
+_MAX_REASON = 1000  # characters; the registry accepts tags of a few thousand
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Deployment:
     Attributes:
         at: Time (UTC, ISO 8601).
         action: What moved it.
-        version: The version it was moved to.
+        version: The version it points to now.
         previous: The version it pointed to before; None for the first move.
         by: A person, or `dagster`.
         reason: One sentence.
         forced: Whether the gates had refused the version.
         dagster_run_id: The run that moved it; None for a person.
         trained_by: The Dagster run that trained the version; None if its tags do not name it.
-        data_version: The data it was trained on; likewise.
+        data_version: Version of the data it was trained on; None likewise.
     """
 
     at: str
@@ -50,11 +50,7 @@ class Deployment:
 
 
 def history(tracking: MlflowTracking) -> list[Deployment]:
-    """Return the moves, oldest first.
-
-    Args:
-        tracking: The registry.
-    """
+    """Return the moves, oldest first."""
     tags = tracking.model_tags()
     return [Deployment(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_PREFIX)]
 
@@ -63,11 +59,7 @@ def served_before(moves: Sequence[Deployment], champion: str) -> list[str]:
     """Return the versions that a rollback can return to, the nearest first.
 
     The champions are a stack: a promotion pushes a version, a rollback pops it. Two rollbacks go back two versions,
-    and never to the one that was just left.
-
-    Args:
-        moves: The history, oldest first.
-        champion: The current champion.
+    and never return to the version just rolled back from.
     """
     served: list[str] = []
     for move in moves:
@@ -84,17 +76,13 @@ def served_before(moves: Sequence[Deployment], champion: str) -> list[str]:
 
 
 def withdrawn(moves: Sequence[Deployment]) -> dict[str, Deployment]:
-    """Return the versions that were rolled back from, each with the move; promoting one again removes it.
-
-    Args:
-        moves: The history, oldest first.
-    """
-    left: dict[str, Deployment] = {}
+    """Return the versions that were rolled back from and not promoted since, each with the rollback."""
+    rollbacks: dict[str, Deployment] = {}
     for move in moves:
         if move.action == "rollback" and move.previous is not None:
-            left[move.previous] = move
-        left.pop(move.version, None)
-    return left
+            rollbacks[move.previous] = move
+        rollbacks.pop(move.version, None)
+    return rollbacks
 
 
 def promote(
@@ -108,14 +96,6 @@ def promote(
 ) -> Deployment:
     """Make a version the champion.
 
-    Args:
-        tracking: The registry.
-        version: The version.
-        by: A person, or `dagster`.
-        reason: One sentence.
-        forced: Whether the gates refuse it.
-        dagster_run_id: The run that promotes it.
-
     Raises:
         ModelError: There is no such version, or it is the champion already.
     """
@@ -123,13 +103,7 @@ def promote(
 
 
 def rollback(tracking: MlflowTracking, *, by: str, reason: str, dagster_run_id: str | None = None) -> Deployment:
-    """Return to the previous champion; one whose files are gone is skipped.
-
-    Args:
-        tracking: The registry.
-        by: A person, or `dagster`.
-        reason: One sentence.
-        dagster_run_id: The run that rolls back.
+    """Return to the previous champion that can be loaded.
 
     Raises:
         ModelError: There is no champion, or no previous one that can be loaded.
@@ -168,7 +142,7 @@ def _move(
         version=target.version,
         previous=champion.version if champion else None,
         by=by,
-        reason=reason[:_LONGEST_REASON],
+        reason=reason[:_MAX_REASON],
         forced=forced,
         dagster_run_id=dagster_run_id,
         trained_by=target.tags.get("dagster_run_id"),

@@ -1,7 +1,7 @@
 """Inspections: questions to a person that hold automatic promotion until they are answered.
 
-A decision opens an inspection, a person's answer (`mlops decide`) closes it. They are stored in the model registry,
-which everything that promotes a model reads anyway.
+A decision opens an inspection, a person's answer (`mlops decide`) closes it. They are stored as tags in the model
+registry, which every promotion reads anyway. When to open one is decided by the asset `decision`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlops_platform.resources.registry.model_registry import MlflowTracking
 Answer = Literal["continue", "improve", "rollback"]
 
 _PREFIX = "inspection."
-_LONGEST_REASON = 1000  # characters; the registry accepts tags of a few thousand
+_MAX_REASON = 1000  # characters; the registry accepts tags of a few thousand
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,14 @@ class Inspection:
 
 
 def inspections(tracking: MlflowTracking) -> list[Inspection]:
-    """Return all inspections, ordered by day.
-
-    Args:
-        tracking: The registry.
-    """
+    """Return all inspections, ordered by day."""
     tags = tracking.model_tags()
     stored = [json.loads(tags[key]) for key in sorted(tags) if key.startswith(_PREFIX)]
     return [Inspection(**{**fields, "problems": tuple(fields["problems"])}) for fields in stored]
 
 
 def open_inspection(tracking: MlflowTracking) -> Inspection | None:
-    """Return the latest inspection without an answer; None if all are answered.
-
-    Args:
-        tracking: The registry.
-    """
+    """Return the latest inspection without an answer; None if all are answered."""
     return next((inspection for inspection in reversed(inspections(tracking)) if inspection.is_open), None)
 
 
@@ -83,44 +75,23 @@ def ask(
     reason: str,
     dagster_run_id: str | None = None,
 ) -> Inspection:
-    """Open an inspection, unless the day has one, answered or not.
-
-    Args:
-        tracking: The registry.
-        day: Day of the decision (ISO date).
-        version: The champion.
-        problems: Names of the detected problems.
-        reason: The sentence of the decision.
-        dagster_run_id: The run that opens it.
-
-    Returns:
-        The day's inspection.
-    """
+    """Return the day's inspection, which is opened if the day has none, answered or not."""
     for inspection in inspections(tracking):
         if inspection.day == day:
             return inspection
-    inspection = Inspection(day, _now(), version, problems, reason[:_LONGEST_REASON], dagster_run_id)
+    inspection = Inspection(day, _now(), version, problems, reason[:_MAX_REASON], dagster_run_id)
     _store(tracking, inspection)
     return inspection
 
 
 def answer(tracking: MlflowTracking, decision: Answer, *, by: str, reason: str) -> list[Inspection]:
-    """Close every open inspection with a person's answer.
-
-    Args:
-        tracking: The registry.
-        decision: What the person decided.
-        by: The person.
-        reason: The person's reason.
-
-    Returns:
-        The inspections that were closed.
+    """Close every open inspection with a person's answer, and return them.
 
     Raises:
         ModelError: No inspection is open.
     """
     closed = [
-        replace(opened, answer=decision, answered_at=_now(), answered_by=by, answer_reason=reason[:_LONGEST_REASON])
+        replace(opened, answer=decision, answered_at=_now(), answered_by=by, answer_reason=reason[:_MAX_REASON])
         for opened in inspections(tracking)
         if opened.is_open
     ]

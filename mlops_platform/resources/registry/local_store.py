@@ -1,6 +1,6 @@
 """The connection to MLflow: a server by its address, or a local store in SQLite.
 
-What the platform stores there belongs in ``tracking``; saving and loading models belongs in ``model_files``.
+What the platform stores there belongs in ``model_registry``; saving and loading models belongs in ``model_files``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def configure_mlflow() -> None:
     """Set what MLflow reads from the environment at its first import."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # a server that dies in the middle of a request is given up after half a minute instead of many minutes
+    # give up a server that dies during a request after half a minute instead of many minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
@@ -52,7 +52,7 @@ class MlflowStore:
 
     @property
     def artifacts_uri(self) -> str:
-        """Where a local store keeps its artifacts."""
+        """The artifact location of a local store."""
         return (self.folder / "artifacts").as_uri()
 
     def exists(self) -> bool:
@@ -123,7 +123,7 @@ class MlflowStore:
         return Path(self.uri.removeprefix(_SQLITE))
 
     def _create(self) -> None:
-        """Create the database with MLflow's migrations, which a killed process would leave half done."""
+        """Create the database atomically: a killed process would leave MLflow's migrations incomplete."""
         from mlflow import db
 
         with atomic_write(self._database) as partial:

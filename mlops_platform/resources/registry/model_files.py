@@ -1,6 +1,6 @@
 """Saving and loading models with MLflow's scikit-learn flavor, in the format of skops.
 
-The registry, which names the saved models, belongs in ``tracking``.
+The registry, which names the saved models, belongs in ``model_registry``.
 """
 
 from __future__ import annotations
@@ -22,17 +22,7 @@ _ENCODER_PACKAGES = ("onnxruntime", "tokenizers")
 
 
 def log_model(model: Pipeline, example: pd.DataFrame, trusted_types: list[str], *, sentence_vectors: bool) -> str:
-    """Save a fitted pipeline as the model of the active MLflow run.
-
-    Args:
-        model: The pipeline.
-        example: Rows of its input, for the signature.
-        trusted_types: Types that skops may load again.
-        sentence_vectors: Whether the pipeline encodes sentences: its code is saved along with it.
-
-    Returns:
-        The model's MLflow URI.
-    """
+    """Save a fitted pipeline as the model of the active MLflow run, and return its URI."""
     import mlflow.sklearn
     from mlflow.models import infer_signature
 
@@ -43,9 +33,9 @@ def log_model(model: Pipeline, example: pd.DataFrame, trusted_types: list[str], 
             name="model",
             serialization_format="skops",
             skops_trusted_types=trusted_types,
-            # the classes stand for a prediction, which would fill caches that are saved with the model
+            # the classes instead of a prediction, which would fill caches that are saved with the model
             signature=infer_signature(example, model.classes_),
-            # without them MLflow infers the requirements in a second process, which takes 8 s
+            # without them MLflow infers the requirements in a subprocess, which takes 8 s
             pip_requirements=[f"{package}=={version(package)}" for package in packages],
             code_paths=code,
         )

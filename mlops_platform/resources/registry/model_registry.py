@@ -1,7 +1,7 @@
-"""Experiment tracking and the model registry, in MLflow.
+"""Experiment tracking and the model registry: the calls to MLflow.
 
-What a training run consists of, when a new version is registered and which version an alias points to is decided in
-``assets``; this module makes the calls.
+When to train, to register a version or to move an alias is decided in ``assets``. The connection belongs in
+``local_store``, the format of the files in ``model_files``.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ FINGERPRINT_TAG = "fingerprint"
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version of the registered model, with what the graph needs of it."""
+    """A version of the registered model."""
 
     version: str
     run_id: str
@@ -74,10 +74,7 @@ class MlflowTracking(dg.ConfigurableResource):
         return f"{self.ui_url}/#/experiments/{experiment_id}/runs/{run_id}"
 
     def experiment(self, name: str) -> str:
-        """Return the id of an experiment, which is created when missing.
-
-        Args:
-            name: Name of the experiment.
+        """Return the id of an experiment, which is created if missing.
 
         Raises:
             ModelError: The experiment was deleted.
@@ -103,16 +100,13 @@ class MlflowTracking(dg.ConfigurableResource):
             )
         return str(experiment.experiment_id)
 
-    def close_unfinished(self, experiment_id: str, fingerprint: str, *, finished: str | None = None) -> int:
+    def close_unfinished(self, experiment_id: str, fingerprint: str, *, finished: str | None = None) -> None:
         """End the runs of a fingerprint that a killed process left running.
 
         Args:
             experiment_id: The experiment.
-            fingerprint: What the runs were training.
+            fingerprint: The fingerprint of the version to train.
             finished: The run whose version is registered, if any: it is marked as finished, the others as killed.
-
-        Returns:
-            The number of such runs.
         """
         client = self._client()
         running = client.search_runs(
@@ -120,16 +114,9 @@ class MlflowTracking(dg.ConfigurableResource):
         )
         for run in running:
             client.set_terminated(run.info.run_id, status="FINISHED" if run.info.run_id == finished else "KILLED")
-        return len(running)
 
     def log_evaluation(self, run_id: str, metrics: Mapping[str, float], artifacts: Mapping[str, bytes]) -> None:
-        """Add metrics and files to the run that trained a model; a repetition overwrites them.
-
-        Args:
-            run_id: The run.
-            metrics: Metrics by name.
-            artifacts: Contents by file name.
-        """
+        """Add metrics, and artifacts by file name, to a run; a repetition overwrites them."""
         client = self._client()
         from mlflow.entities import Metric
 
@@ -142,7 +129,7 @@ class MlflowTracking(dg.ConfigurableResource):
         return dict(self._client().get_run(run_id).data.metrics)
 
     def params(self, run_id: str) -> dict[str, str]:
-        """Return the parameters of a run, which the store keeps as text."""
+        """Return the parameters of a run, which MLflow stores as text."""
         return dict(self._client().get_run(run_id).data.params)
 
     # The registered model and its versions
@@ -165,7 +152,7 @@ class MlflowTracking(dg.ConfigurableResource):
         trusted_types: list[str],
         sentence_vectors: bool = False,
     ) -> RegisteredVersion:
-        """Log a fitted model in a new run, and register it as a new version.
+        """Log a fitted model in a new run, register it as a new version, and return the version.
 
         Args:
             model: A fitted pipeline.
@@ -177,10 +164,7 @@ class MlflowTracking(dg.ConfigurableResource):
             tags: Tags of the run and of the version; they include the fingerprint.
             artifacts: Files of the run: contents by name.
             trusted_types: Types that skops may load again.
-            sentence_vectors: Whether the pipeline encodes sentences: its code is saved along with it.
-
-        Returns:
-            The new version.
+            sentence_vectors: Whether the pipeline encodes sentences: the encoder's code is saved with it.
         """
         client = self._client()
         import mlflow
@@ -194,11 +178,7 @@ class MlflowTracking(dg.ConfigurableResource):
                 return _registered(mlflow.register_model(uri, MODEL_NAME, tags=dict(tags)))
 
     def find(self, fingerprint: str) -> RegisteredVersion | None:
-        """Return the oldest version with a fingerprint that can be loaded and whose run exists, or None.
-
-        Args:
-            fingerprint: Identity of data, parameters and code.
-        """
+        """Return the oldest loadable version with a fingerprint whose run is not deleted, or None."""
         client = self._client()
         candidates = client.search_model_versions(
             f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
@@ -217,7 +197,6 @@ class MlflowTracking(dg.ConfigurableResource):
                 return False
             self.load(str(version.version))
         except (MlflowException, ModelError):
-            # a version that cannot be loaded is trained again, not reused
             return False
         return True
 
@@ -259,13 +238,9 @@ class MlflowTracking(dg.ConfigurableResource):
         model = _query(self._client().get_registered_model, MODEL_NAME)
         return {} if model is None else dict(model.tags)
 
-    def set_model_tag(self, key: str, value: str | None) -> None:
-        """Set a tag of the registered model; None removes it."""
-        client = self._client()
-        if value is None:
-            client.delete_registered_model_tag(MODEL_NAME, key)
-        else:
-            client.set_registered_model_tag(MODEL_NAME, key, value)
+    def set_model_tag(self, key: str, value: str) -> None:
+        """Set a tag of the registered model."""
+        self._client().set_registered_model_tag(MODEL_NAME, key, value)
 
     def load(self, version: str) -> "Pipeline":
         """Load the pipeline of a version.
@@ -285,12 +260,7 @@ class MlflowTracking(dg.ConfigurableResource):
             ) from error
 
     def download(self, version: str, folder: Path) -> None:
-        """Copy the files of a version, which `load_model` loads without the registry.
-
-        Args:
-            version: The version.
-            folder: An empty folder.
-        """
+        """Copy the files of a version into an empty folder, which `load_model` loads without the registry."""
         self._client()
         import mlflow.artifacts
 
