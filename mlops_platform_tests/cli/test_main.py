@@ -204,7 +204,7 @@ def test_runs_killed_in_any_asset_are_healed_by_the_next(
 
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     printed = _kill_in("projects_expectations", tmp_path, signal.SIGINT)
-    assert printed.splitlines()[-1].startswith("mlops: interrupted; what was there before is kept")
+    assert printed.splitlines()[-1].startswith("mlops: interrupted; earlier results are intact")
     assert "Traceback" not in printed
     assert "Interrupted" not in printed
 
