@@ -1,8 +1,8 @@
-"""The steps of the lesson's two DAGs as plain functions: they call what the assets call, and know no orchestrator.
+"""The steps of the lesson's two DAGs as plain functions: they call what the assets call, without an orchestrator.
 
-`plain` calls them one after the other; `airflow_dags/lesson.py` makes a task of each. A step takes the settings and
-finds what the steps before it made in the home: tables, files, versions of the model. What is small passes as JSON in
-`home/steps`. What they leave out is what Dagster adds: events, data versions, metadata, policies.
+`plain` calls them in sequence; `airflow/dags/lesson.py` makes a task of each. A step takes the settings and reads what
+earlier steps wrote to the home: tables, files, versions of the model, and small values as JSON in `home/steps`. They
+omit what Dagster adds: events, data versions, metadata, policies.
 """
 
 from __future__ import annotations

@@ -32,10 +32,10 @@ def run(size: Size) -> Section:
                 scores[way][rows] = json.loads(_work("judge", Path(name), program).output.splitlines()[-1])
     return Section(
         "Training at scale",
-        "Each way fits the train split (nine tenths) of generated rows in a process of its own, whose CPU time and "
+        "Each way fits the train split (nine tenths) of generated rows in a subprocess, whose CPU time and "
         "peak memory are taken as a whole: ours is the asset `trained_model` with Dagster, the registry and up to four "
         "epochs; the script by hand reads pandas chunks and does one epoch of `HashingVectorizer` and `SGDClassifier`, "
-        "without calibration and registry. Judged on 20,000 unseen rows, of which 3% carry a wrong tag.",
+        "without calibration and registry. Evaluated on 20,000 unseen rows, of which 3% carry a wrong tag.",
         [*_cost_rows(costs), *_score_rows(scores)],
         [
             Curve("Training, CPU seconds", "s", _lines(costs, "cpu")),
@@ -87,7 +87,7 @@ def _score_rows(scores: dict[str, dict[int, dict[str, float]]]) -> list[Row]:
                     f"{many:,} rows: weighted F1 less that of the model in memory",
                     "",
                     [score["f1"] - whole["f1"]],
-                    # with fewer, nothing is streamed unless it is asked for
+                    # with fewer, nothing is streamed by default
                     goal=Goal(-0.015, "least", "ours") if many >= LEAST_STREAMED else None,
                 )
             )

@@ -42,7 +42,7 @@ def run(size: Size) -> Section:
         f"On the {len(read(REAL_DATA)[1])} Made With ML rows; CPU time is that of all threads. "
         "A trial is 5-fold cross-validation, the study a SQLite file. The lesson's search is `benchmarks/lesson.py`; "
         f"{lesson_trials} of its trials are run and scaled to {TRIALS}, its pruner included. Nested cross-validation: "
-        f"{TRIALS} trials on each of {repeats} times 5 outer training parts, judged on the outer held-out part.",
+        f"{TRIALS} trials on each of {repeats} times 5 outer training parts, evaluated on the outer held-out part.",
         [*rows, *_nested(repeats)],
     )
 
@@ -62,7 +62,7 @@ def _many_classes() -> list[Row]:
 
 
 def _nested(repeats: int) -> list[Row]:
-    """Evaluate searches on rows that they have not seen."""
+    """Evaluate searches on held-out rows."""
     from mlops_platform.ml.classifier.text_classifier import DEFAULT
     from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
     from mlops_platform.ml.tuning.significance import interval
