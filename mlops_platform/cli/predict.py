@@ -46,14 +46,7 @@ def predict(
 
 
 def load_champion(settings: RegistrySettings) -> Pipeline:
-    """Load the model that the alias `champion` points to.
-
-    Args:
-        settings: The registry.
-
-    Raises:
-        ModelError: There is no champion, or it cannot be loaded.
-    """
+    """Load the model with the alias `champion`; raise a `ModelError` if there is none or it cannot be loaded."""
     from mlops_platform.resources.factory import build_registry
     from mlops_platform.resources.registry.model_registry import CHAMPION
 
@@ -117,10 +110,7 @@ def _write_predictions(model: Pipeline, source: Path, file: TextIO) -> int:
 
 
 def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the id, title and description of each row, as text.
-
-    Args:
-        source: A CSV file in UTF-8 with these columns.
+    """Yield the id, title and description of each row of a CSV file in UTF-8, as text.
 
     Raises:
         SourceError: The file is missing, is not such a CSV, or a row has too few or too many fields.

@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # it would start eight more processes, for evaluation jobs that nothing here uses
+    # it would start eight more processes for evaluation jobs, which the platform does not use
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PYTHONWARNINGS": "ignore",
 }
@@ -39,7 +39,7 @@ def _serve(settings: Settings) -> int:
     for setting, port in ports.items():
         require_free(setting, port)
     prepare_home(settings)
-    # `kill` has to stop the children, too; and a shell starts background jobs with interrupts ignored
+    # `kill` must stop the children, too, and a shell starts background jobs with interrupts ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     settings.data_docs_dir.mkdir(parents=True, exist_ok=True)
