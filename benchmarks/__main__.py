@@ -40,7 +40,7 @@ def main() -> None:
             except Unavailable as why:
                 print(f"{name} keeps its earlier results. {why}", flush=True)
                 continue
-            report.keep(name, section, size, {package: version(package) for package in PACKAGES}, folder)
+            report.store(name, section, size, {package: version(package) for package in PACKAGES}, folder)
         print(report.write(chosen if options.quick else SECTIONS, folder, page))
 
 

@@ -27,8 +27,8 @@ FAULTS = ("none", "topic", "shift")
 def measure(folder: Path, size: int, splits: int, share: float) -> list[dict[str, object]]:
     """Return the p-value of each test, by split and fault.
 
-    "topic" puts rows of the second-rarest tag, which the champion has not seen, at `share` into the window; "shift"
-    puts as many rows of it, which the champion knows, into an otherwise random window.
+    "topic" adds rows of the second-rarest tag, which is not in the training rows, at `share` to the window; "shift"
+    adds as many rows of it, with the tag in the training rows, to an otherwise random window.
     """
     history = read_history(str(folder / "projects.csv"), str(folder / "tags.csv")).rows
     tag = Counter(row.tag for row in history).most_common()[-2][0]

@@ -99,12 +99,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """A picture: a cost against the number of rows, log-log, one line for each way.
+    """A picture: a cost against the number of rows, log-log, one line for each variant.
 
     Attributes:
         title: Of the picture.
         unit: Of the cost, "s" or "MB".
-        lines: By the name of the way, cost by number of rows; ours comes first.
+        lines: By the name of the variant, cost by number of rows; ours first.
     """
 
     title: str
@@ -220,18 +220,21 @@ def peaks(title: str, most_mb: float, ours: Sequence[Cost], theirs: Sequence[Cos
     return Row(title, "MB", [c.peak_mb for c in ours], [c.peak_mb for c in theirs], Goal(most_mb, of="ours"))
 
 
-def curves(title: str, names: Sequence[str], found: Mapping[int, Sequence[Sequence[Cost]]]) -> list[Curve]:
+def curves(title: str, names: Sequence[str], costs: Mapping[int, Sequence[Sequence[Cost]]]) -> list[Curve]:
     """Return the pictures of time and memory against rows.
 
     Args:
         title: Of both.
-        names: Of the ways.
-        found: By number of rows, the costs of each way in the order of the names.
+        names: Of the variants.
+        costs: By number of rows, the costs of each variant in the order of the names.
     """
 
     def lines(value: str) -> dict[str, dict[int, float]]:
         return {
-            name: {rows: statistics.median(getattr(cost, value) for cost in ways[at]) for rows, ways in found.items()}
+            name: {
+                rows: statistics.median(getattr(cost, value) for cost in variants[at])
+                for rows, variants in costs.items()
+            }
             for at, name in enumerate(names)
         }
 

@@ -22,7 +22,7 @@ def run(size: Size) -> Section:
         ],
         rounds,
     )
-    with tempfile.TemporaryDirectory(prefix="mlops-bench-kept-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mlops-bench-load-") as folder:
         # outside the rounds: the first load also writes dbt's manifest, once per checkout
         loading = in_turns(
             [

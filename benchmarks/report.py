@@ -34,7 +34,7 @@ class Measured:
     versions: Mapping[str, str]
 
 
-def keep(name: str, section: Section, size: str, versions: Mapping[str, str], folder: Path = FOLDER) -> None:
+def store(name: str, section: Section, size: str, versions: Mapping[str, str], folder: Path = FOLDER) -> None:
     """Store a section.
 
     Args:
@@ -53,7 +53,7 @@ def keep(name: str, section: Section, size: str, versions: Mapping[str, str], fo
     (folder / f"{name}.json").write_text(json.dumps(asdict(measured), indent=1) + "\n", encoding="utf-8")
 
 
-def kept(name: str, folder: Path = FOLDER) -> Measured | None:
+def load(name: str, folder: Path = FOLDER) -> Measured | None:
     """Read a section; None where it was never measured."""
     path = folder / f"{name}.json"
     if not path.exists():
@@ -86,7 +86,7 @@ def write(names: list[str], folder: Path = FOLDER, page: Path = PAGE) -> str:
     lines = ["# Results", "", "Written by `make bench`. Ratios are ours / theirs, of the medians of runs in turns;"]
     lines += ["in brackets the lowest and the highest pair. Seconds and MB are of the machine named.", ""]
     for name in names:
-        if measured := kept(name, folder):
+        if measured := load(name, folder):
             pictures = [
                 draw(curve, folder / f"{name}-{number}.svg") for number, curve in enumerate(measured.section.curves, 1)
             ]

@@ -20,16 +20,16 @@ LEAST_FOR_SLOPE = 100_000  # below, the start of a process is most of its time
 
 def run(size: Size) -> Section:
     """Measure; "quick" goes to 10^5 rows, "full" to 10^7."""
-    costs: dict[str, dict[int, Cost]] = {way: {} for way in _NAMES}
-    scores: dict[str, dict[int, dict[str, float]]] = {way: {} for way in _NAMES}
+    costs: dict[str, dict[int, Cost]] = {variant: {} for variant in _NAMES}
+    scores: dict[str, dict[int, dict[str, float]]] = {variant: {} for variant in _NAMES}
     for rows in SIZES[size]:
         with tempfile.TemporaryDirectory(prefix="mlops-bench-") as name:
             _work("prepare", Path(name), str(rows))
-            for way, program in _NAMES.items():
-                if way == IN_MEMORY and rows not in MEMORY_SIZES[size]:
+            for variant, program in _NAMES.items():
+                if variant == IN_MEMORY and rows not in MEMORY_SIZES[size]:
                     continue
-                costs[way][rows] = _work(program, Path(name))
-                scores[way][rows] = json.loads(_work("judge", Path(name), program).output.splitlines()[-1])
+                costs[variant][rows] = _work(program, Path(name))
+                scores[variant][rows] = json.loads(_work("evaluate", Path(name), program).output.splitlines()[-1])
     return Section(
         "Training at scale",
         "Each way fits the train split (nine tenths) of generated rows in a subprocess, whose CPU time and "
@@ -95,4 +95,6 @@ def _score_rows(scores: dict[str, dict[int, dict[str, float]]]) -> list[Row]:
 
 
 def _lines(costs: dict[str, dict[int, Cost]], name: str) -> dict[str, dict[int, float]]:
-    return {way: {rows: getattr(cost, name) for rows, cost in of.items()} for way, of in costs.items()}
+    return {
+        variant: {rows: getattr(cost, name) for rows, cost in by_rows.items()} for variant, by_rows in costs.items()
+    }

@@ -1,8 +1,8 @@
 """The workloads of `training_scale`, each run in a subprocess: `python -m benchmarks.training_work WHAT FOLDER ...`.
 
 `prepare` generates the rows; `ours` materializes the graph's trained_model on them; `by_hand` is the script that a user
-would write; `in_memory` fits the model of smaller data; `judge` prints weighted F1 and calibration error on rows that
-are unseen.
+would write; `in_memory` fits the model of smaller data; `evaluate` prints weighted F1 and calibration error on
+unseen rows.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def in_memory(folder: Path) -> None:
     (folder / "in_memory.pickle").write_bytes(pickle.dumps(fitted))
 
 
-def judge(folder: Path, which: str) -> None:
+def evaluate(folder: Path, which: str) -> None:
     """Print weighted F1 and expected calibration error of a model in the folder on the unseen rows."""
     import pandas as pd
 
@@ -131,6 +131,6 @@ def _texts(rows: Any) -> Any:
 
 if __name__ == "__main__":
     workloads: dict[str, Callable[..., None]] = {
-        work.__name__: work for work in (prepare, ours, by_hand, in_memory, judge)
+        work.__name__: work for work in (prepare, ours, by_hand, in_memory, evaluate)
     }
     workloads[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

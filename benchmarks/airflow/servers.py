@@ -163,11 +163,11 @@ def serving(*, tuned: bool, preload: bool) -> Iterator[Airflow]:
 
 
 def _environment(home: Path, store: str, port: int) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "PYTHON", "AIRFLOW"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "PYTHON", "AIRFLOW"))}
     url = f"http://127.0.0.1:{port}"
     return {
-        **kept,
-        "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{kept['PATH']}",
+        **inherited,
+        "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{inherited['PATH']}",
         "PYTHONPATH": str(PROJECT_ROOT),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
