@@ -1,4 +1,4 @@
-"""`make bench`: measures section by section, keeps what it found and writes benchmarks/results.md.
+"""`make bench`: measure section by section, store the results and write benchmarks/results.md.
 
 `make bench` is the full pass; `make bench ARGS="--quick"` takes about a minute a section, and
 `ARGS="--only tuning"` measures one.
@@ -23,7 +23,7 @@ SECTIONS = ["quality", "sentence", "tuning", "orchestration", "beside_airflow", 
 def main() -> None:
     """Measure and write the report."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds; prints, and keeps nothing")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds; prints, and stores nothing")
     parser.add_argument("--only", default="", metavar="NAMES", help=f"some of {','.join(SECTIONS)}")
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else SECTIONS
@@ -36,11 +36,11 @@ def main() -> None:
         for name in chosen:
             print(f"{name} ...", flush=True)
             try:
-                found: Section = importlib.import_module(f"benchmarks.{name}").run(size)
+                section: Section = importlib.import_module(f"benchmarks.{name}").run(size)
             except Unavailable as why:
-                print(f"{name} is left as it was measured. {why}", flush=True)
+                print(f"{name} keeps its earlier results. {why}", flush=True)
                 continue
-            report.keep(name, found, size, {each: version(each) for each in PACKAGES}, folder)
+            report.store(name, section, size, {package: version(package) for package in PACKAGES}, folder)
         print(report.write(chosen if options.quick else SECTIONS, folder, page))
 
 

@@ -1,6 +1,6 @@
-"""Our orchestration beside Airflow 3: the lesson's two DAGs, and ten steps that do nothing.
+"""Our orchestration compared with Airflow 3: the lesson's two DAGs, and ten steps that do nothing.
 
-It makes `.venv-airflow` once (1.4 GB) and needs Python 3.11 and Debian's Postgres.
+It creates `.venv-airflow` once (1.4 GB) and needs Python 3.11 and Debian's Postgres.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _section(ways: Mapping[str, _Way]) -> Section:
             Row("a step that does nothing: in process / tuned Airflow, wall", "s", ways["in_process"].step, tuned.step),
         ],
         notes=(
-            "By its defaults Airflow's scheduler looks for work once a second; tuned, ten times. A task of Airflow is a"
+            "By its defaults Airflow's scheduler polls for work once a second; tuned, ten times. A task of Airflow is a"
             " fork that imports the libraries it needs, Dagster too, whose classes our resources are. The rows with"
             " loaded libraries take that cost away: Airflow does not load them by itself, and a"
             " file `airflow_local_settings.py` makes it. Airflow's CPU time holds its servers and workers without"
@@ -85,19 +85,19 @@ def _measured(rounds: int) -> dict[str, _Way]:
             with _standing(running):
                 running[name] = opened.enter_context(servers.serving(**options))
         for turn in range(rounds + 1):
-            seen = {name: _Way() for name in ways} if turn == 0 else ways  # the first finds cold caches
+            timings = {name: _Way() for name in ways} if turn == 0 else ways  # the first turn has cold caches
             with _standing(running):
-                _ours(seen)
+                _ours(timings)
             for name, airflow in running.items():
                 with _standing(running, but=name):
-                    _theirs(airflow, seen[name])
-            print(f"turn {turn} of {rounds}: {seen}", flush=True)
+                    _theirs(airflow, timings[name])
+            print(f"turn {turn} of {rounds}: {timings}", flush=True)
     return ways
 
 
 @contextmanager
 def _standing(running: Mapping[str, servers.Airflow], but: str = "") -> Iterator[None]:
-    """Let all servers stand still but for one."""
+    """Pause all servers but one."""
     with ExitStack() as stack:
         for name, airflow in running.items():
             if name != but:
@@ -131,21 +131,25 @@ def _ours(ways: dict[str, _Way]) -> None:
             ways[name].wall.append(cost.wall)
             ways[name].cpu.append(cost.cpu)
     for name, job in (("in_process", "in_process"), ("forked", "multiprocess")):
-        said = measure(["/usr/bin/env", _PLATFORM, str(python), "-W", "ignore", "-m", "benchmarks.trivial", job]).output
-        seconds = next(line.split()[1] for line in said.splitlines() if line.startswith("seconds "))
+        output = measure(
+            ["/usr/bin/env", _PLATFORM, str(python), "-W", "ignore", "-m", "benchmarks.trivial", job]
+        ).output
+        seconds = next(line.split()[1] for line in output.splitlines() if line.startswith("seconds "))
         ways[name].step.append(float(seconds) / STEPS)
 
 
 def _about() -> str:
     packages = next(servers.ENVIRONMENT.glob("lib/*/site-packages"))
-    version = next(each.version for each in distributions(path=[str(packages)]) if each.name == "apache-airflow")
+    version = next(
+        package.version for package in distributions(path=[str(packages)]) if package.name == "apache-airflow"
+    )
     tuned = ", ".join(
         f"`{name.removeprefix('AIRFLOW__').replace('__', '.').lower()}` {value}"
         for name, value in servers.TUNED.items()
     )
     return (
         f"Airflow {version}: LocalExecutor with the scheduler, DAG processor and API server, all up before the clock"
-        " starts, on Postgres; wall time from the moment a run is asked for to its end, by Airflow's own clock. The"
+        " starts, on Postgres; wall time from the request for a run to its end, by Airflow's own clock. The"
         " lesson's two DAGs (`dataops`, then `mlops`; 12 tasks, the two loads and their validations side by side) call"
         " the same functions (`benchmarks/steps.py`), from an environment that holds Airflow and the platform's"
         " libraries, so that no task starts a second Python. Ours runs in the same environment, is timed from the start"

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.drift --splits N`: how often the day's watch fires, on random splits and on faults.
+"""`python -m benchmarks.drift --splits N`: false alarms and power of the daily drift monitor.
 
-Each split deals the labelled rows anew: some are the window, the rest is what the champion was trained on, so nothing
-drifts and whatever fires is a false alarm. A fault is then put into the same window, whose firing is the power.
+Each random split of the labeled rows takes some as the window and trains the champion on the rest, so that nothing
+drifts and each detection is a false alarm. The power is the detection rate after a fault is put into the same window.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ FAULTS = ("none", "topic", "shift")
 def measure(folder: Path, size: int, splits: int, share: float) -> list[dict[str, object]]:
     """Return the p-value of each test, by split and fault.
 
-    "topic" puts rows of the second-rarest tag, which the champion has not seen, at `share` into the window; "shift"
-    puts as many rows of it, which the champion knows, into an otherwise random window.
+    "topic" adds rows of the second-rarest tag, which is not in the training rows, at `share` to the window; "shift"
+    adds as many rows of it, with the tag in the training rows, to an otherwise random window.
     """
     history = read_history(str(folder / "projects.csv"), str(folder / "tags.csv")).rows
     tag = Counter(row.tag for row in history).most_common()[-2][0]
-    found: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
     for split in range(splits):
         draw = np.random.default_rng(7000 + split)
         rows = [history[i] for i in draw.permutation(len(history))]
         for fault in FAULTS:
-            # a fault needs rows of its tag beside those that the window has anyway
+            # the fault adds rows of its tag to those that a random window has
             wanted = {"none": 0, "topic": round(share * size), "shift": round(share * size)}[fault]
             ours, others = [r for r in rows if r.tag == tag][:wanted], [r for r in rows if r.tag != tag]
             if fault == "topic":
                 window, rest = [*ours, *others[: size - wanted]], others[size - wanted :]
             else:
-                taken = {row.id for row in ours}
-                left = [row for row in rows if row.id not in taken]
-                window, rest = [*ours, *left[: size - wanted]], left[size - wanted :]
+                fault_ids = {row.id for row in ours}
+                remaining = [row for row in rows if row.id not in fault_ids]
+                window, rest = [*ours, *remaining[: size - wanted]], remaining[size - wanted :]
             training = LabeledRows(
                 [row.title for row in rest], [row.description for row in rest], [str(row.tag) for row in rest]
             )
@@ -53,11 +53,11 @@ def measure(folder: Path, size: int, splits: int, share: float) -> list[dict[str
             truth = [row.tag for row in window]
             rows_now = WindowRows([row.title for row in window], [row.description for row in window], truth)
             none = LabeledRows([], [], [])
-            seen = watch(model, text_classifier.DEFAULT, training, none, rows_now, [], seed=split)
-            p_values = {test.name: test.p_value for test in seen.tests if test.p_value is not None}
-            found.append({"fault": fault, "rows": len(window), "p": p_values})
+            report = watch(model, text_classifier.DEFAULT, training, none, rows_now, [], seed=split)
+            p_values = {test.name: test.p_value for test in report.tests if test.p_value is not None}
+            results.append({"fault": fault, "rows": len(window), "p": p_values})
             print(".", end="", flush=True, file=sys.stderr)
-    return found
+    return results
 
 
 def main() -> None:
@@ -74,10 +74,10 @@ def main() -> None:
     everything = {}
     for folder in options.data:
         for size in options.rows:
-            found = measure(folder, size, options.splits, options.share)
-            everything[f"{folder.name} {size}"] = found
+            results = measure(folder, size, options.splits, options.share)
+            everything[f"{folder.name} {size}"] = results
             for fault in FAULTS:
-                days = [each["p"] for each in found if each["fault"] == fault]
+                days = [result["p"] for result in results if result["fault"] == fault]
                 p_values: list[dict[str, float]] = [day for day in days if isinstance(day, dict)]
                 least = np.array([min(holm(list(day.values()))) for day in p_values])
                 single = ", ".join(f"{name} {np.mean([d[name] <= 0.05 for d in p_values]):.2f}" for name in p_values[0])

@@ -1,6 +1,6 @@
-"""Makes projects and tags of any number, as CSV or Parquet: `python -m benchmarks.generate 100000 folder`.
+"""Generate any number of projects and tags, as CSV or Parquet: `python -m benchmarks.generate 100000 folder`.
 
-The text is made to be as hard as real text, and no harder to check: words are drawn by Zipf's law from stems with
+The text is as hard to classify as real text: words are drawn by Zipf's law from stems with
 endings, a share of them from the words of the project's topic, which has thousands of words, most of them rare, so
 that more rows teach more. Projects differ in how much they speak of their topic, and some tags are wrong. A row depends
 on its number and the seed alone: the first rows of a large table are a small table, and rows can be added later.
@@ -25,7 +25,7 @@ import pyarrow.parquet
 
 TAGS = ("natural-language-processing", "computer-vision", "mlops", "other")
 SHARES = (0.46, 0.37, 0.1, 0.07)  # about those of the Made With ML projects
-NOISE = 0.04  # share of the rows whose tag is drawn anew
+NOISE = 0.04  # share of the rows whose tag is drawn at random
 UNLABELED = 0.05  # share of the projects without a tag
 TOPICAL = (2.0, 10.0)  # Beta distribution of the share of a project's words that are of its topic
 STEMS, TOPIC_STEMS = 20_000, 4_000
@@ -46,7 +46,7 @@ class Batch:
 
 
 def batches(rows: int, *, start: int = 0, seed: int = 0, per_day: int | None = None) -> Iterator[Batch]:
-    """Make rows, `BLOCK` at a time.
+    """Generate rows, `BLOCK` at a time.
 
     Args:
         rows: How many projects, from 1 on.
@@ -59,15 +59,15 @@ def batches(rows: int, *, start: int = 0, seed: int = 0, per_day: int | None = N
     """
     every = 86_400 / (per_day or max(1.0, (start + rows) / 1000))
     for block in range(start // BLOCK, -(-(start + rows) // BLOCK)):
-        made = _block(block, seed, every)
+        generated = _block(block, seed, every)
         first, last = max(start - block * BLOCK, 0), min(start + rows - block * BLOCK, BLOCK)
-        projects = made.projects.slice(first, last - first)
-        ids = made.tags["id"]
+        projects = generated.projects.slice(first, last - first)
+        ids = generated.tags["id"]
         inside = pc.and_(
             pc.greater(ids, block * BLOCK + first),
             pc.less_equal(ids, block * BLOCK + last),
         )
-        yield Batch(projects, made.tags.filter(inside))
+        yield Batch(projects, generated.tags.filter(inside))
 
 
 def write(
@@ -82,7 +82,7 @@ def write(
     """Write `projects` and `tags` to a folder; a block of rows is all that is in memory.
 
     Args:
-        folder: Is made if need be.
+        folder: Created if missing.
         rows: See `batches`.
         form: What files to write.
         start: See `batches`.
@@ -107,7 +107,7 @@ def write(
 
 
 def _block(block: int, seed: int, every: float) -> Batch:
-    """All rows of a block."""
+    """Return all rows of a block."""
     draw = np.random.default_rng([seed, block])
     ids = np.arange(block * BLOCK + 1, (block + 1) * BLOCK + 1)
     topics = draw.choice(len(TAGS), size=BLOCK, p=SHARES)
@@ -149,20 +149,20 @@ def _texts(
 
 
 def _zipf(draw: np.random.Generator, words: int, size: int) -> npt.NDArray[np.int32]:
-    """Ranks from 0, about as often as one over the rank: the inverse of the logarithm's distribution."""
+    """Return ranks from 0, about as often as one over the rank: the inverse of the logarithm's distribution."""
     return (np.exp(draw.random(size) * np.log(words + 1)) - 1).astype(np.int32)
 
 
 @cache
 def _topic_stems() -> npt.NDArray[np.int32]:
-    """Stems of each topic by their rank there, shape (topics, TOPIC_STEMS); the very common ones are of none."""
+    """Return the stems of each topic by their rank there, shape (topics, TOPIC_STEMS), without the very common ones."""
     draw = np.random.default_rng(2022)
     return np.stack([100 + draw.permutation(STEMS - 100)[:TOPIC_STEMS] for _ in TAGS]).astype(np.int32)
 
 
 @cache
 def _vocabulary() -> pa.Array:
-    """Every stem with every ending and mark; common stems are short, as in a language."""
+    """Return every stem with every ending and mark; common stems are short, as in a language."""
     base = len(_SYLLABLES)
     draw = np.random.default_rng(2020)
     short, long = draw.permutation(base**2), draw.permutation(base**3)
@@ -176,7 +176,7 @@ def _vocabulary() -> pa.Array:
 
 
 def main() -> None:
-    """Write a table as told by the command line."""
+    """Write the tables that the command line specifies."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.generate", description=__doc__)
     parser.add_argument("rows", type=int)
     parser.add_argument("folder", type=Path)
@@ -184,9 +184,9 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="number of the first row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--per-day", type=int, default=None, help="projects a day; by default 1,000 days in all")
-    given = parser.parse_args()
+    options = parser.parse_args()
     for path in write(
-        given.folder, given.rows, form=given.form, start=given.start, seed=given.seed, per_day=given.per_day
+        options.folder, options.rows, form=options.form, start=options.start, seed=options.seed, per_day=options.per_day
     ):
         print(path)
 

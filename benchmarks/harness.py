@@ -1,7 +1,7 @@
-"""What every section measures with: commands run in turns, their costs, and the rows, curves and sections they make.
+"""What every section measures with: commands run in turns, their costs, and the rows, curves and sections of a report.
 
 Two things that are compared run in turns, so that a noisy machine disturbs both alike; what counts is the ratio of
-their medians. Seconds are of this machine and this hour. Drawing and writing is `benchmarks.report`.
+their medians. Seconds depend on the machine and the hour. Drawing and writing belong in `benchmarks.report`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Size = Literal["quick", "full"]
 
 
 class Unavailable(Exception):  # noqa: N818 - nothing went wrong
-    """What a section is measured beside is not installed: the message says how to."""
+    """The peer of a section is not installed; the message says how to install it."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a command cost, its children included.
+    """The cost of one run of a command, its children included.
 
     Attributes:
         wall: Seconds.
@@ -68,7 +68,7 @@ class Row:
         unit: Such as "s" or "MB"; empty for a score.
         ours: One value a turn.
         theirs: One value a turn, or none.
-        goal: What was aimed at, if anything.
+        goal: The target, if any.
     """
 
     what: str
@@ -79,7 +79,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Median of ours by that of theirs; None where there is no peer."""
+        """The median of ours divided by that of theirs; None without a peer."""
         return statistics.median(self.ours) / statistics.median(self.theirs) if self.theirs else None
 
     @property
@@ -99,12 +99,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """A picture: a cost against the number of rows, log-log, one line for each way.
+    """A picture: a cost against the number of rows, log-log, one line for each variant.
 
     Attributes:
         title: Of the picture.
         unit: Of the cost, "s" or "MB".
-        lines: By the name of the way, cost by number of rows; ours comes first.
+        lines: By the name of the variant, cost by number of rows; ours first.
     """
 
     title: str
@@ -114,7 +114,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Section:
-    """What one module of `benchmarks/` found.
+    """The results of one module of `benchmarks/`.
 
     Attributes:
         title: Its heading.
@@ -132,19 +132,15 @@ class Section:
 
 
 def set_up(script: str, *arguments: str) -> None:
-    """Make an environment that a section needs, unless it is there.
-
-    Args:
-        script: Name of the one in `scripts/` that makes it.
-        arguments: Of the script.
+    """Create an environment that a section needs with a script of `scripts/`, unless it is there.
 
     Raises:
-        Unavailable: It could not be made.
+        Unavailable: The script failed.
     """
     command = [str(PROJECT_ROOT / "scripts" / script), *arguments]
-    made = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if made.returncode:
-        raise Unavailable(f"scripts/{script} failed: {made.stderr.strip()[-2000:]}")
+    completed = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if completed.returncode:
+        raise Unavailable(f"scripts/{script} failed: {completed.stderr.strip()[-2000:]}")
 
 
 def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Cost:
@@ -157,19 +153,19 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Cos
     Raises:
         RuntimeError: It failed; the message holds the end of what it printed.
     """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_HOME", "PYTHON"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_HOME", "PYTHON"))}
     with tempfile.TemporaryDirectory(prefix="mlops-meter-") as folder:
-        found = Path(folder) / "cost.json"
+        result = Path(folder) / "cost.json"
         ran = subprocess.run(
-            [sys.executable, "-S", "-E", str(Path(__file__).with_name("meter.py")), str(found), *command],
-            env={**kept, **(env or {})},
+            [sys.executable, "-S", "-E", str(Path(__file__).with_name("meter.py")), str(result), *command],
+            env={**inherited, **(env or {})},
             cwd=PROJECT_ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
-        cost = json.loads(found.read_text(encoding="utf-8")) if found.exists() else {"exit": ran.returncode or 1}
+        cost = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {"exit": ran.returncode or 1}
     if cost["exit"]:
         raise RuntimeError(f"{' '.join(command)} failed with {cost['exit']}:\n{ran.stdout[-2000:]}")
     return Cost(cost["wall"], cost["cpu"], cost["peak_mb"], ran.stdout)
@@ -190,22 +186,22 @@ def in_turns(
     """
     costs: list[list[Cost]] = [[] for _ in commands]
     for turn in range(-warm, rounds):
-        for command, seen in zip(commands, costs, strict=True):
+        for command, measured in zip(commands, costs, strict=True):
             with tempfile.TemporaryDirectory(prefix="mlops-bench-") as folder:
                 cost = measure(command(Path(folder)))
             if turn >= 0:
-                seen.append(cost)
+                measured.append(cost)
     return costs
 
 
 def compare(title: str, goal: float | None, ours: Sequence[Cost], theirs: Sequence[Cost]) -> list[Row]:
-    """Make the rows for wall and CPU time of two commands.
+    """Return the rows for wall and CPU time of two commands.
 
     Args:
         title: What is compared with what.
-        goal: Ratio that is not to be passed, if any.
+        goal: Upper bound of the ratio, if any.
         ours: Costs of ours.
-        theirs: Costs of what it is measured against.
+        theirs: Costs of the peer.
     """
     bound = None if goal is None else Goal(goal)
     return [
@@ -215,27 +211,30 @@ def compare(title: str, goal: float | None, ours: Sequence[Cost], theirs: Sequen
 
 
 def reported(costs: Sequence[Cost], name: str) -> list[float]:
-    """A figure that each run printed of itself, as JSON in its last line."""
+    """Return a figure that each run printed as JSON in its last line."""
     return [json.loads(cost.output.strip().splitlines()[-1])[name] for cost in costs]
 
 
 def peaks(title: str, most_mb: float, ours: Sequence[Cost], theirs: Sequence[Cost]) -> Row:
-    """Make the row for peak memory, of which ours must not pass a bound."""
+    """Return the row for peak memory, with an upper bound for ours."""
     return Row(title, "MB", [c.peak_mb for c in ours], [c.peak_mb for c in theirs], Goal(most_mb, of="ours"))
 
 
-def curves(title: str, names: Sequence[str], found: Mapping[int, Sequence[Sequence[Cost]]]) -> list[Curve]:
-    """Make the pictures of time and memory against rows.
+def curves(title: str, names: Sequence[str], costs: Mapping[int, Sequence[Sequence[Cost]]]) -> list[Curve]:
+    """Return the pictures of time and memory against rows.
 
     Args:
         title: Of both.
-        names: Of the ways.
-        found: By number of rows, the costs of each way in the order of the names.
+        names: Of the variants.
+        costs: By number of rows, the costs of each variant in the order of the names.
     """
 
     def lines(value: str) -> dict[str, dict[int, float]]:
         return {
-            name: {rows: statistics.median(getattr(cost, value) for cost in ways[at]) for rows, ways in found.items()}
+            name: {
+                rows: statistics.median(getattr(cost, value) for cost in variants[at])
+                for rows, variants in costs.items()
+            }
             for at, name in enumerate(names)
         }
 

@@ -1,9 +1,9 @@
 """The 2022 lesson's model and its `optimize`, rebuilt from their description: what ours is measured against.
 
 TF-IDF of characters, oversampling to equal classes, 100 epochs of SGD, and a threshold at the first quartile of the
-probabilities under which a row is called `other`. A trial vectorizes, oversamples and trains anew on one split, and
+probabilities under which a row is called `other`. Each trial vectorizes, oversamples and trains on one split, and
 reports its validation loss, as the lesson has it, to a study that maximizes. The lesson also searched the analyzer and
-the length of n-grams (3 to 10); here both stay, which makes its trials no dearer than its own.
+the length of n-grams (3 to 10); here both are fixed, which makes its trials no slower than the original.
 
 `python -m benchmarks.lesson 8` runs 8 trials on the real rows and prints the CPU seconds of each.
 """
@@ -75,9 +75,9 @@ class Lesson:
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.str_]:
         """Return tags; `other` where the model is not sure enough."""
-        found = self.predict_proba(texts)
-        tags = self.classes_[found.argmax(axis=1)]
-        return np.where(found.max(axis=1) < self.threshold, "other", tags)
+        probabilities = self.predict_proba(texts)
+        tags = self.classes_[probabilities.argmax(axis=1)]
+        return np.where(probabilities.max(axis=1) < self.threshold, "other", tags)
 
 
 def optimize(texts: Sequence[str], labels: Sequence[str], trials: int) -> list[float]:

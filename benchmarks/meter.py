@@ -1,4 +1,4 @@
-"""Runs a command and reports what it cost; a small process of its own, for one reason.
+"""Run a command in a small process and report its cost.
 
 Linux gives a child the peak memory of the process that started it as a floor (`exec` keeps `ru_maxrss`), so the
 harness, which holds libraries, cannot measure a command that is smaller than itself. Standard library only.

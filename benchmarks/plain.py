@@ -1,6 +1,6 @@
 """The graph without a graph: a script that calls the same functions, in the same order, in one process.
 
-It is what `end_to_end` is measured against.
+It is the peer of `end_to_end`.
 """
 
 from __future__ import annotations

@@ -49,13 +49,13 @@ class Ours:
         """Train."""
         from mlops_platform.ml.classifier import text_classifier
 
-        self._frame = lambda each: text_classifier.frame(each, [""] * len(each))
+        self._frame = lambda batch: text_classifier.frame(batch, [""] * len(batch))
         self.model = text_classifier.fit(self._frame(texts), labels)
         self.classes_ = self.model.classes_
         return self
 
     def predict_proba(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return probabilities, from texts as they come."""
+        """Return probabilities."""
         return np.asarray(self.model.predict_proba(self._frame(texts)))
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.str_]:
@@ -64,7 +64,7 @@ class Ours:
 
 
 def stock() -> Any:
-    """What a user would write: TF-IDF of words and pairs of them, and a logistic regression of balanced classes."""
+    """Return the peer: TF-IDF of words and word pairs, and a logistic regression with balanced classes."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -141,21 +141,21 @@ def _rows(folder: Path, repeats: int, rounds: int) -> list[Row]:
 def _crossed(
     make: Callable[[], Any], texts: list[str], labels: list[str], repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Cross-validate; the weighted F1 (mean over the folds) and the calibration error of each repeat."""
+    """Cross-validate; return the weighted F1 (mean over the folds) and the calibration error of each repeat."""
     from mlops_platform.ml.evaluation.metrics import expected_calibration_error, weighted_f1
     from mlops_platform.ml.tuning.cross_validation import stratified_folds
 
     tags, scores, errors = np.array(labels), [], []
     for repeat in range(repeats):
-        found = np.zeros((len(labels), len(set(labels))))
+        probabilities = np.zeros((len(labels), len(set(labels))))
         folds = []
         for train, held_out in stratified_folds(texts, labels, n_splits=5, seed=repeat):
             model = make().fit([texts[i] for i in train], list(tags[train]))
             held = [texts[i] for i in held_out]
-            found[held_out] = model.predict_proba(held)
+            probabilities[held_out] = model.predict_proba(held)
             folds.append(weighted_f1(tags[held_out], model.predict(held)))
         scores.append(statistics.mean(folds))
-        errors.append(expected_calibration_error(labels, found, list(model.classes_)))
+        errors.append(expected_calibration_error(labels, probabilities, list(model.classes_)))
     return scores, errors
 
 
@@ -171,7 +171,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _logged(texts: list[str], labels: list[str]) -> float:
-    """Megabytes of the folder that the platform's own call leaves in MLflow."""
+    """Return the megabytes of the folder that the platform's own call writes to MLflow."""
     from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.resources.registry.model_registry import FINGERPRINT_TAG, MlflowTracking
 
@@ -201,4 +201,4 @@ def _saved_by_mlflow(model: Any) -> float:
 
 
 def _megabytes(folder: Path) -> float:
-    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()) / 1e6
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

@@ -1,6 +1,6 @@
-"""Keeps what the sections found, and writes it as one page with its pictures.
+"""Store the results of the sections, and write them as one page with its pictures.
 
-Each section is a JSON file in `results/`, so that a long one need not be measured again for another's sake.
+Each section is a JSON file in `results/`, so that it can be measured on its own.
 """
 
 from __future__ import annotations
@@ -34,42 +34,46 @@ class Measured:
     versions: Mapping[str, str]
 
 
-def keep(name: str, section: Section, size: str, versions: Mapping[str, str], folder: Path = FOLDER) -> None:
-    """Write a section beside the others.
+def store(name: str, section: Section, size: str, versions: Mapping[str, str], folder: Path = FOLDER) -> None:
+    """Store a section.
 
     Args:
         name: Of its module.
-        section: What was found.
+        section: The results.
         size: "quick" or "full".
         versions: Of the packages that count, by name.
         folder: Where the sections are.
     """
-    found = pyperf.Run([1.0], collect_metadata=True).get_metadata()  # a run must have a value; only the machine counts
-    machine = {key: found[key] for key in MACHINE if key in found}
+    metadata = pyperf.Run(
+        [1.0], collect_metadata=True
+    ).get_metadata()  # a run must have a value; only the machine counts
+    machine = {key: metadata[key] for key in MACHINE if key in metadata}
     measured = Measured(section, size, f"{datetime.now(tz=UTC):%Y-%m-%d}", machine, dict(versions))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(asdict(measured), indent=1) + "\n", encoding="utf-8")
 
 
-def kept(name: str, folder: Path = FOLDER) -> Measured | None:
+def load(name: str, folder: Path = FOLDER) -> Measured | None:
     """Read a section; None where it was never measured."""
     path = folder / f"{name}.json"
     if not path.exists():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
-    found = values.pop("section")
-    found["rows"] = [Row(**{**row, "goal": Goal(**row["goal"]) if row["goal"] else None}) for row in found["rows"]]
-    found["curves"] = [
+    section = values.pop("section")
+    section["rows"] = [Row(**{**row, "goal": Goal(**row["goal"]) if row["goal"] else None}) for row in section["rows"]]
+    section["curves"] = [
         Curve(
-            each["title"], each["unit"], {k: {int(n): v for n, v in line.items()} for k, line in each["lines"].items()}
+            curve["title"],
+            curve["unit"],
+            {name: {int(rows): cost for rows, cost in line.items()} for name, line in curve["lines"].items()},
         )
-        for each in found["curves"]
+        for curve in section["curves"]
     ]
-    return Measured(Section(**found), **values)
+    return Measured(Section(**section), **values)
 
 
 def write(names: list[str], folder: Path = FOLDER, page: Path = PAGE) -> str:
-    """Write the page and its pictures from what is kept.
+    """Write the page and its pictures from the stored sections.
 
     Args:
         names: Sections in the order of the page; one that was never measured is left out.
@@ -82,7 +86,7 @@ def write(names: list[str], folder: Path = FOLDER, page: Path = PAGE) -> str:
     lines = ["# Results", "", "Written by `make bench`. Ratios are ours / theirs, of the medians of runs in turns;"]
     lines += ["in brackets the lowest and the highest pair. Seconds and MB are of the machine named.", ""]
     for name in names:
-        if measured := kept(name, folder):
+        if measured := load(name, folder):
             pictures = [
                 draw(curve, folder / f"{name}-{number}.svg") for number, curve in enumerate(measured.section.curves, 1)
             ]
@@ -145,7 +149,7 @@ def draw(curve: Curve, path: Path) -> Path:
         for number, (name, points) in enumerate(curve.lines.items()):
             x = sorted(points)
             style = {"linewidth": 2.2, "marker": "o"} if number == 0 else {"linewidth": 1.2, "marker": "s", "ls": "--"}
-            axes.loglog(x, [points[each] for each in x], label=name, **style)
+            axes.loglog(x, [points[rows] for rows in x], label=name, **style)
         axes.set(title=curve.title, xlabel="rows", ylabel=curve.unit)
         axes.grid(which="both", alpha=0.25)
         axes.legend()

@@ -1,4 +1,4 @@
-"""Rows that the sections at scale read, made once and kept for the next pass."""
+"""Generated rows for the sections at scale, cached for the next pass."""
 
 from __future__ import annotations
 
@@ -15,38 +15,16 @@ REAL_LENGTH = 103  # characters
 
 
 def rows(count: int) -> Path:
-    """Return a folder with `projects.csv` and `tags.csv`, made when there is none.
+    """Return a folder with `projects.csv` and `tags.csv` of `count` projects, generated once.
 
-    A row depends on its number alone, so they may be kept; they take 2.8 GB for 10^7 projects.
-
-    Args:
-        count: How many projects.
+    A row depends on its number alone, so the cache never expires; it takes 2.8 GB for 10^7 projects.
     """
-    return _kept(str(count), lambda folder: write(folder, count))
+    return _cached(str(count), lambda folder: write(folder, count))
 
 
 def short_rows(count: int) -> Path:
-    """Return a folder with the same rows, whose descriptions are cut to the mean length of the Made With ML ones.
-
-    Args:
-        count: How many projects.
-    """
-    return _kept(f"{count}-short", lambda folder: _shorten(rows(count), folder))
-
-
-def grow(folder: Path, count: int, more: int) -> None:
-    """Append further rows to files, as whoever writes them does.
-
-    Args:
-        folder: Holds a copy of the files of `rows(count)`.
-        count: How many projects there are.
-        more: How many come.
-    """
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        for path in write(Path(name), more, start=count):
-            with (folder / path.name).open("ab") as target, path.open("rb") as added:
-                added.readline()  # the header
-                shutil.copyfileobj(added, target, 1 << 20)
+    """Return a folder with the same rows, descriptions cut to the mean length of the Made With ML ones."""
+    return _cached(f"{count}-short", lambda folder: _shorten(rows(count), folder))
 
 
 def _shorten(source: Path, folder: Path) -> None:
@@ -59,11 +37,11 @@ def _shorten(source: Path, folder: Path) -> None:
         )
 
 
-def _kept(name: str, make: Callable[[Path], object]) -> Path:
+def _cached(name: str, generate: Callable[[Path], object]) -> Path:
     folder = Path(tempfile.gettempdir()) / "mlops-bench-rows" / name
     if not folder.exists():
         partial = folder.with_name(f".{name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        make(partial)
+        generate(partial)
         partial.rename(folder)
     return folder

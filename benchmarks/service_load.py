@@ -1,4 +1,4 @@
-"""`mlops serve` as a process, clients that ask it, and its log counted against what they were told.
+"""`mlops serve` as a subprocess, clients that send requests, and its log counted against the answers.
 
 The benchmark of the service and its tests use it. Clients are threads of the caller's process.
 """
@@ -33,7 +33,7 @@ _NOT_FOR_IT = ("MLOPS_", "DAGSTER_", "DBT_", "MLFLOW_", "PROMETHEUS_")
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -50,7 +50,7 @@ class Served:
     output: IO[bytes]
 
     def ready(self) -> bool:
-        """Whether a model is loaded.
+        """Return whether a model is loaded.
 
         Raises:
             RuntimeError: The process has ended.
@@ -63,7 +63,7 @@ class Served:
             return False
 
     def said(self) -> str:
-        """What it has printed and logged by now."""
+        """Return what it has printed and logged so far."""
         size = self.output.seek(0, os.SEEK_END)
         return os.pread(self.output.fileno(), size, 0).decode()
 
@@ -73,7 +73,7 @@ class Served:
         self.process.wait(STOP_SECONDS)
 
     def workers(self) -> list[int]:
-        """The ids of its worker processes, where it has several."""
+        """Return the ids of its worker processes, if it has several."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         # beside the workers there is multiprocessing's resource tracker
         return [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
@@ -87,7 +87,7 @@ def served(
     command: Sequence[str] = (),
     ready: bool = True,
 ) -> Iterator[Served]:
-    """Run the service on a free port, and see that nothing of it is left.
+    """Run the service on a free port, and kill whatever of it remains at the end.
 
     Args:
         home: Its MLOPS_HOME.
@@ -125,13 +125,13 @@ def served(
 
 @dataclass
 class Answers:
-    """What the clients have met.
+    """The answers that the clients received.
 
     Attributes:
-        seconds: Of each answered request.
-        told: The ids of predictions that a client was given.
-        versions: The version that has answered, of each.
-        failures: What was said in place of a prediction, of each request that got none.
+        seconds: Latency of each answered request.
+        told: The ids of the predictions that clients received.
+        versions: The model version of each answer.
+        failures: The error of each request without a prediction.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -141,7 +141,7 @@ class Answers:
 
 
 class Load:
-    """Clients that ask one after the other until they are stopped; each keeps its connection."""
+    """Clients that send one request after the other until stopped, each over one connection."""
 
     def __init__(self, url: str, clients: int, bodies: Sequence[Mapping[str, Any]]) -> None:
         """Start them.
@@ -179,20 +179,20 @@ class Load:
                     self.answers.failures.append(f"{answer.status_code} {answer.text}")
                     continue
                 self.answers.seconds.append(time.perf_counter() - begun)
-                told = answer.json()
-                self.answers.versions.append(told["model_version"])
-                self.answers.told += [each["id"] for each in told["predictions"]]
+                body = answer.json()
+                self.answers.versions.append(body["model_version"])
+                self.answers.told += [prediction["id"] for prediction in body["predictions"]]
 
 
 @dataclass(frozen=True)
 class Count:
-    """The log against what clients were told.
+    """The log compared with the answers.
 
     Attributes:
         events: Predictions and feedback in the log.
-        lost: Predictions that a client was given and the log lacks.
-        doubled: Events whose id another one has.
-        unanswered: Predictions that no client was given.
+        lost: Predictions that a client received and the log lacks.
+        doubled: Events with the id of another one.
+        unanswered: Predictions that no client received.
     """
 
     events: int
@@ -206,7 +206,7 @@ def count(home: Path, told: Sequence[str]) -> Count:
 
     Args:
         home: MLOPS_HOME of the service.
-        told: Ids that clients were given.
+        told: Ids that clients received.
     """
     log = EventLog(home / "events.db")
     logged = [event.body["id"] for kind in (PREDICTION, FEEDBACK) for event in log.read(kind)]

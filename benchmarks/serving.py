@@ -1,7 +1,7 @@
 """`python -m benchmarks.serving`: the service under load while the champion changes every second.
 
-Makes two small versions in a temporary home, starts `mlops serve` on it, has clients ask for some seconds, and counts:
-requests, failures, predictions that a client was given and the log lacks, requests a second, p50 and p99.
+It registers two small versions in a temporary home, starts `mlops serve` on it, lets clients send requests for some
+seconds, and counts requests, failures, predictions missing in the log, requests a second, p50 and p99.
 Clients are threads of this process and share the machine's cores with the service.
 """
 
@@ -58,16 +58,16 @@ def main() -> None:
     """Measure and print; leave with 1 if a request failed or a line is missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="how long, with a promotion each second")
-    parser.add_argument("--clients", type=int, default=4, help="clients that ask side by side")
+    parser.add_argument("--clients", type=int, default=4, help="concurrent clients")
     parser.add_argument("--workers", type=int, default=2, help="processes of the service")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mlops-bench-serving-") as name:
         home = Path(name)
         tracking, titles = make_versions(home)
         bodies = [{"title": title} for title in titles]
-        with served(home, "--workers", str(asked.workers)) as service:
-            load, begun = Load(service.url, asked.clients, bodies), time.perf_counter()
-            for second in range(asked.seconds):
+        with served(home, "--workers", str(options.workers)) as service:
+            load, begun = Load(service.url, options.clients, bodies), time.perf_counter()
+            for second in range(options.seconds):
                 tracking.set_alias(CHAMPION, "2" if second % 2 == 0 else "1", {})
                 time.sleep(max(0.0, begun + second + 1 - time.perf_counter()))
             answers = load.stop()
@@ -77,7 +77,7 @@ def main() -> None:
     if len(answers.seconds) < 2:
         raise SystemExit(f"No figures: {answers.failures[:1] or 'too few answers'}.")
     cuts = statistics.quantiles(answers.seconds, n=100, method="inclusive")
-    print(f"{asked.clients} clients, {asked.workers} workers, {took:.1f} s, {asked.seconds} promotions")
+    print(f"{options.clients} clients, {options.workers} workers, {took:.1f} s, {options.seconds} promotions")
     requests = len(answers.seconds) + len(answers.failures)
     print(f"requests      {requests:,}, versions {', '.join(sorted(set(answers.versions)))}")
     print(f"failed        {len(answers.failures)}")

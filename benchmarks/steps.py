@@ -1,8 +1,8 @@
-"""The steps of the lesson's two DAGs as plain functions: they call what the assets call, and know no orchestrator.
+"""The steps of the lesson's two DAGs as plain functions: they call what the assets call, without an orchestrator.
 
-`plain` calls them one after the other; `airflow_dags/lesson.py` makes a task of each. A step takes the settings and
-finds what the steps before it made in the home: tables, files, versions of the model. What is small passes as JSON in
-`home/steps`. What they leave out is what Dagster adds: events, data versions, metadata, policies.
+`plain` calls them in sequence; `airflow/dags/lesson.py` makes a task of each. A step takes the settings and reads what
+earlier steps wrote to the home: tables, files, versions of the model, and small values as JSON in `home/steps`. They
+omit what Dagster adds: events, data versions, metadata, policies.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def extract_data(settings: Settings) -> None:
         f"select id, created_on, title, description, tag, {cut} as split from labeled_projects order by id",  # noqa: S608
         datasets.path(version),
     )
-    _keep(settings, "dataset", version)
+    _write_value(settings, "dataset", version)
 
 
 def validate(settings: Settings) -> None:
@@ -72,7 +72,7 @@ def validate(settings: Settings) -> None:
     from mlops_platform.ml.training_data import splits
     from mlops_platform.resources.warehouse.duckdb_validation import DuckDBSource
 
-    resources, version = build_resources(settings), _kept(settings, "dataset")
+    resources, version = build_resources(settings), _read_value(settings, "dataset")
     with resources["datasets"].view(version, "labeled_projects", "main") as connection:
         result = resources["expectations"].validate_table(
             "labeled_projects", DuckDBSource(connection, "main"), "labeled_projects"
@@ -89,7 +89,7 @@ def optimize(settings: Settings) -> None:
     from mlops_platform.ml.evaluation import plots
     from mlops_platform.ml.tuning import search
 
-    resources, version = build_resources(settings), _kept(settings, "dataset")
+    resources, version = build_resources(settings), _read_value(settings, "dataset")
     train = resources["datasets"].load(version, "train")
     frame = text_classifier.frame(train["title"], train["description"])
     tuned = search.tune(
@@ -100,7 +100,7 @@ def optimize(settings: Settings) -> None:
         seed=0,
         data_version=version,
     )
-    _keep(settings, "tuned", {"params": tuned.params.to_dict(), "score": tuned.score})
+    _write_value(settings, "tuned", {"params": tuned.params.to_dict(), "score": tuned.score})
     (settings.home / "steps" / "history.png").write_bytes(plots.tuning_history_png(tuned.trials))
 
 
@@ -110,7 +110,11 @@ def train_model(settings: Settings) -> None:
     from mlops_platform.ml.classifier import text_classifier
     from mlops_platform.resources.registry.model_registry import CHALLENGER, FINGERPRINT_TAG
 
-    resources, version, tuned = build_resources(settings), _kept(settings, "dataset"), _kept(settings, "tuned")
+    resources, version, tuned = (
+        build_resources(settings),
+        _read_value(settings, "dataset"),
+        _read_value(settings, "tuned"),
+    )
     tracking = resources["tracking"]
     train = resources["datasets"].load(version, "train")
     frame, params = (
@@ -135,7 +139,7 @@ def train_model(settings: Settings) -> None:
         trusted_types=list(text_classifier.TRUSTED_TYPES),
     )
     tracking.set_alias(CHALLENGER, registered.version, {})
-    _keep(settings, "registered", {"version": registered.version, "run_id": registered.run_id})
+    _write_value(settings, "registered", {"version": registered.version, "run_id": registered.run_id})
 
 
 def evaluate(settings: Settings) -> None:
@@ -145,8 +149,8 @@ def evaluate(settings: Settings) -> None:
 
     resources, version, registered = (
         build_resources(settings),
-        _kept(settings, "dataset"),
-        _kept(settings, "registered"),
+        _read_value(settings, "dataset"),
+        _read_value(settings, "registered"),
     )
     with resources["datasets"].view(version, "snapshot", "main") as connection:
         months = connection.execute(
@@ -172,7 +176,7 @@ def evaluate(settings: Settings) -> None:
         "f1": evaluation.overall["f1_weighted"],
         "majority_f1": metrics.weighted_f1(truth, [majority] * len(truth)),
     }
-    _keep(settings, "evaluation", weighted)
+    _write_value(settings, "evaluation", weighted)
 
 
 def deploy(settings: Settings) -> None:
@@ -180,13 +184,13 @@ def deploy(settings: Settings) -> None:
     from mlops_platform.ml.evaluation import promotion_gates
     from mlops_platform.resources.registry.model_registry import CHAMPION
 
-    version = _kept(settings, "registered")["version"]
+    version = _read_value(settings, "registered")["version"]
     decision = promotion_gates.decide(
         candidate=version,
         champion=None,
         min_f1=settings.min_f1,
         comparison=None,
-        **_kept(settings, "evaluation"),
+        **_read_value(settings, "evaluation"),
     )
     assert decision.action == "promote", decision.reason
     build_resources(settings)["tracking"].set_alias(CHAMPION, version, {"promoted_because": decision.reason})
@@ -220,11 +224,11 @@ def _validate(settings: Settings, table: str) -> None:
     assert result.success, table
 
 
-def _keep(settings: Settings, name: str, value: Any) -> None:
+def _write_value(settings: Settings, name: str, value: Any) -> None:
     path = settings.home / "steps" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def _kept(settings: Settings, name: str) -> Any:
+def _read_value(settings: Settings, name: str) -> Any:
     return json.loads((settings.home / "steps" / f"{name}.json").read_text(encoding="utf-8"))

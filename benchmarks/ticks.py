@@ -1,7 +1,7 @@
 """`python -m benchmarks.ticks`: CPU time of the partition sensor's tick on BigQuery, with 10,000 partitions.
 
-The sensor, the warehouse and Google's client are the real ones. What answers them is `--answer`, a process of its own
-on loopback that knows the query for partitions, and says yes to others; what BigQuery itself takes is not in this.
+The sensor, the warehouse and Google's client are the real ones. Their server is `--answer`, a subprocess
+on loopback that answers the query for partitions and accepts others; BigQuery's own time is not included.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FIELDS = {"table_name": "STRING", "created": "INTEGER", "partitions": "STRING"}
 
 
 def _rows(partitions: int, changed: int) -> list[dict[str, Any]]:
-    """What BigQuery's REST API says of a table of projects by day, and one of tags without partitions."""
+    """Return what BigQuery's REST API answers on a table of projects by day, and one of tags without partitions."""
     start, first = dt.date(1999, 1, 1), 1_600_000_000_000_000
     days = [
         f"{start + dt.timedelta(n):%Y%m%d} {first + 7_919 * n + (n < changed)} {100 + n % 7}" for n in range(partitions)
@@ -40,18 +40,18 @@ class _Answers(BaseHTTPRequestHandler):
     body = b""
 
     def do_POST(self) -> None:
-        asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/token":
             self._say({"access_token": "token", "expires_in": 3600, "token_type": "Bearer"})
         elif self.path.startswith("/changed/"):
-            partitions, changed = (int(each) for each in self.path.rsplit("/", 2)[1:])
+            partitions, changed = (int(part) for part in self.path.rsplit("/", 2)[1:])
             rows = _rows(partitions, changed)
             _Answers.body = json.dumps({**_result(len(rows)), "rows": rows}).encode()
             self._say({})
         elif self.path.split("?")[0].endswith("/tables"):
-            self._send(asked)  # made as it was asked for
+            self._send(request)  # the table as requested
         else:
-            job = _LOOK if b"INFORMATION_SCHEMA.PARTITIONS" in asked else _STATEMENT
+            job = _LOOK if b"INFORMATION_SCHEMA.PARTITIONS" in request else _STATEMENT
             self._say(
                 {
                     "jobReference": {"projectId": _PROJECT, "jobId": job, "location": "EU"},
@@ -144,11 +144,11 @@ def tick_seconds(ticks: int, partitions: int = PARTITIONS) -> dict[str, list[flo
 
         assert tick(0)[1] == 1  # all is new
         for _ in range(ticks):
-            for way, changed in (("unchanged", 0), ("changed", 1), ("back", 0)):
-                took, asked = tick(changed)
-                assert asked == (way != "unchanged")
-                if way in seconds:
-                    seconds[way].append(took)
+            for case, changed in (("unchanged", 0), ("changed", 1), ("back", 0)):
+                took, requests_made = tick(changed)
+                assert requests_made == (case != "unchanged")
+                if case in seconds:
+                    seconds[case].append(took)
     return seconds
 
 

@@ -20,22 +20,22 @@ LEAST_FOR_SLOPE = 100_000  # below, the start of a process is most of its time
 
 def run(size: Size) -> Section:
     """Measure; "quick" goes to 10^5 rows, "full" to 10^7."""
-    costs: dict[str, dict[int, Cost]] = {way: {} for way in _NAMES}
-    scores: dict[str, dict[int, dict[str, float]]] = {way: {} for way in _NAMES}
+    costs: dict[str, dict[int, Cost]] = {variant: {} for variant in _NAMES}
+    scores: dict[str, dict[int, dict[str, float]]] = {variant: {} for variant in _NAMES}
     for rows in SIZES[size]:
         with tempfile.TemporaryDirectory(prefix="mlops-bench-") as name:
             _work("prepare", Path(name), str(rows))
-            for way, program in _NAMES.items():
-                if way == IN_MEMORY and rows not in MEMORY_SIZES[size]:
+            for variant, program in _NAMES.items():
+                if variant == IN_MEMORY and rows not in MEMORY_SIZES[size]:
                     continue
-                costs[way][rows] = _work(program, Path(name))
-                scores[way][rows] = json.loads(_work("judge", Path(name), program).output.splitlines()[-1])
+                costs[variant][rows] = _work(program, Path(name))
+                scores[variant][rows] = json.loads(_work("evaluate", Path(name), program).output.splitlines()[-1])
     return Section(
         "Training at scale",
-        "Each way fits the train split (nine tenths) of generated rows in a process of its own, whose CPU time and "
+        "Each way fits the train split (nine tenths) of generated rows in a subprocess, whose CPU time and "
         "peak memory are taken as a whole: ours is the asset `trained_model` with Dagster, the registry and up to four "
         "epochs; the script by hand reads pandas chunks and does one epoch of `HashingVectorizer` and `SGDClassifier`, "
-        "without calibration and registry. Judged on 20,000 unseen rows, of which 3% carry a wrong tag.",
+        "without calibration and registry. Evaluated on 20,000 unseen rows, of which 3% carry a wrong tag.",
         [*_cost_rows(costs), *_score_rows(scores)],
         [
             Curve("Training, CPU seconds", "s", _lines(costs, "cpu")),
@@ -87,7 +87,7 @@ def _score_rows(scores: dict[str, dict[int, dict[str, float]]]) -> list[Row]:
                     f"{many:,} rows: weighted F1 less that of the model in memory",
                     "",
                     [score["f1"] - whole["f1"]],
-                    # with fewer, nothing is streamed unless it is asked for
+                    # with fewer, nothing is streamed by default
                     goal=Goal(-0.015, "least", "ours") if many >= LEAST_STREAMED else None,
                 )
             )
@@ -95,4 +95,6 @@ def _score_rows(scores: dict[str, dict[int, dict[str, float]]]) -> list[Row]:
 
 
 def _lines(costs: dict[str, dict[int, Cost]], name: str) -> dict[str, dict[int, float]]:
-    return {way: {rows: getattr(cost, name) for rows, cost in of.items()} for way, of in costs.items()}
+    return {
+        variant: {rows: getattr(cost, name) for rows, cost in by_rows.items()} for variant, by_rows in costs.items()
+    }

@@ -1,8 +1,8 @@
-"""What `training_scale` measures, each in a process of its own: `python -m benchmarks.training_work WHAT FOLDER ...`.
+"""The workloads of `training_scale`, each run in a subprocess: `python -m benchmarks.training_work WHAT FOLDER ...`.
 
-`prepare` makes the rows; `ours` materializes the graph's trained_model on them; `by_hand` is the script that a user
-would write; `in_memory` fits the model of smaller data; `judge` prints weighted F1 and calibration error on rows that
-are unseen.
+`prepare` generates the rows; `ours` materializes the graph's trained_model on them; `by_hand` is the script that a user
+would write; `in_memory` fits the model of smaller data; `evaluate` prints weighted F1 and calibration error on
+unseen rows.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def prepare(folder: Path, rows: str) -> None:
     settings.datasets_dir.mkdir(parents=True)
     settings.values_dir.mkdir()
     snapshot = settings.datasets_dir / f"{VERSION}.parquet"
-    made = generate.write(folder / "rows", many, form="parquet")
-    # far from the others, so that more rows to learn from don't reach them
+    files = generate.write(folder / "rows", many, form="parquet")
+    # with distant ids, so that they stay unseen for any number of training rows
     unseen = generate.write(folder / "unseen", UNSEEN_ROWS, form="parquet", start=10**8)
     with duckdb.connect() as connection:
         connection.execute("set memory_limit = '2GB'")
         connection.execute(
             f"copy (select id, created_on, title, description, tag, {split_sql('id', TEST_SHARE)} as split "  # noqa: S608
-            f"from '{made[0]}' join '{made[1]}' using (id) order by md5(id::varchar), id) "
+            f"from '{files[0]}' join '{files[1]}' using (id) order by md5(id::varchar), id) "
             f"to '{snapshot}' (format parquet, compression zstd)"
         )
         connection.execute(
@@ -54,7 +54,7 @@ def prepare(folder: Path, rows: str) -> None:
             f"to '{folder / 'unseen.parquet'}' (format parquet)"
         )
         counted = connection.execute(f"select split, count(*) from '{snapshot}' group by all").fetchall()  # noqa: S608
-    for path in made:
+    for path in files:
         path.unlink()
     of = dict(counted)
     value = {"version": VERSION, "rows": sum(of.values()), "train_rows": of["train"], "test_rows": of["test"]}
@@ -102,8 +102,8 @@ def in_memory(folder: Path) -> None:
     (folder / "in_memory.pickle").write_bytes(pickle.dumps(fitted))
 
 
-def judge(folder: Path, which: str) -> None:
-    """Print weighted F1 and expected calibration error of what a way has left in the folder."""
+def evaluate(folder: Path, which: str) -> None:
+    """Print weighted F1 and expected calibration error of a model in the folder on the unseen rows."""
     import pandas as pd
 
     from mlops_platform.ml.classifier import text_classifier
@@ -114,15 +114,15 @@ def judge(folder: Path, which: str) -> None:
     rows = pd.read_parquet(folder / "unseen.parquet")
     if which == "by_hand":
         hashing, model = pickle.loads((folder / "by_hand.pickle").read_bytes())  # noqa: S301 - our own
-        said = model.predict_proba(hashing.transform(_texts(rows)))
+        probabilities = model.predict_proba(hashing.transform(_texts(rows)))
     else:
-        found = build_resources(Settings(home=folder))["tracking"]
+        tracking = build_resources(Settings(home=folder))["tracking"]
         stored = folder / "in_memory.pickle"
-        model = found.load("1") if which == "ours" else pickle.loads(stored.read_bytes())  # noqa: S301 - our own
-        said = model.predict_proba(text_classifier.frame(rows["title"], rows["description"]))
-    classes, truth = [str(each) for each in model.classes_], rows["tag"].tolist()
-    f1 = metrics.weighted_f1(truth, [classes[best] for best in said.argmax(axis=1)])
-    print(json.dumps({"f1": f1, "ece": metrics.expected_calibration_error(truth, said, classes)}))
+        model = tracking.load("1") if which == "ours" else pickle.loads(stored.read_bytes())  # noqa: S301 - our own
+        probabilities = model.predict_proba(text_classifier.frame(rows["title"], rows["description"]))
+    classes, truth = [str(name) for name in model.classes_], rows["tag"].tolist()
+    f1 = metrics.weighted_f1(truth, [classes[best] for best in probabilities.argmax(axis=1)])
+    print(json.dumps({"f1": f1, "ece": metrics.expected_calibration_error(truth, probabilities, classes)}))
 
 
 def _texts(rows: Any) -> Any:
@@ -130,5 +130,7 @@ def _texts(rows: Any) -> Any:
 
 
 if __name__ == "__main__":
-    ways: dict[str, Callable[..., None]] = {each.__name__: each for each in (prepare, ours, by_hand, in_memory, judge)}
-    ways[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    workloads: dict[str, Callable[..., None]] = {
+        work.__name__: work for work in (prepare, ours, by_hand, in_memory, evaluate)
+    }
+    workloads[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

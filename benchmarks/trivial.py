@@ -1,6 +1,6 @@
 """`python -m benchmarks.trivial in_process`: ten assets in a row that do nothing, on our executors.
 
-Prints the seconds from the start of the run to its end, as its events tell.
+It prints the seconds from the start of the run to its end, by its events.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def _asset(number: int) -> dg.AssetsDefinition:
 
 
 def in_process() -> dg.JobDefinition:
-    """The job in one process."""
+    """Return the job in one process."""
     return _job("in_process")
 
 
 def multiprocess() -> dg.JobDefinition:
-    """The job with a process for each step."""
+    """Return the job with a process for each step."""
     return _job("multiprocess")
 
 
@@ -49,7 +49,7 @@ def _job(executor: str) -> dg.JobDefinition:
 
 
 def main(executor: str) -> None:
-    """Run the job once and say how long it took."""
+    """Run the job once and print its duration."""
     from benchmarks import trivial
 
     home = Path(tempfile.mkdtemp(prefix="mlops-trivial-"))

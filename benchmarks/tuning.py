@@ -42,7 +42,7 @@ def run(size: Size) -> Section:
         f"On the {len(read(REAL_DATA)[1])} Made With ML rows; CPU time is that of all threads. "
         "A trial is 5-fold cross-validation, the study a SQLite file. The lesson's search is `benchmarks/lesson.py`; "
         f"{lesson_trials} of its trials are run and scaled to {TRIALS}, its pruner included. Nested cross-validation: "
-        f"{TRIALS} trials on each of {repeats} times 5 outer training parts, judged on the outer held-out part.",
+        f"{TRIALS} trials on each of {repeats} times 5 outer training parts, evaluated on the outer held-out part.",
         [*rows, *_nested(repeats)],
     )
 
@@ -62,19 +62,19 @@ def _many_classes() -> list[Row]:
 
 
 def _nested(repeats: int) -> list[Row]:
-    """Evaluate searches on rows that they have not seen."""
+    """Evaluate searches on held-out rows."""
     from mlops_platform.ml.classifier.text_classifier import DEFAULT
     from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
     from mlops_platform.ml.tuning.significance import interval
 
     texts, labels = read(REAL_DATA)
-    default, returned, best, kept = [], [], [], 0
+    default, returned, best, defaults_returned = [], [], [], 0
     for repeat in range(repeats):
         outer = cut(texts, labels, 100 + repeat)
         score = Scorer(texts, labels, outer)
         for fold, (train, _) in enumerate(outer):
             result = _search([texts[i] for i in train], [labels[i] for i in train], repeat)
-            kept += result.params == DEFAULT
+            defaults_returned += result.params == DEFAULT
             default.append(score(fold, DEFAULT))
             returned.append(score(fold, result.params))
             complete = [trial for trial in result.trials if not trial.pruned]
@@ -89,7 +89,7 @@ def _nested(repeats: int) -> list[Row]:
         Row("nested F1 of the default", "", [statistics.mean(default)]),
         row("nested F1, best trial", best),
         row(
-            f"nested F1, what the search returns (default kept in {kept} of {5 * repeats})",
+            f"nested F1, result of the search (the default in {defaults_returned} of {5 * repeats})",
             returned,
             Goal(0.0, "least", "ours"),
         ),

@@ -1,4 +1,4 @@
-"""The three suites through Great Expectations beside hand-written SQL that computes the same counts.
+"""The three suites through Great Expectations, compared with hand-written SQL that computes the same counts.
 
 `python -m benchmarks.validation ours|sql DATABASE HOME` runs one of the two on a database with the three tables.
 """
@@ -23,15 +23,15 @@ MOST_MB = 2048
 
 def run(size: Size) -> Section:
     """Measure; "quick" takes about a minute, "full" as well once the rows of `elt` are there."""
-    found = {}
+    costs = {}
     for count in SIZES[size]:
         with tempfile.TemporaryDirectory(prefix="mlops-bench-tables-") as folder:
             database = Path(folder) / "warehouse.duckdb"
             fill(rows(count), database)
             commands = [_command("ours", database), _command("sql", database)]
-            found[count] = in_turns(commands, ROUNDS[count], warm=count <= 100_000)
+            costs[count] = in_turns(commands, ROUNDS[count], warm=count <= 100_000)
     table: list[Row] = []
-    for count, (ours_, sql_) in found.items():
+    for count, (ours_, sql_) in costs.items():
         of = f"{count:,} rows"
         goal = Goal(3.0) if count == 1_000_000 else None
         table += [
@@ -49,13 +49,13 @@ def run(size: Size) -> Section:
             " out the import of Great Expectations; *whole process* holds it."
         ),
         rows=table,
-        curves=curves("Validation", ("Great Expectations here", "hand-written SQL"), found),
+        curves=curves("Validation", ("Great Expectations here", "hand-written SQL"), costs),
         notes=("The tables meet every rule. A rule that is broken is evaluated a second time, for its examples."),
     )
 
 
-def _command(way: str, database: Path) -> Any:
-    return lambda home: [sys.executable, "-m", "benchmarks.validation", way, str(database), str(home)]
+def _command(variant: str, database: Path) -> Any:
+    return lambda home: [sys.executable, "-m", "benchmarks.validation", variant, str(database), str(home)]
 
 
 def fill(folder: Path, database: Path) -> None:

@@ -1,8 +1,7 @@
 #!/bin/sh
-# Makes .venv-airflow/, the environment that `make bench` measures: Airflow 3 and the platform's libraries in one
-# environment, so that a task calls them without a second Python. The platform itself is found by PYTHONPATH.
-# Airflow's own constraints are on GitHub; these pins are what was tested.
-# A set-up that was cut off has left no stamp, and the next one begins anew.
+# Create .venv-airflow/ for `make bench`: Airflow 3 and the platform's libraries in one environment, so that a task calls
+# them without a second Python. PYTHONPATH adds the platform itself. The pins were tested; Airflow's own constraints are
+# on GitHub. An interrupted set-up leaves no stamp, and the next one starts over.
 set -eu
 cd "$(dirname "$0")/.."
 folder=.venv-airflow

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv-bigquery/, the environment of the BigQuery emulator that `make test-production` starts. Its DuckDB
-# extensions come from wheels and are kept in .venv-bigquery/home, so that the emulator downloads nothing.
-# A set-up that was cut off has left no stamp, and the next one begins anew.
+# Create .venv-bigquery/, the environment of the BigQuery emulator that `make test-production` starts. Its DuckDB
+# extensions are installed from wheels into .venv-bigquery/home, so that the emulator downloads nothing.
+# An interrupted set-up leaves no stamp, and the next one starts over.
 set -eu
 cd "$(dirname "$0")/.."
 folder=.venv-bigquery

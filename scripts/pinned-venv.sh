@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes an environment from a whole set of pins that was tested, hence --no-deps:
-# `pinned-venv.sh FOLDER PINS WHAT VERSION...`, with the versions of Python that WHAT runs on, the first one preferred.
+# Create an environment from a complete, tested set of pins, hence --no-deps:
+# `pinned-venv.sh FOLDER PINS WHAT VERSION...`, with the Python versions that WHAT supports, the preferred one first.
 set -eu
 folder=$1 pins=$2 what=$3
 shift 3

@@ -1,7 +1,7 @@
 #!/bin/sh
-# `sentence.sh [FOLDER [PACKAGE...]]` makes an environment, by default .venv-sentence/, in which `make test-sentence` runs:
-# the packages of .venv, those of the extra `sentence` (5 GB where PyPI's torch brings CUDA), and the packages that are
-# named. An interrupted set-up leaves no stamp, and the next one starts over.
+# `sentence.sh [FOLDER [PACKAGE...]]` creates an environment, by default .venv-sentence/ for `make test-sentence`: the
+# packages of .venv, those of the extra `sentence` (5 GB where PyPI's torch brings CUDA), and the named ones.
+# An interrupted set-up leaves no stamp, and the next one starts over.
 set -eu
 cd "$(dirname "$0")/.."
 folder=${1:-.venv-sentence}
@@ -19,7 +19,7 @@ if command -v uv >/dev/null 2>&1; then
 else
     .venv/bin/python -m venv --clear "$folder"
 fi
-# what is in .venv is there in this one too
+# add the packages of .venv
 "$folder/bin/python" - <<'PYTHON'
 import sys
 import sysconfig

@@ -1,4 +1,4 @@
-"""Writes the table of all settings into docs/production.md, between its two marks; `make docs` runs it."""
+"""Write the table of all settings into docs/production.md, between its two marks; `make docs` runs this."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- settings: written by `make docs` -->\n", "<!-- end of setting
 
 
 def table() -> str:
-    """Make the table in Markdown: one row a setting, in the order of the class."""
+    """Return the table in Markdown: one row per setting, in the order of the class."""
     rows = ["| variable | default | what it sets |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         rows.append(f"| `MLOPS_{name.upper()}` | {_shown(field.default)} | {field.description} |")
@@ -29,11 +29,7 @@ def _shown(default: object) -> str:
 
 
 def with_table(page: str) -> str:
-    """Replace what stands between the marks.
-
-    Raises:
-        ValueError: The marks are not there.
-    """
+    """Return the page with the table between its marks."""
     head, tail = page.index(BEGIN) + len(BEGIN), page.index(END)
     return page[:head] + "\n" + table() + "\n" + page[tail:]
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv/ with pinned versions: `setup.sh run` what the platform needs, `setup.sh dev` the tests' tools too.
-# A set-up that was cut off has left no stamp, and the next one begins where it can.
+# Create .venv/ with pinned versions: `setup.sh run` for the platform, `setup.sh dev` with the development tools.
+# An interrupted set-up leaves no stamp, and the next one resumes.
 set -eu
 kind=$1
 
@@ -36,6 +36,6 @@ else
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable "$target"
 fi
 
-# what the development set-up holds, the plain one needs no more
+# the development set-up includes the plain one
 touch .venv/.installed-run
 if [ "$kind" = dev ]; then touch .venv/.installed-dev; fi

@@ -66,7 +66,7 @@ class Airflow:
             conf: Its parameters.
 
         Returns:
-            Seconds from the moment its run was asked for to its end, by Airflow's own clock.
+            Seconds from the request for the run to its end, by Airflow's own clock.
 
         Raises:
             RuntimeError: The run failed, or did not end.
@@ -75,17 +75,17 @@ class Airflow:
         with requests.Session() as session:
             session.trust_env = False
             token = session.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
-            asked = session.post(
+            response = session.post(
                 f"{self.url}/api/v2/dags/{dag}/dagRuns",
                 json={"dag_run_id": name, "logical_date": None, "conf": dict(conf)},
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=60,
             )
-        if not asked.ok:
-            raise RuntimeError(f"Airflow refuses a run of {dag}: {asked.text[:500]}")
+        if not response.ok:
+            raise RuntimeError(f"Airflow refuses a run of {dag}: {response.text[:500]}")
         end = time.monotonic() + _RUN_SECONDS
         while True:
-            # asked of the database and not of the API server, which has the tasks to answer
+            # query the database and not the API server, which is busy with the tasks
             rows = self.database.query(
                 self.address,
                 f"select state, extract(epoch from end_date - queued_at) from dag_run where run_id = '{name}'",  # noqa: S608
@@ -98,14 +98,15 @@ class Airflow:
             time.sleep(0.5)
 
     def cpu_seconds(self) -> float:
-        """What the servers and their workers have used so far, the tasks that have ended included."""
+        """Return the CPU seconds of the servers and their workers so far, ended tasks included."""
         leaders = [psutil.Process(group) for group in self.groups]
-        times = [each.cpu_times() for one in leaders for each in (one, *one.children(recursive=True))]
-        return sum(each.user + each.system + each.children_user + each.children_system for each in times)
+        processes = [process for leader in leaders for process in (leader, *leader.children(recursive=True))]
+        times = [process.cpu_times() for process in processes]
+        return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Let the servers stand still, so that they don't disturb what is measured."""
+        """Pause the servers, so that they don't disturb a measurement."""
         self._signal(signal.SIGSTOP)
         try:
             yield
@@ -155,18 +156,18 @@ def serving(*, tuned: bool, preload: bool) -> Iterator[Airflow]:
             for command in ("api-server", "dag-processor", "scheduler")
         ]
         _wait(lambda: _healthy(url))
-        found = Airflow(url, server, address, groups)
+        servers = Airflow(url, server, address, groups)
         for dag in ("dataops", "mlops", "trivial"):
-            found.wait_for(dag)
-        yield found
+            servers.wait_for(dag)
+        yield servers
 
 
 def _environment(home: Path, store: str, port: int) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "PYTHON", "AIRFLOW"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "PYTHON", "AIRFLOW"))}
     url = f"http://127.0.0.1:{port}"
     return {
-        **kept,
-        "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{kept['PATH']}",
+        **inherited,
+        "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{inherited['PATH']}",
         "PYTHONPATH": str(PROJECT_ROOT),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
@@ -189,7 +190,7 @@ def _environment(home: Path, store: str, port: int) -> dict[str, str]:
 
 @contextmanager
 def _process(command: list[str], env: Mapping[str, str], log: Path) -> Iterator[int]:
-    """Start a server; yields its process, which leads a group."""
+    """Start a server, and yield the id of its process, which leads a group."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
     try:
@@ -208,10 +209,10 @@ def _healthy(url: str) -> bool:
     try:
         with requests.Session() as session:
             session.trust_env = False
-            found = session.get(f"{url}/api/v2/monitor/health", timeout=10).json()
+            health = session.get(f"{url}/api/v2/monitor/health", timeout=10).json()
     except (requests.RequestException, ValueError):
         return False
-    return all(found[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
+    return all(health[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
 
 
 def _wait(ready: Callable[[], bool]) -> None:

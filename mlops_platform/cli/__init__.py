@@ -1,1 +1,1 @@
-"""The `mlops` command: one verb a module, and `main`, which declares them all."""
+"""The `mlops` command: one verb a module, and `main`, which registers them all."""

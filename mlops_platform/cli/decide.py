@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Annotated, get_args
+
+import typer
 
 from mlops_platform.cli.deployments import describe, registry, who
 from mlops_platform.errors import PlatformError
@@ -11,12 +13,19 @@ from mlops_platform.settings import Settings
 _DECISIONS = 10
 
 
-def show(settings: Settings) -> None:
-    """Print the open inspection and the latest decisions.
+def decide(
+    answer: Annotated[str | None, typer.Argument(help="continue, improve or rollback.")] = None,
+    reason: Annotated[str, typer.Option(help="Reason, for the history.")] = "",
+) -> None:
+    """Answer the open inspection, which holds automatic promotion; without an answer, show it and recent decisions."""
+    if answer is None:
+        show(Settings())
+    else:
+        answer_inspection(Settings(), answer, reason=reason)
 
-    Args:
-        settings: The registry and the warehouse.
-    """
+
+def show(settings: Settings) -> None:
+    """Print the inspections, open ones first, and the latest decisions."""
     from rich.console import Console
 
     from mlops_platform.assets.decision import last_decisions
@@ -24,14 +33,14 @@ def show(settings: Settings) -> None:
     from mlops_platform.resources.registry.inspections import inspections
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    known = inspections(registry(settings))
-    opened = [inspection for inspection in known if inspection.is_open]
-    for inspection in opened:
+    all_inspections = inspections(registry(settings))
+    open_ones = [inspection for inspection in all_inspections if inspection.is_open]
+    for inspection in open_ones:
         console.print(f"Inspection of {inspection.day}, version {inspection.version}: {inspection.reason}")
         console.print("  Automatic promotion is on hold. `mlops decide continue|improve|rollback` answers it.")
-    if not opened:
+    if not open_ones:
         console.print("No inspection is open.")
-    for inspection in known:
+    for inspection in all_inspections:
         if not inspection.is_open:
             at = (inspection.answered_at or "")[:16].replace("T", " ")
             console.print(
@@ -47,11 +56,11 @@ def show(settings: Settings) -> None:
         console.print(f"{day}  {decision:<8}  version {version}  {reason}")
 
 
-def decide(settings: Settings, answer: str, *, reason: str) -> None:
+def answer_inspection(settings: Settings, answer: str, *, reason: str) -> None:
     """Answer the open inspection, and carry out the answer.
 
     Args:
-        settings: The registry, and what to run on.
+        settings: The location of the registry, and of the retraining.
         answer: `continue` ends the hold, `improve` retrains now, `rollback` returns to the previous champion.
         reason: Reason, for the history.
 
@@ -61,11 +70,11 @@ def decide(settings: Settings, answer: str, *, reason: str) -> None:
     from mlops_platform.cli.run import run_job
     from mlops_platform.resources.registry import deployment_history, inspections
 
-    if answer not in (words := get_args(inspections.Answer)):
-        raise PlatformError(f"{answer!r} is not an answer: choose one of {', '.join(words)}.")
+    if answer not in (choices := get_args(inspections.Answer)):
+        raise PlatformError(f"{answer!r} is not an answer: choose one of {', '.join(choices)}.")
     tracking, by = registry(settings), who()
     if inspections.open_inspection(tracking) is None:
-        raise PlatformError("Nothing waits for an answer: no inspection is open.")
+        raise PlatformError("No inspection is open, so there is nothing to answer.")
     reason = reason or f"Answered by hand: {answer}."
     if answer == "rollback":
         # first, so that a rollback that fails leaves the inspection open

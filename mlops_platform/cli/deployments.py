@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from mlops_platform.errors import ModelError, PlatformError
 from mlops_platform.settings import RegistrySettings, Settings
@@ -14,28 +17,20 @@ if TYPE_CHECKING:
     from mlops_platform.resources.registry.model_registry import MlflowTracking
 
 
-def promote(settings: Settings, version: str, *, reason: str, force: str) -> str:
-    """Make a version the champion.
-
-    Args:
-        settings: The registry, and the threshold of the gates.
-        version: The version.
-        reason: Reason, for the history; by default that of the gates.
-        force: Reason to promote against the gates; empty to obey them.
-
-    Returns:
-        What was done, in a sentence.
-
-    Raises:
-        ModelError: There is no such version, it cannot be loaded, it is the champion, or the gates refuse it.
-    """
+def promote(
+    version: Annotated[str, typer.Argument(help="Version of the registered model.")],
+    reason: Annotated[str, typer.Option(help="Reason, for the history.")] = "",
+    force: Annotated[str, typer.Option(metavar="REASON", help="Promote against the gates, with the reason.")] = "",
+) -> None:
+    """Make a version the champion if it passes the gates."""
     from mlops_platform.resources.registry import deployment_history
 
+    settings = Settings()
     tracking = registry(settings)
-    tracking.load(tracking.version(version).version)  # it has to be loadable
+    tracking.load(tracking.version(version).version)  # it must be loadable
     passed, why = _gates(settings, tracking, version)
     if not passed and not force:
-        raise ModelError(f"Version {version} is not promoted: {why}. `--force REASON` promotes it all the same.")
+        raise ModelError(f"Version {version} is not promoted: {why}. `--force REASON` promotes it anyway.")
     move = deployment_history.promote(
         tracking,
         version,
@@ -43,41 +38,31 @@ def promote(settings: Settings, version: str, *, reason: str, force: str) -> str
         reason=(force if not passed else reason) or f"Promoted by hand: {why}.",
         forced=not passed,
     )
-    return describe(move)
+    print(describe(move))
 
 
-def rollback(settings: Settings, *, reason: str) -> str:
-    """Return to the previous champion.
-
-    Args:
-        settings: The registry.
-        reason: Reason, for the history.
-
-    Returns:
-        What was done, in a sentence.
-
-    Raises:
-        ModelError: There is no previous champion.
-    """
+def rollback(reason: Annotated[str, typer.Option(help="Reason, for the history.")] = "") -> None:
+    """Return to the previous champion."""
     from mlops_platform.resources.registry import deployment_history
 
-    return describe(deployment_history.rollback(registry(settings), by=who(), reason=reason or "Rolled back by hand."))
+    move = deployment_history.rollback(registry(Settings()), by=who(), reason=reason or "Rolled back by hand.")
+    print(describe(move))
 
 
-def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
-    """Return the versions of the model and the moves of the champion.
+def history(
+    of: Annotated[str | None, typer.Argument(help="A version, or the prefix of a data version or Dagster run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the versions of the model with their data and runs, and each move of the champion."""
+    collected = _collect_history(Settings(), of)
+    if as_json:
+        print(json.dumps(collected, indent=2, ensure_ascii=False))
+    else:
+        _print_history(collected)
 
-    Args:
-        settings: The registry.
-        of: A version, or the prefix of a data version or of a Dagster run; by default everything.
 
-    Raises:
-        ModelError: Nothing was trained yet.
-
-    Returns:
-        `champion`: its version, or None; `versions`: version, mlflow_run_id, dagster_run_id, data_version, oldest
-        first; `moves`: as `Deployment`, oldest first.
-    """
+def _collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
+    """Return the champion's version (or None), the versions of the model and the moves, both oldest first."""
     from mlops_platform.resources.registry import deployment_history
     from mlops_platform.resources.registry.model_registry import CHAMPION
 
@@ -112,12 +97,7 @@ def collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
     return {"champion": champion.version if champion else None, "versions": versions, "moves": moves}
 
 
-def print_history(history: dict[str, Any]) -> None:
-    """Print a history.
-
-    Args:
-        history: From `collect_history`.
-    """
+def _print_history(history: dict[str, Any]) -> None:
     for version in history["versions"]:
         mark = " (champion)" if version["version"] == history["champion"] else ""
         print(f"version {version['version']}{mark}")
@@ -127,25 +107,18 @@ def print_history(history: dict[str, Any]) -> None:
     if history["versions"]:
         print()
     for move in history["moves"]:
-        before = f" from {move['previous']}" if move["previous"] else ""
+        previous = f" from {move['previous']}" if move["previous"] else ""
         person = move["by"] + (f" (run {move['dagster_run_id']})" if move["dagster_run_id"] else "")
         forced = ", forced" if move["forced"] else ""
         at = move["at"][:19].replace("T", " ")
-        print(f"{at}  {move['action']} to {move['version']}{before}, by {person}{forced}")
+        print(f"{at}  {move['action']} to {move['version']}{previous}, by {person}{forced}")
         print(f"    {move['reason']}")
     if not history["moves"]:
-        print("The champion was not moved yet." if history["versions"] else "Nothing matches.")
+        print("There was no promotion yet." if history["versions"] else "Nothing matches.")
 
 
 def registry(settings: RegistrySettings) -> MlflowTracking:
-    """Return the model registry.
-
-    Args:
-        settings: Its location.
-
-    Raises:
-        ModelError: Nothing was trained yet.
-    """
+    """Return the model registry; raise a `ModelError` if nothing was trained yet."""
     from mlops_platform.resources.factory import build_registry
 
     tracking = build_registry(settings)
@@ -170,21 +143,13 @@ def _gates(settings: Settings, tracking: MlflowTracking, version: str) -> tuple[
 
 
 def describe(move: Deployment) -> str:
-    """Return what a move did, in a sentence.
-
-    Args:
-        move: The move.
-    """
-    before = f"; it was version {move.previous}" if move.previous else ""
-    return f"The champion is version {move.version}{before}. {move.reason}"
+    """Return the sentence that reports a move."""
+    previous = f"; it was version {move.previous}" if move.previous else ""
+    return f"The champion is version {move.version}{previous}. {move.reason}"
 
 
 def who() -> str:
-    """Return the name of the system's user.
-
-    Raises:
-        PlatformError: The system does not know it.
-    """
+    """Return the name of the system's user."""
     try:
         return getpass.getuser()
     except OSError as error:

@@ -1,4 +1,7 @@
-"""`mlops doctor`: what is configured, reachable and missing, each with its remedy."""
+"""`mlops doctor`: report what is configured, reachable and missing, with the remedy for each.
+
+Checks of the services that production uses are in `doctor_production`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from mlops_platform.cli.doctor_finding import Finding
 from mlops_platform.errors import PlatformError
@@ -25,15 +31,25 @@ PACKAGES = (
 )
 
 
+def doctor(
+    smoke: Annotated[bool, typer.Option("--smoke", help="Also create, load, query and drop a scratch table.")] = False,
+) -> None:
+    """Report what is configured, reachable and missing."""
+    marks = {"ok": "✓", "note": "·", "missing": "✗"}
+    settings = Settings()
+    findings = examine(settings)
+    if smoke:
+        from mlops_platform.cli.doctor_production import try_warehouse
+
+        findings.append(try_warehouse(settings))
+    for finding in findings:
+        print(f"{marks[finding.state]} {finding.name:<20} {finding.detail}")
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
 def examine(settings: Settings) -> list[Finding]:
-    """Check everything that the platform needs; nothing is changed, but MLOPS_HOME is created when missing.
-
-    Args:
-        settings: What is configured.
-
-    Returns:
-        The findings, in the order of the graph.
-    """
+    """Check everything that the platform needs, in the order of the graph; change nothing but create MLOPS_HOME."""
     checks: list[Callable[[Settings], Finding]] = [_python, _packages, _home]
     if settings.source_loader == "csv":
         checks.append(lambda s: _source("projects", s.projects_uri, "MLOPS_PROJECTS_URI"))

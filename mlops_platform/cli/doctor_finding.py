@@ -1,4 +1,4 @@
-"""What one check of `mlops doctor` has to report."""
+"""The result of one check of `mlops doctor`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Finding:
     Attributes:
         name: What was checked.
         state: `ok`, `note` (not there yet, and that is fine) or `missing`.
-        detail: What was found and, where it is missing, the setting or command that provides it.
+        detail: What the check saw and, if something is missing, the setting or command that provides it.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""What `mlops doctor` checks in production: whether each service answers, with the settings that configure it.
+"""The checks of `mlops doctor` in production: whether each service answers, with the settings that configure it.
 
-The checks run in parallel within a few seconds: a service that hangs does not hide the others.
+They run in parallel with a common time limit, so that a service that hangs does not hide the others.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Service:
     Attributes:
         name: Its name.
         settings: The settings of its address and credentials.
-        check: Returns what it answers; raises when it cannot be used.
+        check: Return a description of the service; raise when it cannot be used.
     """
 
     name: str
@@ -43,11 +43,7 @@ class Service:
 
 
 def services(settings: Settings) -> list[Service]:
-    """Return the services that these settings use.
-
-    Args:
-        settings: What is configured.
-    """
+    """Return the services that these settings use."""
     used = [
         Service(
             "BigQuery",
@@ -76,15 +72,7 @@ def services(settings: Settings) -> list[Service]:
 
 
 def check_services(checked: Sequence[Service], limit: float = LIMIT_SECONDS) -> list[Finding]:
-    """Check services in parallel.
-
-    Args:
-        checked: The services.
-        limit: Seconds for all of them.
-
-    Returns:
-        One finding per service, in their order.
-    """
+    """Check services in parallel within `limit` seconds, and return one finding each, in their order."""
     findings: dict[str, Finding] = {}
 
     def check(service: Service) -> None:
@@ -184,11 +172,7 @@ def _mlflow(settings: Settings) -> str:
 
 
 def try_warehouse(settings: Settings) -> Finding:
-    """Create, load, query and drop a scratch table in the warehouse.
-
-    Args:
-        settings: The warehouse and its credentials.
-    """
+    """Create, load, query and drop a scratch table in the warehouse."""
     import tempfile
 
     from mlops_platform.resources.factory import build_warehouse
@@ -204,7 +188,9 @@ def try_warehouse(settings: Settings) -> Finding:
     except PlatformError as error:
         return Finding("smoke", "missing", str(error))
     if (loaded.rows, rows, version) != (2, 2, loaded.version):
-        return Finding("smoke", "missing", f"two rows were loaded into {SCRATCH}, and {rows} other ones came back")
+        return Finding(
+            "smoke", "missing", f"two rows were loaded into {SCRATCH}, but {rows} different ones were read back"
+        )
     return Finding("smoke", "ok", f"table {SCRATCH} was created, loaded, queried and dropped")
 
 

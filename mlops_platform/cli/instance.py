@@ -1,4 +1,4 @@
-"""The Dagster instance that the commands use: its home, its lock, and what a killed process left in it."""
+"""The Dagster instance of the commands: its home, its lock, and the cleanup after killed runs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,10 @@ POSTGRES_VARIABLE = "MLOPS_POSTGRES_URL"  # as PRODUCTION_FILE names it
 def prepare_home(settings: Settings) -> None:
     """Create DAGSTER_HOME with the project's dagster.yaml, unless the user has set another one.
 
-    With Postgres it is the production file, which takes the address from the environment.
-
-    Args:
-        settings: The home, and the storage of Dagster.
-
-    Raises:
-        PlatformError: The folder cannot be written.
+    With Postgres it is the production file, which reads the address from the environment.
     """
     if settings.postgres_url is not None:
-        # for dagster.yaml, and with its driver; the setting may have come from an .env file
+        # for dagster.yaml, and with its driver; the setting may be from an .env file
         os.environ[POSTGRES_VARIABLE] = settings.optuna_storage
     if os.environ.get("DAGSTER_HOME"):
         return
@@ -51,12 +45,6 @@ def prepare_home(settings: Settings) -> None:
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """Open the instance.
-
-    Args:
-        settings: The home, and the storage of Dagster.
-
-    Yields:
-        The instance.
 
     Raises:
         PlatformError: Packages of production are missing, or Postgres cannot be reached.
@@ -76,14 +64,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 @contextmanager
 def exclusive(settings: Settings) -> Iterator[None]:
-    """Hold the lock that lets one `mlops run` at a time work in a home.
-
-    Args:
-        settings: The home.
-
-    Raises:
-        PlatformError: Another run holds it, or the home cannot be created.
-    """
+    """Hold the lock that allows one `mlops run` at a time in a home, or raise a `PlatformError`."""
     from filelock import FileLock, Timeout
 
     try:
@@ -96,22 +77,16 @@ def exclusive(settings: Settings) -> Iterator[None]:
         lock = FileLock(settings.home / ".run.lock").acquire(timeout=0)
     except Timeout:
         raise PlatformError(
-            f"Another `mlops run` is at work in {settings.home}: wait for it, or set MLOPS_HOME to another folder."
+            f"Another `mlops run` is in progress in {settings.home}: wait for it, or set MLOPS_HOME to another folder."
         ) from None
     with lock:
         yield
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> int:
-    """Mark the runs whose `mlops run` was killed as failed; call it while holding `exclusive`.
+    """Mark the runs whose `mlops run` was killed as failed, and return their number; call it while holding `exclusive`.
 
-    A run that stays STARTED forever would hold back the automation conditions of its assets.
-
-    Args:
-        instance: The instance.
-
-    Returns:
-        The number of such runs.
+    A run that stays STARTED forever would block the automation conditions of its assets.
     """
     import dagster as dg
 

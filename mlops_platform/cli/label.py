@@ -1,4 +1,4 @@
-"""`mlops label`: the labeling page until Ctrl-C, and the queue and its labels as CSV files."""
+"""`mlops label`: serve the labeling page until Ctrl-C, or exchange the queue and its labels as CSV files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import threading
 import webbrowser
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from mlops_platform.cli.deployments import who
 from mlops_platform.cli.ui import HOST, require_free
@@ -22,17 +24,27 @@ _STOP_SECONDS = 2
 _IDS_AT_ONCE = 10_000
 
 
-def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
-    """Serve the page until interrupted; the warehouse is read at the start, and not held.
+def label(
+    port: Annotated[int | None, typer.Option(help="Port of the page (MLOPS_LABEL_PORT).")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address of the page.")] = False,
+    person: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who labels; you by default.")] = None,
+    export: Annotated[Path | None, typer.Option("--export", help="Write the queue as a CSV to fill in.")] = None,
+    source: Annotated[Path | None, typer.Option("--import", help="Import labels from a CSV with id and tag.")] = None,
+) -> None:
+    """Label the projects that the model would learn most from, in the browser or by CSV."""
+    if export is not None and source is not None:
+        raise typer.BadParameter("give either --export or --import")
+    settings = Settings(**({} if port is None else {"label_port": port}))  # type: ignore[arg-type]
+    if export is not None:
+        print(_export_queue(settings, export))
+    elif source is not None:
+        print(_import_labels(settings, source, person))
+    else:
+        _serve(settings, person, browser=not no_browser)
 
-    Args:
-        settings: Where the queue is, and the port.
-        person: Who labels; by default the user of the system.
-        browser: Whether to open it.
 
-    Raises:
-        PlatformError: There is no queue, the log of labels is damaged, or the port is taken.
-    """
+def _serve(settings: Settings, person: str | None, *, browser: bool) -> None:
+    """Serve the page until interrupted; the warehouse is read at the start and closed again."""
     from mlops_platform.labeling.queue import read_queue
     from mlops_platform.resources.labels import label_log
 
@@ -46,12 +58,12 @@ def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
     from mlops_platform.labeling.app import build_app
 
     token = secrets.token_urlsafe(24)
-    # behind #: it is not sent, and in no log; the page sends it in a header
+    # after a #, the token is neither sent with the address nor logged; the page sends it in a header
     address = f"http://{HOST}:{settings.label_port}/#{token}"
     print(f"Labeling as {name}: {address}")
     print("Ctrl-C stops it; each label is saved at once.", flush=True)
     if browser:
-        # a moment later, when somebody listens
+        # with a delay, so that the server listens by then
         opening = threading.Timer(1.0, webbrowser.open, [address])
         opening.daemon = True
         opening.start()
@@ -66,19 +78,7 @@ def serve(settings: Settings, person: str | None, *, browser: bool) -> None:
     )
 
 
-def export_queue(settings: Settings, target: Path) -> str:
-    """Write the queue as a CSV file to fill in.
-
-    Args:
-        settings: Where the queue is.
-        target: The file.
-
-    Returns:
-        What was done, in a sentence.
-
-    Raises:
-        PlatformError: There is no queue, or the file can't be written.
-    """
+def _export_queue(settings: Settings, target: Path) -> str:
     from mlops_platform.labeling.csv_exchange import write_queue
     from mlops_platform.labeling.queue import read_queue
 
@@ -90,20 +90,8 @@ def export_queue(settings: Settings, target: Path) -> str:
     )
 
 
-def import_labels(settings: Settings, source: Path, person: str | None) -> str:
-    """Take the labels of a CSV file, all or none; what is there already is not taken again.
-
-    Args:
-        settings: Where the log of labels is.
-        source: The file, with the columns id and tag.
-        person: Who gave the labels that name nobody; by default the user of the system.
-
-    Returns:
-        What was done, in a sentence.
-
-    Raises:
-        PlatformError: The file is no such CSV, or a line of it can't be taken.
-    """
+def _import_labels(settings: Settings, source: Path, person: str | None) -> str:
+    """Import the labels of a CSV file, all or none; skip those in the log already."""
     from mlops_platform.labeling import csv_exchange
     from mlops_platform.labeling.queue import read_classes
     from mlops_platform.resources.labels import label_log
@@ -121,21 +109,21 @@ def import_labels(settings: Settings, source: Path, person: str | None) -> str:
     added = label_log.append_missing(
         settings.event_log_path, lambda there: list(csv_exchange.missing(sound, there, at))
     )
-    disputed: dict[int, set[str]] = {}
+    tags_by_project: dict[int, set[str]] = {}
     for (key, _), tag in label_log.standing(label_log.read(settings.event_log_path).labels).items():
-        disputed.setdefault(key, set()).add(tag)
-    conflicts = sum(len(disputed.get(key, ())) > 1 for key in {label.id for label in sound})
-    report = f"{len(added)} labels imported, {len(read) - len(added)} were there already."
+        tags_by_project.setdefault(key, set()).add(tag)
+    conflicts = sum(len(tags_by_project.get(key, ())) > 1 for key in {label.id for label in sound})
+    report = f"{len(added)} labels imported, {len(read) - len(added)} were imported before."
     if conflicts:
-        report += f" On {conflicts} of these projects people disagree."
+        report += f" People disagree on {conflicts} of these projects."
     return report + (" Next: `mlops run`." if added else "")
 
 
 def _projects(warehouse: Warehouse, ids: Iterable[int]) -> set[int]:
-    """Return which of these ids are of projects."""
-    wanted, known = sorted(project for project in ids if project < 2**63), set()
-    for start in range(0, len(wanted), _IDS_AT_ONCE):
-        numbers = SQL(", ".join(map(str, wanted[start : start + _IDS_AT_ONCE])))
+    """Return which of these ids belong to projects."""
+    candidates, known = sorted(project for project in ids if project < 2**63), set()
+    for start in range(0, len(candidates), _IDS_AT_ONCE):
+        numbers = SQL(", ".join(map(str, candidates[start : start + _IDS_AT_ONCE])))
         rows = warehouse.fetch_rows(sql("SELECT DISTINCT id FROM projects WHERE id IN ({numbers})", numbers=numbers))
         known |= {int(project) for (project,) in rows}
     return known

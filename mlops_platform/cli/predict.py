@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import errno
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import ModelError, PlatformError, SourceError
-from mlops_platform.settings import RegistrySettings
+from mlops_platform.settings import RegistrySettings, Settings
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -21,15 +24,29 @@ COLUMNS = ("id", "title", "description")
 FIELD_LIMIT = 64 * 1024 * 1024
 
 
+def predict(
+    text: Annotated[str | None, typer.Argument(help="A project's title and description.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", help="CSV with id, title, description.")] = None,
+    target: Annotated[Path | None, typer.Option("--output", help="CSV to write: id, tag, probability.")] = None,
+) -> None:
+    """Predict the tag of one text, or of every row of a CSV file."""
+    if (text is None) == (source is None) or (source is None) != (target is None):
+        raise typer.BadParameter("give either a text, or --input FILE.csv and --output FILE.csv")
+    if source is not None and target is not None:
+        if source.is_dir() or not source.exists():
+            raise PlatformError(f"{source} is not a file: give --input the path of a CSV.")
+        rows = predict_file(load_champion(Settings()), source, target)
+        # `--output /dev/stdout` prints the CSV and nothing else
+        print(f"{rows} predictions in {target}", file=sys.stdout if target.is_file() else sys.stderr)
+        return
+    if not (text or "").strip():
+        raise PlatformError("The text is empty: give a title or a description.")
+    tag, probability = predict_texts(load_champion(Settings()), [("", text or "")])[0]
+    print(f"{tag} {probability:.3f}")
+
+
 def load_champion(settings: RegistrySettings) -> Pipeline:
-    """Load the model that the alias `champion` points to.
-
-    Args:
-        settings: The registry.
-
-    Raises:
-        ModelError: There is no champion, or it cannot be loaded.
-    """
+    """Load the model with the alias `champion`; raise a `ModelError` if there is none or it cannot be loaded."""
     from mlops_platform.resources.factory import build_registry
     from mlops_platform.resources.registry.model_registry import CHAMPION
 
@@ -42,19 +59,11 @@ def load_champion(settings: RegistrySettings) -> Pipeline:
 
 
 def predict_texts(model: Pipeline, texts: list[tuple[str, str]]) -> list[tuple[str, float]]:
-    """Predict tags.
-
-    Args:
-        model: A fitted pipeline.
-        texts: Title and description of each project.
-
-    Returns:
-        Tag and its probability, in the order of the texts.
-    """
-    from mlops_platform.ml.classifier.prediction import predict
+    """Return the tag of each (title, description), with its probability."""
+    from mlops_platform.ml.classifier import prediction
 
     titles, descriptions = zip(*texts, strict=True) if texts else ((), ())
-    return [(prediction.tag, prediction.probability) for prediction in predict(model, titles, descriptions)]
+    return [(predicted.tag, predicted.probability) for predicted in prediction.predict(model, titles, descriptions)]
 
 
 def predict_file(model: Pipeline, source: Path, target: Path) -> int:
@@ -75,7 +84,7 @@ def predict_file(model: Pipeline, source: Path, target: Path) -> int:
     """
     try:
         if target.exists() and not target.is_file():
-            # replacing it would replace the device itself: /dev/null once became a regular file
+            # an atomic replacement would replace the device itself: /dev/null once became a regular file
             with target.open("w", encoding="utf-8", newline="") as file:
                 return _write_predictions(model, source, file)
         target = target.resolve()
@@ -101,10 +110,7 @@ def _write_predictions(model: Pipeline, source: Path, file: TextIO) -> int:
 
 
 def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield id, title and description of each row, as text.
-
-    Args:
-        source: A CSV file in UTF-8 with these columns.
+    """Yield the id, title and description of each row of a CSV file in UTF-8, as text.
 
     Raises:
         SourceError: The file is missing, is not such a CSV, or a row has too few or too many fields.
@@ -120,7 +126,7 @@ def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
                     f"{source} has no column {', '.join(missing)}: the first line must name id, title, description, "
                     "separated by commas."
                 )
-            places = [header.index(name) for name in COLUMNS]
+            key, title, description = (header.index(name) for name in COLUMNS)
             for row in reader:
                 if not row:
                     continue
@@ -129,7 +135,7 @@ def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
                         f"{source}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}; "
                         "correct the row or quote its commas."
                     )
-                yield row[places[0]], row[places[1]], row[places[2]]
+                yield row[key], row[title], row[description]
     except UnicodeDecodeError:
         raise SourceError(f"{source} is not UTF-8 text: save it as UTF-8.") from None
     except csv.Error as error:

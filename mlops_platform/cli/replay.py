@@ -6,41 +6,26 @@ import json
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
 
 def replay(
-    settings: Settings,
-    scenario: str,
-    *,
-    projects: str | None = None,
-    tags: str | None = None,
-    seed: int = 0,
-    repeats: int | None = None,
-    as_json: bool = False,
-    output: Path | None = None,
-) -> bool:
-    """Play a scenario and print the result.
-
-    Args:
-        settings: The default history.
-        scenario: Name of a shipped scenario, or the path of one.
-        projects: Path or URL of another projects CSV, along with `tags`.
-        tags: Path or URL of another tags CSV, along with `projects`.
-        seed: Seed of the first history; the next histories use the next numbers.
-        repeats: Number of histories; by default that of the scenario.
-        as_json: Print JSON instead of tables.
-        output: File to write the result to instead of printing it.
-
-    Returns:
-        Whether all expectations were met.
-
-    Raises:
-        PlatformError: The scenario or the history does not fit, or the file cannot be written.
-    """
+    scenario: Annotated[str, typer.Option(help="quiet, faults, or a YAML file.")] = "faults",
+    projects: Annotated[str | None, typer.Option(help="Projects CSV (by default MLOPS_PROJECTS_URI).")] = None,
+    tags: Annotated[str | None, typer.Option(help="Tags CSV (by default MLOPS_TAGS_URI).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first history.")] = 0,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Number of histories, each with its own seed.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Annotated[Path | None, typer.Option(help="File to write the result to.")] = None,
+) -> None:
+    """Play a labeled history through the loop in simulated time, and compare it with what should have happened."""
     from rich.console import Console
 
     from mlops_platform.replay.history import read_history
@@ -50,10 +35,10 @@ def replay(
 
     if (projects is None) != (tags is None):
         raise PlatformError("Projects and tags belong together: give both --projects and --tags, or neither.")
+    settings = Settings()
     plan = read_scenario(scenario)
     history = read_history(projects or settings.projects_uri, tags or settings.tags_uri, timeout=settings.fetch_timeout)
-    times = repeats or plan.repeats
-    played = play_all(history.rows, plan, range(seed, seed + times))
+    played = play_all(history.rows, plan, range(seed, seed + (repeats or plan.repeats)))
     summary = summarize(played, plan)
     text = StringIO()
     if as_json:
@@ -62,24 +47,25 @@ def replay(
             "rows": len(history.rows),
             "unlabelled": history.unlabelled,
             "rejected": history.rejected,
-            "played": [history_played.to_dict() for history_played in played],
+            "played": [simulation.to_dict() for simulation in played],
             "summary": {**vars(summary), "false_alarm_share": summary.share},
         }
         text.write(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     else:
-        left_out = f"; {history.unlabelled} rows without a tag are ignored" if history.unlabelled else ""
-        unread = f"; {history.rejected} lines could not be read" if history.rejected else ""
-        text.write(f"{Path(scenario).name}: {len(history.rows)} labeled rows{left_out}{unread}.\n\n")
-        # of many histories, print the first and those that went wrong
-        shown = [one for one in played if one.seed == seed or (plan.faults and not one.met)]
+        unlabeled = f"; {history.unlabelled} rows without a tag are ignored" if history.unlabelled else ""
+        rejected = f"; {history.rejected} lines could not be read" if history.rejected else ""
+        text.write(f"{Path(scenario).name}: {len(history.rows)} labeled rows{unlabeled}{rejected}.\n\n")
+        # of many histories, print the first and those with an unmet expectation
+        shown = [simulation for simulation in played if simulation.seed == seed or (plan.faults and not simulation.met)]
         with redirect_stdout(text):
             print_played(shown, Console(file=text, width=120, no_color=output is not None))
         text.write("\n".join(summary_lines(summary, plan)) + "\n")
     if output is None:
         print(text.getvalue(), end="")
-        return summary.met
-    try:
-        output.write_text(text.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise PlatformError(f"{output} cannot be written: {error.strerror}.") from error
-    return summary.met
+    else:
+        try:
+            output.write_text(text.getvalue(), encoding="utf-8")
+        except OSError as error:
+            raise PlatformError(f"{output} cannot be written: {error.strerror}.") from error
+    if not summary.met:
+        raise typer.Exit(1)

@@ -1,11 +1,14 @@
-"""`mlops run`: execute a job here and now, show progress, end with a summary."""
+"""`mlops run`: execute a job in the foreground, show its progress, and print a summary."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from mlops_platform.cli.instance import RUN_TAG, close_killed_runs, exclusive, open_instance
 from mlops_platform.cli.terminal import library_output_to
@@ -19,17 +22,30 @@ if TYPE_CHECKING:
 PARTITION_TAG = "dagster/partition"
 
 
+def run(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="dataops, mlops, end_to_end or monitoring.")] = "end_to_end",
+    config: Annotated[Path | None, typer.Option(help="YAML file with run config.")] = None,
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day (UTC) of monitoring; yesterday by default.")
+    ] = None,
+) -> None:
+    """Run a job of the graph in the foreground, with progress and a summary."""
+    debug = context.find_root().params["debug"]
+    run_job(Settings(), job, _read_config(config), day=day.date() if day else None, debug=debug)
+
+
 def run_job(
     settings: Settings, job: str, config: Mapping[str, Any], *, day: date | None = None, debug: bool = False
 ) -> None:
     """Execute a job of the graph with the executor of the settings.
 
     Args:
-        settings: What to run on.
+        settings: The settings of the graph.
         job: Name of the job.
         config: Run config.
         day: The day (UTC) of a partitioned job; by default yesterday.
-        debug: Leave what libraries print on the terminal; else it goes to `logs/run.log` in the home.
+        debug: Show the output of libraries on the terminal; otherwise it goes to `logs/run.log` in the home.
 
     Raises:
         PlatformError: The run failed, the job is unknown, the config or the day is invalid, another run is in
@@ -53,7 +69,7 @@ def run_job(
             log.write_bytes(b"")
         console = Console(file=terminal, soft_wrap=True)
         if close_killed_runs(instance):
-            console.print("An earlier run was killed; this one heals what it left.")
+            console.print("An earlier run was killed; this one repairs its state.")
         console.print("Loading the graph ...", style="dim")
         from mlops_platform.build import build_definitions
 
@@ -83,6 +99,22 @@ def run_job(
         raise KeyboardInterrupt
     if not success:
         raise PlatformError(f"The run failed: {'; '.join(progress.problems) or f'see {log}'}")
+
+
+def _read_config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlatformError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PlatformError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(config, dict):
+        raise PlatformError(f"{path} is not a run config: it should begin with `ops:`.")
+    return config
 
 
 def _planned_steps(instance: dg.DagsterInstance, run_id: str) -> list[str]:

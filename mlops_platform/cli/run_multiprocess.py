@@ -1,4 +1,4 @@
-"""The execution of a job whose steps run in other processes, which rebuild the graph from the environment."""
+"""Execution of a job whose steps run in subprocesses, which rebuild the graph from the environment."""
 
 from __future__ import annotations
 
@@ -18,18 +18,9 @@ def execute_in_processes(
     tags: Mapping[str, str],
     on_event: Callable[[dg.DagsterEvent], None],
 ) -> bool:
-    """Execute a job of the code location with the executor that the settings name.
+    """Execute a job of the code location with the executor of the settings, and return whether it succeeded.
 
-    Args:
-        instance: Stores the run.
-        job: Name of the job.
-        run_id: Id of the run.
-        config: Run config.
-        tags: Tags of the run.
-        on_event: Receives each event; a listener of the instance would see those of this process only.
-
-    Returns:
-        Whether the run succeeded.
+    `on_event` receives each event; a listener of the instance would see those of this process only.
     """
     rebuilt = dg.build_reconstructable_job(__name__, load_job.__name__, (job,))
     run = instance.create_run_for_job(load_job(job), run_id=run_id, run_config=config, tags=tags)
@@ -40,7 +31,7 @@ def execute_in_processes(
 
 
 def load_job(name: str) -> dg.JobDefinition:
-    """Return a job of the code location; the processes of the steps call this, too."""
+    """Return a job of the code location; the subprocesses of the steps call this, too."""
     from mlops_platform.definitions import defs
 
     return defs().resolve_job_def(name)

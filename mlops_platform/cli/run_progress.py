@@ -1,4 +1,7 @@
-"""What the events of a run say to the person who waits for it: a line per step, and what the summary needs."""
+"""Progress of a run from its events: print a line per step, and collect what the summary needs.
+
+The summary itself belongs in `run_summary`.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ class Progress:
     """The state of a run, built from its events.
 
     Attributes:
-        console: Gets a line per step.
+        console: Where a line per step is printed.
         seconds: Duration of each step that succeeded.
         passed: Number of checks that passed.
         failed: The checks that failed, each with its severity and reason.
-        errors: The sentences of failed steps.
-        notes: What the summary says about tuning, drift and the decision.
+        errors: The error messages of failed steps.
+        notes: The lines of the summary about tuning, drift and the decision.
         check_steps: Steps that only evaluate checks.
         started: Steps that have started.
         interrupted: Whether Ctrl-C ended the run.
@@ -43,7 +46,7 @@ class Progress:
     _materialized: set[str] = field(default_factory=set)
 
     def on_entry(self, entry: dg.EventLogEntry, _cursor: str | None = None) -> None:
-        """Handle an entry of the run's log, which may hold no event."""
+        """Handle an entry of the run's log, which may have no event."""
         if entry.dagster_event is not None:
             self.on_event(entry.dagster_event)
 
@@ -70,11 +73,7 @@ class Progress:
                 self.interrupted |= error is not None and error.cls_name == INTERRUPTED
 
     def on_end(self, planned: Iterable[str]) -> None:
-        """Print the planned steps that did not start after a failure upstream; Dagster has no event for them.
-
-        Args:
-            planned: All steps of the run.
-        """
+        """Print the planned steps that did not start after a failure upstream; Dagster has no event for them."""
         for step in planned:
             if step not in self.started:
                 self.console.print(f"  [dim]- {step:<42} not run[/]", highlight=False)
@@ -132,11 +131,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def failure_sentence(event: dg.DagsterEvent) -> str:
-    """Return the sentence that a failed step has for its user: the step and the error, without a traceback.
-
-    Args:
-        event: A step failure.
-    """
+    """Return the step and error of a step failure in a sentence, without a traceback."""
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return f"{event.step_key}: {data.user_failure_data.description}"

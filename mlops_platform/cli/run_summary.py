@@ -1,4 +1,4 @@
-"""What `mlops run` prints at its end: rows, rejects, checks, champion, durations, and what to do next."""
+"""The summary of `mlops run`: rows, rejects, checks, champion, durations, and the next command."""
 
 from __future__ import annotations
 
@@ -26,17 +26,7 @@ def ui_command() -> str:
 
 
 def table_rows(settings: Settings) -> dict[str, int | None]:
-    """Count the rows of the warehouse's tables.
-
-    Args:
-        settings: Where the warehouse is.
-
-    Returns:
-        Rows by table, None for a table that does not exist. The rejects come last.
-
-    Raises:
-        PlatformError: The warehouse cannot be opened.
-    """
+    """Return the row count of each table, None for a table that does not exist; the rejects come last."""
     from mlops_platform.resources.factory import build_warehouse
 
     if settings.env == "local" and not settings.warehouse_path.exists():
@@ -47,14 +37,7 @@ def table_rows(settings: Settings) -> dict[str, int | None]:
 
 
 def champion(settings: Settings) -> dict[str, Any] | None:
-    """Return the champion's version, origin and metrics.
-
-    Args:
-        settings: Where the registry is.
-
-    Returns:
-        version, run_id, data_version, dagster_run_id, reason, metrics; None without a champion.
-    """
+    """Return the champion's version, run_id, data_version, dagster_run_id, reason and metrics; None without one."""
     from mlops_platform.resources.factory import build_registry
     from mlops_platform.resources.registry.model_registry import CHAMPION
 
@@ -73,14 +56,7 @@ def champion(settings: Settings) -> dict[str, Any] | None:
 
 
 def print_summary(console: Console, settings: Settings, progress: Progress, *, success: bool) -> None:
-    """Print what a run has done.
-
-    Args:
-        console: The terminal.
-        settings: The settings of the run.
-        progress: What its events reported.
-        success: Whether it succeeded.
-    """
+    """Print the summary of a run."""
     console.print()
     try:
         rows = table_rows(settings)
@@ -105,7 +81,7 @@ def print_summary(console: Console, settings: Settings, progress: Progress, *, s
     if success:
         console.print("[green]Done.[/]", end=" ")
     else:
-        console.print("[red]Failed.[/] What is downstream keeps its last good state; run again after fixing the cause.")
+        console.print("[red]Failed.[/] Downstream assets keep their last good state; fix the cause and run again.")
     console.print(f"See it in the UI:  {ui_command()}", highlight=False)
 
 
@@ -113,18 +89,14 @@ def _print_seconds(console: Console, progress: Progress) -> None:
     """Print a line for the assets and one for their checks; dbt builds its two tables in one step."""
     steps = {"transform": "labeled and unlabeled_projects"}
     assets = {name: seconds for name, seconds in progress.seconds.items() if name not in progress.check_steps}
-    took = ", ".join(f"{steps.get(name, name)} {seconds:.1f}" for name, seconds in assets.items())
+    durations = ", ".join(f"{steps.get(name, name)} {seconds:.1f}" for name, seconds in assets.items())
     checks = sum(progress.seconds.values()) - sum(assets.values())
-    console.print(f"  {'seconds':<20} {took or '-'}", highlight=False)
+    console.print(f"  {'seconds':<20} {durations or '-'}", highlight=False)
     console.print(f"  {'':<20} checks {checks:.1f}, all {sum(progress.seconds.values()):.1f}", highlight=False)
 
 
 def figures(metrics: Mapping[str, float]) -> str:
-    """Return the main metrics of a model in one line.
-
-    Args:
-        metrics: All metrics of its run.
-    """
+    """Return the main metrics of a model in one line."""
     shown = ((name, name.removeprefix("test_")) for name in SHOWN_METRICS if name in metrics)
     return ", ".join(f"{label} {metrics[name]:.3f}" for name, label in shown)
 

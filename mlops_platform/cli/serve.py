@@ -1,4 +1,4 @@
-"""`mlops serve`: serve the champion over HTTP, until Ctrl-C."""
+"""`mlops serve`: serve the champion over HTTP until Ctrl-C; the service itself is `mlops_platform.serving`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from mlops_platform.cli.ui import require_free
 from mlops_platform.errors import PlatformError
@@ -17,19 +20,18 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it, which nobo
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def serve(settings: Settings) -> None:
-    """Serve until interrupted.
-
-    Args:
-        settings: Address, workers, limits.
-
-    Raises:
-        PlatformError: The address is not available, or others can reach it and there is no token.
-    """
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (MLOPS_SERVE_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port (MLOPS_SERVE_PORT).")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes (MLOPS_SERVE_WORKERS).")] = None,
+) -> None:
+    """Serve the champion's predictions over HTTP."""
+    options: dict[str, Any] = {"serve_host": host, "serve_port": port, "serve_workers": workers}
+    settings = Settings(**{name: value for name, value in options.items() if value is not None})
     host, port = settings.serve_host, settings.serve_port
     if host not in _LOOPBACK and settings.serve_token is None:
         raise PlatformError(
-            f"The service would be open to all who reach {host}: set MLOPS_SERVE_TOKEN, or serve on 127.0.0.1."
+            f"The service would be open to everyone who can reach {host}: set MLOPS_SERVE_TOKEN, or serve on 127.0.0.1."
         )
     require_free("MLOPS_SERVE_PORT", port, host)
     # the workers read their settings from the environment
@@ -39,28 +41,22 @@ def serve(settings: Settings) -> None:
             shared = _metrics_folder(settings.home, port)
             at_the_end.callback(shutil.rmtree, shared, ignore_errors=True)
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
-        _run(settings)
+        import uvicorn
 
-
-def _run(settings: Settings) -> None:
-    import uvicorn
-
-    host, port = settings.serve_host, settings.serve_port
-
-    print(f"Predictions  http://{host}:{port}/predict")
-    print(f"Interface    http://{host}:{port}/docs")
-    print("Ctrl-C stops it.", flush=True)
-    uvicorn.run(
-        APP,
-        factory=True,
-        host=host,
-        port=port,
-        workers=settings.serve_workers,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=STOP_SECONDS,
-    )
+        print(f"Predictions  http://{host}:{port}/predict")
+        print(f"Interface    http://{host}:{port}/docs")
+        print("Ctrl-C stops it.", flush=True)
+        uvicorn.run(
+            APP,
+            factory=True,
+            host=host,
+            port=port,
+            workers=settings.serve_workers,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
 
 
 def _metrics_folder(home: Path, port: int) -> Path:

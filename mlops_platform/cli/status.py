@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from mlops_platform.cli.instance import open_instance
 from mlops_platform.cli.run_summary import champion, figures
@@ -15,11 +18,20 @@ if TYPE_CHECKING:
     import dagster as dg
 
 
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show each asset's latest materialization, data version and checks, and the champion."""
+    state = collect(Settings())
+    if as_json:
+        print(json.dumps(state, indent=2, ensure_ascii=False))
+    else:
+        _print_status(state)
+
+
 def collect(settings: Settings) -> dict[str, Any]:
-    """Return the state of the graph from the instance and the registry, without the warehouse.
+    """Return the state of the graph from the Dagster instance and the registry, without opening the warehouse.
 
     Args:
-        settings: The instance and the registry.
+        settings: The location of both.
 
     Returns:
         `assets`: name to `materialized_at` (ISO 8601, UTC), `run_id`, `data_version`, `checks` (name to
@@ -91,12 +103,7 @@ def _result(instance: dg.DagsterInstance, status: str, run_id: str) -> str:
     return "running" if run is not None and not run.is_finished else "not evaluated"
 
 
-def print_status(state: dict[str, Any]) -> None:
-    """Print the state of the graph.
-
-    Args:
-        state: From `collect`.
-    """
+def _print_status(state: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -106,10 +113,10 @@ def print_status(state: dict[str, Any]) -> None:
         table.add_column(column, no_wrap=column != "checks")
     for name, asset in state["assets"].items():
         counts = Counter(sorted(asset["checks"].values(), reverse=True))
-        when = asset["materialized_at"]
+        materialized_at = asset["materialized_at"]
         table.add_row(
             name,
-            when[:19].replace("T", " ") if when else "never",
+            materialized_at[:19].replace("T", " ") if materialized_at else "never",
             (asset["data_version"] or "-")[:16],
             ", ".join(f"{count} {result}" for result, count in counts.items()),
         )
@@ -130,4 +137,4 @@ def print_status(state: dict[str, Any]) -> None:
         console.print(f"decision of {latest['day']}: {latest['decision']}", highlight=False)
         console.print(f"  {latest['reason']}", highlight=False, soft_wrap=True)
     if state["inspection"] is not None:
-        console.print("Promotion is on hold: `mlops decide` shows why, and answers.", highlight=False)
+        console.print("Promotion is on hold: `mlops decide` shows the reason and takes an answer.", highlight=False)

@@ -1,4 +1,4 @@
-"""The terminal of a command whose libraries print too much."""
+"""Redirection of what libraries print, so that a command's own lines stay readable."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from typing import TextIO
 
 @contextmanager
 def library_output_to(log: Path | None) -> Iterator[TextIO]:
-    """Send what libraries and child processes print to a file, and keep the terminal for our own lines.
+    """Redirect the output of libraries and child processes to a file, and yield the terminal for our own lines.
 
     Args:
         log: The file, which is appended to; None leaves their output on the terminal.
-
-    Yields:
-        The terminal.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -10,39 +10,36 @@ import sys
 import time
 from pathlib import Path
 
+import typer
+
 from mlops_platform.cli.instance import prepare_home
 from mlops_platform.errors import PlatformError
-from mlops_platform.settings import RegistrySettings, Settings, UiSettings
+from mlops_platform.settings import RegistrySettings, Settings
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # it would start eight more processes, for evaluation jobs that nothing here uses
+    # it would start eight more processes for evaluation jobs, which the platform does not use
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PYTHONWARNINGS": "ignore",
 }
 
 
-def serve(settings: Settings) -> int:
-    """Start the servers and wait for Dagster, whose end stops the others.
+def ui() -> None:
+    """Start Dagster's UI and daemon, the MLflow UI and the Data Docs on 127.0.0.1."""
+    raise typer.Exit(_serve(Settings()))
 
-    Args:
-        settings: Ports and folders.
 
-    Returns:
-        Dagster's exit code; 0 after Ctrl-C.
-
-    Raises:
-        PlatformError: A port is taken.
-    """
+def _serve(settings: Settings) -> int:
+    """Start the servers and wait for Dagster, whose end stops the others; return its exit code, or 0 after Ctrl-C."""
     ports = {"MLOPS_UI_PORT": settings.ui_port, "MLOPS_DOCS_PORT": settings.docs_port}
     if settings.mlflow_uri is None:
         ports["MLOPS_MLFLOW_PORT"] = settings.mlflow_port
     for setting, port in ports.items():
         require_free(setting, port)
     prepare_home(settings)
-    # `kill` has to stop the children, too; and a shell starts background jobs with interrupts ignored
+    # `kill` must stop the children, too, and a shell starts background jobs with interrupts ignored
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     settings.data_docs_dir.mkdir(parents=True, exist_ok=True)
@@ -52,11 +49,13 @@ def serve(settings: Settings) -> int:
     print("Ctrl-C stops them.", flush=True)
     children: list[subprocess.Popen[bytes]] = []
     try:
-        children.append(_start(_docs(settings), quiet=True))
+        docs = ["--bind", HOST, "--directory", str(settings.data_docs_dir)]
+        children.append(_start(["http.server", str(settings.docs_port), *docs], quiet=True))
         if settings.mlflow_uri is None:
             settings.mlflow_dir.mkdir(parents=True, exist_ok=True)
             children.append(_start(_mlflow(settings), quiet=True))
-        dagster = _start(_dagster(settings))
+        address = ["--host", HOST, "--port", str(settings.ui_port)]
+        dagster = _start(["dagster", "dev", "-m", "mlops_platform.definitions", *address, "--log-level", "warning"])
         children.append(dagster)
         return dagster.wait()
     except KeyboardInterrupt:
@@ -65,38 +64,24 @@ def serve(settings: Settings) -> int:
         _stop(children)
 
 
-def _dagster(settings: UiSettings) -> list[str]:
-    module = ["-m", "mlops_platform.definitions"]
-    where = ["--host", HOST, "--port", str(settings.ui_port)]
-    return ["dagster", "dev", *module, *where, "--log-level", "warning"]
-
-
 def _mlflow(settings: RegistrySettings) -> list[str]:
     artifacts = (settings.mlflow_dir / "artifacts").as_uri()
     store = ["--backend-store-uri", settings.tracking_uri, "--default-artifact-root", artifacts]
     return ["mlflow", "server", *store, "--host", HOST, "--port", str(settings.mlflow_port), "--workers", "1"]
 
 
-def _docs(settings: UiSettings) -> list[str]:
-    where = ["--bind", HOST, "--directory", str(settings.data_docs_dir)]
-    return ["http.server", str(settings.docs_port), *where]
-
-
 def _start(command: list[str], *, quiet: bool = False) -> subprocess.Popen[bytes]:
     module, *arguments = command
     sink = subprocess.DEVNULL if quiet else None
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # with their own process groups, Ctrl-C reaches this process only, which stops each server and its children
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", module, *arguments],
         stdout=sink,
         stderr=sink,
         start_new_session=True,
-        env={**os.environ, **_ENVIRONMENT, "PATH": _path()},
+        env={**os.environ, **_ENVIRONMENT, "PATH": path},
     )
-
-
-def _path() -> str:
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def _stop(children: list[subprocess.Popen[bytes]]) -> None:
@@ -113,16 +98,7 @@ def _stop(children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def require_free(setting: str, port: int, host: str = HOST) -> None:
-    """Check that a port is free.
-
-    Args:
-        setting: The setting of the port.
-        port: The port.
-        host: The address to listen on.
-
-    Raises:
-        PlatformError: It is taken, or the address is not available.
-    """
+    """Raise a `PlatformError` that names the setting if a port is taken or the address is not available."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

@@ -60,8 +60,8 @@ def test_sections_are_kept_one_by_one_and_make_one_page(tmp_path: Path) -> None:
     rows = [Row("a / b", "s", [2.0], [1.0], Goal(1.5)), Row("F1", "", [0.9061], goal=Goal(0.895, "least", "ours"))]
     curve = Curve("time", "s", {"ours": {10: 1.0, 100: 9.0}, "theirs": {10: 2.0, 100: 40.0}})
     folder, page = tmp_path / "results", tmp_path / "results.md"
-    report.keep("one", Section("One", "as it was", rows, [curve]), "full", {"duckdb": "2.0"}, folder)
-    report.keep("two", Section("Two", "likewise", rows[1:], notes="Mind this."), "full", {}, folder)
+    report.store("one", Section("One", "as it was", rows, [curve]), "full", {"duckdb": "2.0"}, folder)
+    report.store("two", Section("Two", "likewise", rows[1:], notes="Mind this."), "full", {}, folder)
     text = report.write(["two", "absent", "one"], folder, page)
     assert page.read_text(encoding="utf-8") == text
     assert text.index("## Two") < text.index("## One")

@@ -33,7 +33,7 @@ def test_a_person_moves_the_champion_and_reads_the_history(home: Path) -> None:
     refused = run_mlops(home, "promote", "2")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == (
-        "mlops: Version 2 is not promoted: it was never evaluated. `--force REASON` promotes it all the same.\n"
+        "mlops: Version 2 is not promoted: it was never evaluated. `--force REASON` promotes it anyway.\n"
     )
     forced = run_mlops(home, "promote", "2", "--force", "The old one is wrong.", USER="ada")
     assert forced.stdout == "The champion is version 2; it was version 1. The old one is wrong.\n"

@@ -66,7 +66,7 @@ def test_runs_of_others_and_runs_that_ended_stay(instance: dg.DagsterInstance) -
 
 def test_one_run_at_a_time_and_free_again_after_an_error(settings: Settings) -> None:
     with exclusive(settings):
-        with pytest.raises(PlatformError, match="Another `mlops run` is at work") as refused, exclusive(settings):
+        with pytest.raises(PlatformError, match="Another `mlops run` is in progress") as refused, exclusive(settings):
             raise AssertionError("two at once")
         assert str(settings.home) in str(refused.value)
         with exclusive(settings.model_copy(update={"home": settings.home / "another"})):

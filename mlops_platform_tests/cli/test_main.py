@@ -179,7 +179,7 @@ def test_a_second_run_makes_no_version_and_a_failed_one_keeps_the_champion(tmp_p
 
 def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
     with FileLock(tmp_path / ".run.lock"):
-        _assert_one_sentence(run_mlops(tmp_path, "run"), "Another `mlops run` is at work")
+        _assert_one_sentence(run_mlops(tmp_path, "run"), "Another `mlops run` is in progress")
 
 
 @pytest.mark.long
@@ -204,7 +204,7 @@ def test_runs_killed_in_any_asset_are_healed_by_the_next(
 
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     printed = _kill_in("projects_expectations", tmp_path, signal.SIGINT)
-    assert printed.splitlines()[-1].startswith("mlops: interrupted; what was there before is kept")
+    assert printed.splitlines()[-1].startswith("mlops: interrupted; earlier results are intact")
     assert "Traceback" not in printed
     assert "Interrupted" not in printed
 

@@ -51,11 +51,11 @@ def test_a_file_goes_out_is_filled_in_and_comes_back_once(sheets: Sheets) -> Non
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    assert sheets.take(None, "--as", "ann").startswith("3 labels imported, 0 were there already.")
+    assert sheets.take(None, "--as", "ann").startswith("3 labels imported, 0 were imported before.")
     assert sheets.home.labels() == [(11, CV, "ann"), (12, MLOPS, "ann"), (BIG_ID, OTHER, "ann")]
     ways = [each.source.rpartition("-")[0] for each in sheets.home.entries()]
     assert ways == ["import", "import-random", "import-random"]
-    assert sheets.take(None, "--as", "ann").startswith("0 labels imported, 3 were there already.")
+    assert sheets.take(None, "--as", "ann").startswith("0 labels imported, 3 were imported before.")
     # what the person has changed since is not changed back by the same file
     append(sheets.home.log, [Label(11, "", now(), "ann", "page-undo")])
     assert sheets.take(None, "--as", "ann").startswith("0 labels imported")
@@ -71,13 +71,13 @@ def test_people_and_times_are_taken_and_conflicts_told(sheets: Sheets) -> None:
         f",12,bob,2026-03-01 10:00,{OTHER}\n"
     ).replace("tag;,id,labeled_by,labeled_at,note", "nothing,id,labeled_by,labeled_at,tag")
     told = sheets.take(content)
-    assert told.startswith("2 labels imported, 1 were there already. On 1 of these projects people disagree.")
+    assert told.startswith("2 labels imported, 1 were imported before. People disagree on 1 of these projects.")
     assert [(each.id, each.labeled_by, each.labeled_at) for each in sheets.home.entries()[1:]] == [
         (11, "bob", "2026-03-01T11:00:00.000000+00:00"),
         (12, "bob", "2026-03-01T10:00:00.000000+00:00"),
     ]
     # another file that says the same: by the time it is known
-    assert sheets.take(content + "99,,,,\n").startswith("0 labels imported, 3 were there already.")
+    assert sheets.take(content + "99,,,,\n").startswith("0 labels imported, 3 were imported before.")
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_an_interrupt_stops_the_steps_in_other_processes(tmp_path: Path) -> None
 
     code, said = _disturbed(tmp_path, "tags", interrupt)
     assert code == 130, said
-    assert said.splitlines()[-1].startswith("mlops: interrupted; what was there before is kept")
+    assert said.splitlines()[-1].startswith("mlops: interrupted; earlier results are intact")
     assert "Traceback" not in said
     assert "transform                                  not run" in said
     with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:

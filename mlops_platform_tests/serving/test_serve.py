@@ -125,7 +125,7 @@ def test_what_keeps_it_from_starting_is_a_sentence(tmp_path: Path) -> None:
     assert answer.stderr.startswith(f"mlops: Port {port} on 127.0.0.1 is not available (Address already in use): ")
     answer = run_mlops(tmp_path, "serve", "--host", "0.0.0.0")  # noqa: S104
     assert answer.returncode == 1
-    assert answer.stderr.startswith("mlops: The service would be open to all who reach 0.0.0.0: set MLOPS_SERVE_TOKEN")
+    assert answer.stderr.startswith("mlops: The service would be open to everyone who can reach 0.0.0.0: set MLOPS_")
     answer = run_mlops(tmp_path, "serve", "--port", "0")
     assert answer.returncode == 2
     assert answer.stderr.startswith("mlops: MLOPS_SERVE_PORT='0' does not fit") or "MLOPS_SERVE_PORT=0" in answer.stderr

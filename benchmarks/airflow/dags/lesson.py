@@ -1,6 +1,6 @@
 """The lesson's two DAGs, `dataops` and `mlops`: each task calls one of `benchmarks.steps`.
 
-The imports are in the tasks, as Airflow advises: this file is read anew by each of them.
+The imports are in the tasks, as Airflow advises: each of them parses this file.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def _call(name: str) -> Any:
 
 
 def _dag(name: str, description: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    made: Callable[[Callable[[], None]], Callable[[], None]] = dag(
+    decorator: Callable[[Callable[[], None]], Callable[[], None]] = dag(
         name, description=description, schedule=None, params={"home": ""}, tags=[name]
     )
-    return made
+    return decorator
 
 
 @_dag("dataops", "From the sources to checked tables.")

@@ -1,4 +1,4 @@
-"""Ten tasks in a row that do nothing: what is left is the orchestrator."""
+"""Ten tasks in a row that do nothing: the remaining time is the orchestrator's."""
 
 from __future__ import annotations
 
