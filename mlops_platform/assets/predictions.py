@@ -138,10 +138,8 @@ def _ingest_log(warehouse: Warehouse, log: LogStore, first: dt.date, after: dt.d
     """Load the service's predictions and feedback of some days into the warehouse, day by day."""
     predictions = feedback = 0
     for day in log.days(first, after):
-        served = (
-            {**row, "source": SERVICE, "day": day, "predicted_at": row["at"]} for row in log.rows(PREDICTION, day)
-        )
         where = {"source": SERVICE, "day": day}
+        served = ({**row, **where, "predicted_at": row["at"]} for row in log.rows(PREDICTION, day))
         predictions += load_rows(warehouse, PREDICTIONS, _PREDICTION_COLUMNS, served, where)
         labels = ({**row, "day": day} for row in log.rows(FEEDBACK, day))
         feedback += load_rows(warehouse, FEEDBACK, _FEEDBACK_COLUMNS, labels, {"day": day})
