@@ -48,8 +48,7 @@ _DESCRIPTIONS = {
     "projects": "Machine-learning projects as people posted them: title, description and time. One row per project, "
     "unchanged from the source; lines that cannot be read are in the table `rejects`.",
     "tags": "The class that a person gave a project. At most one row per project, as in the source; lines that cannot "
-    "be read are in the table `rejects`. Where people gave labels of their own, the tag is resolved from theirs and the "
-    "source's.",
+    "be read are in the table `rejects`. Where people gave labels of their own, the tag is resolved from all of them.",
 }
 
 
