@@ -35,7 +35,7 @@ test-long: .venv/.installed-dev ## pass the tests that take long: whole runs kil
 test-browser: .venv/.installed-dev ## pass the tests of the labeling page (needs Chromium and its driver)
 	@$(BIN)/python -m pytest mlops_platform_tests/browser $(ARGS)
 
-test-production: .venv/.installed-dev ## pass the tests against a BigQuery emulator, Postgres, MLflow and Airbyte's API
+test-production: .venv/.installed-dev ## pass the tests against a BigQuery emulator, Postgres, Redis, MLflow and Airbyte's API
 	@scripts/bigquery-emulator.sh
 	@$(BIN)/python -m pytest -n 2 --dist loadfile mlops_platform_tests/production $(ARGS)
 

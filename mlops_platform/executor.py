@@ -1,4 +1,4 @@
-"""What runs the steps of a run: this process, several processes, Dask or Kubernetes.
+"""What runs the steps of a run: this process, several processes, Celery workers or Kubernetes.
 
 The graph works on all of them, as its steps share files, tables and the MLflow store, and no memory. DuckDB has
 one writing process, so on a laptop steps in other processes go one at a time; BigQuery has no such limit, and
@@ -19,22 +19,23 @@ PRELOADED = ("mlops_platform.definitions", "dagster", "sqlalchemy", "alembic.con
 
 
 def build_executor(settings: ExecutionSettings) -> dg.ExecutorDefinition:
-    """Make the executor that the settings name.
+    """Return the executor that the settings name.
 
     Args:
-        settings: `executor`, and whether the warehouse takes several writers.
+        settings: `executor`, whether the warehouse takes several writers, and Celery's broker.
 
     Returns:
-        The executor for all jobs of the graph.
+        The executor for all jobs of the graph. With Celery, the workers bound how many steps run at a time.
     """
     one_writer = settings.env == "local"
     if settings.executor == "multiprocess":
         forked: dict[str, Any] = {"start_method": {"forkserver": {"preload_modules": list(PRELOADED)}}}
         return dg.multiprocess_executor.configured(forked | ({"max_concurrent": 1} if one_writer else {}))
-    if settings.executor == "dask":
-        from mlops_platform.dask_executor import dask_executor
+    if settings.executor == "celery":
+        from dagster_celery import celery_executor
 
-        return dask_executor({"dashboard_address": None, **({"n_workers": 1} if one_writer else {})})
+        broker = settings.celery_broker.get_secret_value()
+        return celery_executor.configured({"broker": broker, "backend": broker})
     if settings.executor == "k8s":
         from dagster_k8s import k8s_job_executor
 

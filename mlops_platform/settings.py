@@ -380,8 +380,17 @@ class ServingSettings(RegistrySettings):
 class ExecutionSettings(PlatformSettings):
     """What runs the steps, and the database behind Dagster and Optuna."""
 
-    executor: Literal["in_process", "multiprocess", "dask", "k8s"] = Field(
+    executor: Literal["in_process", "multiprocess", "celery", "k8s"] = Field(
         "in_process", description="What runs the steps of a run."
+    )
+    celery_broker: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Address of the Redis between runs and Celery workers; by default redis://127.0.0.1:6379/0.",
+    )
+    celery_redelivery_seconds: int = Field(
+        7200,
+        ge=1,
+        description="Seconds after which a step of a dead Celery worker goes to another; more than any step takes.",
     )
     postgres_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:port/database for Dagster's storage and Optuna's studies."

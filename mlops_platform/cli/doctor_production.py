@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlops_platform.cli.doctor_finding import Finding
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.celery_workers import celery_workers
 from mlops_platform.settings import Settings, without_password
 from mlops_platform.sql import sql
 
@@ -68,6 +69,9 @@ def services(settings: Settings) -> list[Service]:
         used.append(Service("dbt Cloud", names, lambda: _dbt_cloud(settings)))
     used.append(Service("Postgres", "MLOPS_POSTGRES_URL", lambda: _postgres(settings)))
     used.append(Service("MLflow server", "MLOPS_MLFLOW_URI", lambda: _mlflow(settings)))
+    if settings.executor == "celery":
+        workers = "MLOPS_EXECUTOR=celery"
+        used.append(Service("Celery", workers, lambda: f"workers {', '.join(celery_workers(settings))}"))
     return used
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.cli.instance import RUN_TAG, close_killed_runs, exclusive, open_instance
 from mlops_platform.cli.terminal import library_output_to
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.celery_workers import celery_workers
 from mlops_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,12 +33,15 @@ def run_job(
 
     Raises:
         PlatformError: The run failed, the job is unknown, the config or the day is invalid, another run is in
-            progress, or the executor is Kubernetes.
+            progress, the executor is Kubernetes, or no Celery worker answers.
     """
     if settings.executor == "k8s":
         raise PlatformError(
             "MLOPS_EXECUTOR=k8s is for runs that Dagster launches: use its UI or `dagster job launch`, or unset it."
         )
+    if settings.executor == "celery":
+        # without a worker the run would wait for ever
+        celery_workers(settings)
     log = None if debug else settings.home / "logs" / "run.log"
     with exclusive(settings), open_instance(settings) as instance, library_output_to(log) as terminal:
         from rich.console import Console

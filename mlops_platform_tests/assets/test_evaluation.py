@@ -154,7 +154,7 @@ def test_rows_that_a_model_has_learnt_are_no_test_rows_though_the_share_grew(tra
     learnt = set(trained.datasets.load(trained.value("validated_dataset")["version"], "train")["id"])
     assert trained.run("validated_dataset", test_share=0.8).success
     assert trained.run("model_evaluation").success
-    assert not learnt & trained.resources["evaluation_sets"].current().tags.keys()
+    assert not learnt & trained.resources["evaluation_sets"].current(EvaluationSet).tags.keys()
 
 
 def test_figures_over_time_are_beside_the_champions(trained: TrainingHome) -> None:

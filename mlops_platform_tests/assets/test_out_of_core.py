@@ -14,6 +14,7 @@ import pytest
 
 from mlops_platform.assets import evaluation_set
 from mlops_platform.ml.classifier import out_of_core
+from mlops_platform.ml.evaluation.holdout import EvaluationSet
 from mlops_platform.ml.training_data.config import Recipe
 from mlops_platform.resources.datasets import parquet_reader
 from mlops_platform_tests.training_graph import LATTER, ROWS, TrainingHome
@@ -103,7 +104,7 @@ def test_the_evaluation_set_is_bounded_and_stays(fresh: TrainingHome, monkeypatc
     assert fresh.run(*TRAINING, stream_above_rows=ABOVE, min_f1=0.1).success
     value = fresh.value("model_evaluation")
     assert value["overall"]["rows"] <= 20
-    chosen = fresh.resources["evaluation_sets"].current()
+    chosen = fresh.resources["evaluation_sets"].current(EvaluationSet)
     assert set(chosen.tags) <= set(fresh.datasets.load(value["dataset_version"], "test")["id"])
     fresh.warehouse.execute(
         "insert into labeled_projects select id + 100000, created_on, title || '!', description, tag "

@@ -13,7 +13,7 @@ def _champion(home: TrainingHome) -> RegisteredVersion:
     return found
 
 
-def _candidate(home: TrainingHome, params: dict[str, float], *names: str, min_f1: float = 0.3) -> Run:
+def _candidate(home: TrainingHome, params: dict[str, object], *names: str, min_f1: float = 0.3) -> Run:
     home.put("tuned_params", params=params)
     ran = home.run(*(names or LATTER), min_f1=min_f1)
     assert ran.success, ran.failure

@@ -1,6 +1,7 @@
 """A graph that is quick to load: what the instance and the executors do with it is what is tested."""
 
 import os
+import signal
 import time
 
 import dagster as dg
@@ -69,9 +70,31 @@ def patient(context: dg.AssetExecutionContext) -> None:
         time.sleep(600)
 
 
+@dg.asset(pool="warehouse")
+def rival() -> dg.MaterializeResult[None]:
+    """Compete with `first` for a slot of its pool."""
+    time.sleep(SECONDS)
+    return dg.MaterializeResult(metadata={"pid": os.getpid()})
+
+
+@dg.asset
+def stalls_once() -> None:
+    """Hang in the first process that runs this step, and succeed in the next one."""
+    marker = settings.home / "stalled"
+    if not marker.exists():
+        marker.write_text(str(os.getpid()))
+        time.sleep(600)
+
+
+@dg.asset
+def dies() -> None:
+    """Die as a process does when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 settings = Settings()
 defs = dg.Definitions(
-    assets=[first, second, checked, behind, flaky, broken, slow, patient],
+    assets=[first, second, checked, behind, flaky, broken, slow, patient, rival, stalls_once, dies],
     asset_checks=[is_good],
     jobs=[
         dg.define_asset_job("both", selection=["first", "second"]),
@@ -80,6 +103,10 @@ defs = dg.Definitions(
         dg.define_asset_job("broken_job", selection=["broken"]),
         dg.define_asset_job("slow_job", selection=["slow"]),
         dg.define_asset_job("slow_and_patient", selection=["slow", "patient"]),
+        dg.define_asset_job("rivals", selection=["first", "rival"]),
+        dg.define_asset_job("dies_job", selection=["dies"]),
+        dg.define_asset_job("stalls_once_job", selection=["stalls_once"]),
+        dg.define_asset_job("stalls_once_beside_both", selection=["stalls_once", "first", "second"]),
     ],
     resources={"io_manager": JsonValues(base_dir=str(settings.values_dir))},
     executor=build_executor(settings),

@@ -22,6 +22,8 @@ from dagster._core.instance import DagsterInstance
 from dagster._core.instance.config import ConcurrencyConfig
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import DagsterK8sJobConfig, UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
+from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
+from kubernetes import client as kubernetes
 
 from mlops_platform.cli.serve import STOP_SECONDS
 from mlops_platform.serving import log_uploader
@@ -65,7 +67,7 @@ def test_the_image_has_the_commands_that_are_run(service: str, command: list[str
 def test_the_services_are_there_and_find_each_other() -> None:
     compose = _yaml("docker-compose.yml")
     services = compose["services"]
-    assert set(services) == {"postgres", "mlflow", "code", "webserver", "daemon", "serve"}
+    assert set(services) == {"postgres", "mlflow", "code", "webserver", "daemon", "redis", "worker", "serve"}
     for service in services.values():
         assert set(service.get("depends_on", {})) <= set(services)
         for needed, how in service.get("depends_on", {}).items():
@@ -75,15 +77,42 @@ def test_the_services_are_there_and_find_each_other() -> None:
             assert volume.partition(":")[0] in compose["volumes"]
         # the UIs have no login
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-    # Dagster keeps what the steps print in the folder `storage` of its home; two services use it
+    # Dagster keeps what the steps print in the folder `storage` of its home; the services of steps and of the UI use it
     home = re.findall(r"DAGSTER_HOME=(\S+)", (DEPLOY / "Dockerfile").read_text())[0]
-    for name in ("code", "webserver"):
+    for name in ("code", "webserver", "worker"):
         assert f"storage:{home}/storage" in services[name]["volumes"]
     (server,) = _yaml("workspace.yaml")["load_from"]
     assert server["grpc_server"]["host"] in services
     command = services["code"]["command"]
     assert str(server["grpc_server"]["port"]) == command[command.index("--port") + 1]
     assert command[command.index("--module-name") + 1] == "mlops_platform.definitions"
+
+
+def test_workers_start_with_their_profile_and_find_the_broker() -> None:
+    services = _yaml("docker-compose.yml")["services"]
+    assert {name for name, service in services.items() if "profiles" in service} == {"redis", "worker"}
+    assert services["worker"]["environment"]["MLOPS_CELERY_BROKER"] == "redis://redis:6379/0"
+    assert services["code"]["environment"] == services["worker"]["environment"]
+
+
+def test_the_workers_of_kubernetes_run_as_those_of_compose() -> None:
+    """Read into the model of Kubernetes' client, which knows no other keys."""
+    plain = _yaml("worker.yaml")
+    deployment = k8s_model_from_dict(kubernetes.V1Deployment, k8s_snake_case_dict(kubernetes.V1Deployment, plain))
+    assert kubernetes.ApiClient().sanitize_for_serialization(deployment) == plain
+    pod = deployment.spec.template
+    assert pod.metadata.labels == deployment.spec.selector.match_labels
+    (container,) = pod.spec.containers
+    compose, helm = _yaml("docker-compose.yml")["services"]["worker"], _yaml("helm-values.yaml")
+    assert (container.image, container.command) == (compose["image"], compose["command"])
+    assert compose["stop_grace_period"] == f"{pod.spec.termination_grace_period_seconds // 60}m"
+    assert {mount.name for mount in container.volume_mounts} == {volume.name for volume in pod.spec.volumes}
+    secrets = {variable.name: variable.value_from for variable in container.env if variable.value_from}
+    assert secrets["DAGSTER_PG_PASSWORD"].secret_key_ref.name == helm["global"]["postgresqlSecretName"]
+    (deployed,) = helm["dagster-user-deployments"]["deployments"]
+    assert [source.secret_ref.name for source in container.env_from] == [
+        each["name"] for each in deployed["envSecrets"]
+    ]
 
 
 def test_the_service_keeps_its_log_in_a_volume_of_its_own_and_asks_for_a_token() -> None:

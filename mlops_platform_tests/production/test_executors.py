@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import duckdb
@@ -18,84 +17,28 @@ import pytest
 from mlops_platform.executor import build_executor
 from mlops_platform.settings import PROJECT_ROOT, SAMPLE_DIR, Settings
 from mlops_platform_tests.conftest import run_mlops
-
-SMALL = "mlops_platform_tests.production.small_graph"
-REAL = "mlops_platform.definitions"
-SECONDS = 500
+from mlops_platform_tests.production.job_process import REAL, SMALL, execute, materialized, run_events, without_seconds
 
 
-def _execute(home: Path, executor: str, graph: str, job: str, **more: str) -> tuple[int, int, str]:
-    """Execute a job in a process of its own.
-
-    Returns:
-        Its exit code, its process id, and what it printed.
-    """
-    dagster_home = home / "dagster"
-    dagster_home.mkdir(parents=True, exist_ok=True)
-    (dagster_home / "dagster.yaml").write_text((PROJECT_ROOT / "dagster.yaml").read_text())
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLOPS_", "DAGSTER_", "DBT_"))}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "job", "execute", "-m", graph, "-j", job],
-        cwd=PROJECT_ROOT,
-        env={
-            **clean,
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "MLOPS_HOME": str(home),
-            "DAGSTER_HOME": str(dagster_home),
-            "MLOPS_EXECUTOR": executor,
-            **more,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=SECONDS)
-    finally:
-        process.kill()
-    return process.returncode, process.pid, said
-
-
-def _events(home: Path) -> list[dg.DagsterEvent]:
-    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
-        (run,) = instance.get_runs()
-        assert run.status is dg.DagsterRunStatus.SUCCESS
-        return [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event is not None]
-
-
-def _metadata(events: list[dg.DagsterEvent]) -> dict[str, dict[str, Any]]:
-    return {
-        event.asset_key.to_user_string(): {
-            key: value.value for key, value in event.step_materialization_data.materialization.metadata.items()
-        }
-        for event in events
-        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key is not None
-    }
-
-
-@pytest.mark.parametrize("executor", ["in_process", "multiprocess", "dask"])
+@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
 def test_steps_run_where_they_should_and_pass_values_on(tmp_path: Path, executor: str) -> None:
-    code, run_pid, said = _execute(tmp_path, executor, SMALL, "both")
+    code, run_pid, said = execute(tmp_path, executor, SMALL, "both")
     assert code == 0, said
-    made = _metadata(_events(tmp_path))
+    made = materialized(run_events(tmp_path))
     first, second = made["first"]["pid"], made["second"]["pid"]
     # the value came through a file, whichever process wrote it
     assert made["second"]["upstream_pid"] == first
     if executor == "in_process":
         assert first == second == run_pid
-    elif executor == "multiprocess":
-        assert len({first, second, run_pid}) == 3
     else:
-        # on a laptop there is one Dask worker
-        assert first == second != run_pid
+        assert len({first, second, run_pid}) == 3
 
 
-@pytest.mark.parametrize("executor", ["multiprocess", "dask"])
-def test_dataops_runs_in_other_processes_on_one_duckdb_file(tmp_path: Path, executor: str) -> None:
-    code, _, said = _execute(tmp_path, executor, REAL, "dataops")
+def test_dataops_runs_in_other_processes_on_one_duckdb_file(tmp_path: Path) -> None:
+    code, _, said = execute(tmp_path, "multiprocess", REAL, "dataops")
     assert code == 0, said
-    events = _events(tmp_path)
-    assert set(_metadata(events)) >= {"projects", "tags", "labeled_projects", "unlabeled_projects"}
+    events = run_events(tmp_path)
+    assert set(materialized(events)) >= {"projects", "tags", "labeled_projects", "unlabeled_projects"}
     checks = [
         event.asset_check_evaluation_data for event in events if event.event_type_value == "ASSET_CHECK_EVALUATION"
     ]
@@ -106,9 +49,8 @@ def test_dataops_runs_in_other_processes_on_one_duckdb_file(tmp_path: Path, exec
         assert warehouse.sql(f"{rows}labeled_projects").fetchall() == warehouse.sql(f"{rows}tags").fetchall() != [(0,)]
 
 
-@pytest.mark.parametrize("executor", ["multiprocess", "dask"])
-def test_what_lies_behind_a_failed_blocking_check_does_not_run(tmp_path: Path, executor: str) -> None:
-    code, _, said = _execute(tmp_path, executor, SMALL, "guarded")
+def test_what_lies_behind_a_failed_blocking_check_does_not_run(tmp_path: Path) -> None:
+    code, _, said = execute(tmp_path, "multiprocess", SMALL, "guarded")
     assert code == 1, said
     with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
         (run,) = instance.get_runs()
@@ -121,15 +63,7 @@ def test_what_lies_behind_a_failed_blocking_check_does_not_run(tmp_path: Path, e
     assert begun == {"checked", "checked_is_good"}
 
 
-def test_a_step_on_dask_is_tried_again(tmp_path: Path) -> None:
-    code, _, said = _execute(tmp_path, "dask", SMALL, "flaky_job")
-    assert code == 0, said
-    kinds = [event.event_type_value for event in _events(tmp_path)]
-    assert kinds.count("STEP_UP_FOR_RETRY") == 1
-    assert kinds.count("STEP_SUCCESS") == 1
-
-
-@pytest.mark.parametrize("name", ["in_process", "multiprocess", "dask", "k8s"])
+@pytest.mark.parametrize("name", ["in_process", "multiprocess", "celery", "k8s"])
 @pytest.mark.parametrize("env", ["local", "production"])
 def test_every_executor_can_be_made(tmp_path: Path, name: str, env: str) -> None:
     made = build_executor(Settings(home=tmp_path, executor=name, env=env))
@@ -147,22 +81,20 @@ def _step_pids(home: Path) -> dict[str, int]:
         }
 
 
-@pytest.mark.parametrize("executor", ["multiprocess", "dask"])
-def test_mlops_run_obeys_the_executor(tmp_path: Path, executor: str) -> None:
+def test_mlops_run_obeys_the_executor(tmp_path: Path) -> None:
     """What a user sees is what the steps would say in this process; their own chatter goes to the log."""
     here = run_mlops(tmp_path / "here", "run", "dataops")
     home = tmp_path / "apart"
-    apart = run_mlops(home, "run", "dataops", MLOPS_EXECUTOR=executor)
+    apart = run_mlops(home, "run", "dataops", MLOPS_EXECUTOR="multiprocess")
     assert (apart.returncode, apart.stderr) == (0, "")
-    assert _without_seconds(apart.stdout, home) == _without_seconds(here.stdout, tmp_path / "here")
+    assert without_seconds(apart.stdout, home) == without_seconds(here.stdout, tmp_path / "here")
     assert "44 passed, 0 failed" in apart.stdout
-    if executor == "multiprocess":
-        assert len(set(_step_pids(home).values())) == 9
+    assert len(set(_step_pids(home).values())) == 9
     assert (home / "logs" / "run.log").read_text()
 
     tags = (SAMPLE_DIR / "tags.csv").read_text().replace(",mlops", ",gardening")
     (tmp_path / "tags.csv").write_text(tags)
-    failed = run_mlops(home, "run", "dataops", MLOPS_EXECUTOR=executor, MLOPS_TAGS_URI=str(tmp_path / "tags.csv"))
+    failed = run_mlops(home, "run", "dataops", MLOPS_EXECUTOR="multiprocess", MLOPS_TAGS_URI=str(tmp_path / "tags.csv"))
     assert failed.returncode == 1
     assert failed.stderr.startswith("mlops: The run failed: tags: tag_to_be_in_set (error) - ")
     assert failed.stderr.count("\n") == 1
@@ -171,22 +103,19 @@ def test_mlops_run_obeys_the_executor(tmp_path: Path, executor: str) -> None:
     assert ["-", "transform", "not", "run"] in lines
 
     (tmp_path / "config.yaml").write_text("ops: {nobody: {config: {size: 1}}}")
-    refused = run_mlops(home, "run", "dataops", "--config", str(tmp_path / "config.yaml"), MLOPS_EXECUTOR=executor)
+    refused = run_mlops(
+        home, "run", "dataops", "--config", str(tmp_path / "config.yaml"), MLOPS_EXECUTOR="multiprocess"
+    )
     assert refused.returncode == 1
     assert refused.stderr.startswith("mlops: The run config does not fit the job: ")
 
 
-def _without_seconds(printed: str, home: Path) -> list[str]:
-    told = printed.replace(str(home), "HOME").splitlines()
-    return [" ".join(word for word in line.split() if "." not in word) for line in told if "seconds" not in line]
-
-
-def _disturbed(home: Path, executor: str, step: str, disturb: Callable[[int], None]) -> tuple[int, str]:
+def _disturbed(home: Path, step: str, disturb: Callable[[int], None]) -> tuple[int, str]:
     """Run `mlops run dataops`, and do something once a step has begun; returns the exit code and what was said."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mlops_platform.cli.main", "run", "dataops"],
         cwd=PROJECT_ROOT,
-        env={**os.environ, "MLOPS_HOME": str(home), "MLOPS_EXECUTOR": executor},
+        env={**os.environ, "MLOPS_HOME": str(home), "MLOPS_EXECUTOR": "multiprocess"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -213,15 +142,14 @@ def _processes(session: int) -> str:
     return "\n".join(line for line in found.stdout.splitlines() if not line.startswith("Z"))
 
 
-@pytest.mark.parametrize("executor", ["multiprocess", "dask"])
-def test_an_interrupt_stops_the_steps_in_other_processes(tmp_path: Path, executor: str) -> None:
+def test_an_interrupt_stops_the_steps_in_other_processes(tmp_path: Path) -> None:
     """As a terminal sends it: to every process of the group."""
 
     def interrupt(group: int) -> None:
         time.sleep(1)
         os.killpg(group, signal.SIGINT)
 
-    code, said = _disturbed(tmp_path, executor, "tags", interrupt)
+    code, said = _disturbed(tmp_path, "tags", interrupt)
     assert code == 130, said
     assert said.splitlines()[-1].startswith("mlops: interrupted; what was there before is kept")
     assert "Traceback" not in said
@@ -229,7 +157,7 @@ def test_an_interrupt_stops_the_steps_in_other_processes(tmp_path: Path, executo
     with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
         (run,) = instance.get_runs()
         assert run.is_finished
-    assert run_mlops(tmp_path, "run", "dataops", MLOPS_EXECUTOR=executor).returncode == 0
+    assert run_mlops(tmp_path, "run", "dataops", MLOPS_EXECUTOR="multiprocess").returncode == 0
 
 
 def test_a_step_whose_process_is_killed_is_told_in_a_sentence(tmp_path: Path) -> None:
@@ -242,7 +170,7 @@ def test_a_step_whose_process_is_killed_is_told_in_a_sentence(tmp_path: Path) ->
             time.sleep(0.05)
         os.kill(pids["projects_expectations"], signal.SIGKILL)
 
-    code, said = _disturbed(tmp_path, "multiprocess", "tags", kill)
+    code, said = _disturbed(tmp_path, "tags", kill)
     assert code == 1, said
     assert said.splitlines()[-1].startswith("mlops: The run failed: projects_expectations: its process died;")
     assert "  - projects_expectations" not in said
