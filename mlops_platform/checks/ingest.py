@@ -49,7 +49,13 @@ def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
             )
         share = rejected / (rows + rejected) if rejected else 0.0
         results = {
-            "no_rejected_rows": _no_rejected_rows(rows, rejected, share, shown),
+            "no_rejected_rows": dg.AssetCheckResult(
+                check_name="no_rejected_rows",
+                passed=rejected == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{rejected:,} lines of the file were rejected; {rows:,} rows were loaded.",
+                metadata={"rejected_lines": rejected, "share": share, **_first_rejects(shown)},
+            ),
             "reject_share_within_limit": dg.AssetCheckResult(
                 check_name="reject_share_within_limit",
                 passed=share <= limit,
@@ -64,18 +70,11 @@ def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
     return rejects
 
 
-def _no_rejected_rows(rows: int, rejected: int, share: float, shown: list[tuple[Any, ...]]) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"rejected_lines": rejected, "share": share}
-    if shown:
-        names = ["line", "column", "reason", "text"]
-        metadata["first_rejects"] = dg.MetadataValue.md(markdown_table(names, shown, _SHOWN_CHARS))
-    return dg.AssetCheckResult(
-        check_name="no_rejected_rows",
-        passed=rejected == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{rejected:,} lines of the file were rejected; {rows:,} rows were loaded.",
-        metadata=metadata,
-    )
+def _first_rejects(rejects: list[tuple[Any, ...]]) -> dict[str, Any]:
+    if not rejects:
+        return {}
+    table = markdown_table(["line", "column", "reason", "text"], rejects, _SHOWN_CHARS)
+    return {"first_rejects": dg.MetadataValue.md(table)}
 
 
 def _counts(warehouse: Warehouse, table: str) -> tuple[int, int]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.partitions import Partition
 from mlops_platform.sensors.partition_diff import Change, Cursor, TableState, change
 
@@ -20,14 +21,6 @@ TABLES = ("projects", "tags")
 INTERVAL_SECONDS = 60
 _NAMED = 20  # partitions that a tag names; the rest are counted
 _DATA_VERSION = "dagster/data_version"
-
-
-class _Warehouse(Protocol):
-    def partitions(self, tables: Sequence[str]) -> list[Partition]: ...
-
-    def content_version(self, table: str) -> str: ...
-
-    def clear_rejects(self, table: str) -> None: ...
 
 
 def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.SensorDefinition:
@@ -47,7 +40,7 @@ def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.S
         description="Polls the partitions of projects and tags; a change that another program made starts one run.",
     )
     def new_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        warehouse: _Warehouse = context.resources.warehouse
+        warehouse: Warehouse = context.resources.warehouse
         try:
             return _poll(context, warehouse, report=on_change == "observe")
         except PlatformError as error:
@@ -56,7 +49,7 @@ def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.S
     return new_partitions
 
 
-def _poll(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bool) -> dg.SensorResult | dg.SkipReason:
+def _poll(context: dg.SensorEvaluationContext, warehouse: Warehouse, report: bool) -> dg.SensorResult | dg.SkipReason:
     # before the warehouse is queried: what such a run writes later, the next tick handles
     loading = [table for table in TABLES if _is_loading(context.instance, table)]
     if loading:
@@ -142,7 +135,7 @@ def _tags(changes: Mapping[str, Change]) -> dict[str, str]:
 
 
 def _event(
-    table: str, difference: Change, partitions: Sequence[Partition], warehouse: _Warehouse
+    table: str, difference: Change, partitions: Sequence[Partition], warehouse: Warehouse
 ) -> dg.AssetMaterialization:
     # not an observation, which would trigger nothing: conditions follow materializations
     return dg.AssetMaterialization(

@@ -20,7 +20,7 @@ class TableState(BaseModel):
         created: When the table was created.
         recent: Partition id to its last modification and number of rows.
         older: Digest of the partitions before these; empty if there are none.
-        load: Storage id of the latest materialization that the sensor had seen.
+        load: Storage id of the table's latest materialization at that poll.
     """
 
     created: str
