@@ -1,16 +1,18 @@
-"""A machine-learning platform that learns continually, as one Dagster asset graph.
+"""A team's whole text-classification loop as one Dagster asset graph: from raw tables to a watched champion.
 
 ::
 
-    projects ─┐
-              ├─ labeled_projects ── validated_dataset ──┬─ tuned_params ── trained_model ── model_evaluation
-    tags ─────┤                                          ├──────────────────┘                       │
-              │                                          └─ label_issues ── labeling_queue    champion_model
-              └─ unlabeled_projects ── predictions ── drift_report ── retraining_decision (daily)
+    projects ──┬─ labeled_projects ──── validated_dataset ─┬─ tuned_params ─── trained_model ─── model_evaluation
+    tags ──────┤                                           │                                            │
+               │                                           └─ label_issues ───────┐              champion_model
+               │                                                                  │                     │
+               └─ unlabeled_projects ─┬───────────────────────────────────── labeling_queue ────────────┤
+                                      └─ predictions ── drift_report ── retraining_decision ────────────┘
 
-`labeling_queue` and `predictions` are made by the champion, from the unlabeled projects; people's labels come back
-through `tags`.
+The champion makes `predictions` and chooses the `labeling_queue`; the labels that people give come back through
+`tags`. `predictions`, `drift_report` and `retraining_decision` have a partition per day.
 
-Arrows in the code point one way: ``ml`` knows nothing of Dagster, ``assets`` and ``checks`` call ``ml`` and
-``resources``, ``graph`` assembles them, and ``definitions`` is what Dagster loads.
+Imports point one way: ``cli`` calls ``build``, which assembles ``sensors``, ``checks`` and ``assets``; these call
+``resources`` (what the assets run on) and ``ml`` (pure functions without Dagster or I/O). ``definitions`` is what
+Dagster loads. Nothing is imported here: importing the package costs nothing.
 """

@@ -1,4 +1,4 @@
-"""The graph, assembled from what the other modules define. Nothing is decided here."""
+"""Assembles the graph from `Settings` and what the other modules define; avoid deciding anything here."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ from mlops_platform.sensors.alerts import build_alert_sensor
 from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
 from mlops_platform.sensors.new_partitions import build_partition_sensor
 from mlops_platform.sensors.source_files import build_source_sensor
-from mlops_platform.settings import Settings, TrainingSettings
+from mlops_platform.settings import Settings
 
 
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:
-    """Assemble the graph.
+    """Assemble assets, checks, jobs, schedules, sensors and resources, with freshness and automation policies.
 
     Args:
-        settings: What to build it from; by default the environment.
-
-    Returns:
-        Assets, checks, jobs, schedules, sensors and resources, with the policies applied.
+        settings: What to build the graph from; by default the environment.
 
     Raises:
-        PlatformError: Packages of production are missing, or dbt cannot read its project.
+        PlatformError: An optional package that the settings need is missing, or dbt cannot read its project.
     """
     settings = settings or Settings()
     require_training_packages(settings)
-    # Arrow's own allocator keeps 20 MB of what is freed; Arrow looks once, when a step loads it
+    # Arrow's own allocator retains 20 MB of freed memory; Arrow reads this variable once, when a step imports it
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     project = dbt_project(settings)
-    named, acting = jobs.build_jobs(), build_act_job()
-    sensors = [automation.automation_sensor(), build_partition_sensor(settings.partition_sensor)]
-    sensors.append(build_alert_sensor(Notifier(settings.alerts), settings.alert_after))
-    training = next(job for job in named if job.name == "mlops")
-    sensors.append(build_decision_sensor(settings.retrain_cron, training, acting))
+    asset_jobs, act_job = jobs.build_jobs(), build_act_job()
+    training_job = next(job for job in asset_jobs if job.name == "mlops")
+    sensors = [
+        automation.automation_sensor(),
+        build_partition_sensor(settings.partition_sensor),
+        build_alert_sensor(Notifier(settings.alerts), settings.alert_after),
+        build_decision_sensor(settings.retrain_cron, training_job, act_job),
+    ]
     if settings.source_loader == "airbyte":
         raw = build_airbyte_assets(
             settings.airbyte_projects_connection, settings.airbyte_tags_connection, settings.event_log_path
@@ -68,12 +68,15 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
             settings.projects_uri, settings.tags_uri, settings.fetch_timeout, settings.event_log_path
         )
         sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri, settings.event_log_path))
+    recipe = Recipe(
+        settings.balance, settings.balance_ratio, settings.augmentations, settings.recent_days, settings.replay_share
+    )
     assets = [
         *raw,
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
         build_dataset_asset(settings.test_share, settings.stream_above_rows),
         build_tuning_asset(settings.num_trials, settings.tuning_workers, settings.tuning_cpu_seconds),
-        build_training_asset(_recipe(settings)),
+        build_training_asset(recipe),
         model_evaluation,
         build_deployment_asset(settings.min_f1),
         build_predictions_asset(settings.first_day, log_store(settings)),
@@ -85,7 +88,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         build_queue_asset(settings.queue_size, settings.event_log_path),
     ]
     if settings.env == "production":
-        assets = [each.map_asset_specs(_in_bigquery) for each in assets]
+        assets = [asset.map_asset_specs(_in_bigquery) for asset in assets]
     checks = [
         *build_ingest_checks(settings.max_reject_share),
         *(suite_checks(suite, suite) for suite in ("projects", "tags", "labeled_projects")),
@@ -94,11 +97,11 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         build_label_check(settings.max_suspect_share),
         build_conflict_check(),
     ]
-    check_keys = [key for each in (*assets, *checks) for key in each.check_keys]
+    check_keys = [key for definition in (*assets, *checks) for key in definition.check_keys]
     defs = dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*named, acting, run_retention.build_retention_job(settings.run_retention_days, check_keys)],
+        jobs=[*asset_jobs, act_job, run_retention.build_retention_job(settings.run_retention_days, check_keys)],
         schedules=[
             jobs.build_schedule(settings.daily_cron),
             jobs.build_monitoring_schedule(settings.monitoring_cron),
@@ -111,19 +114,8 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     return automation.with_policies(defs, retrain_cron=settings.retrain_cron, freshness_hours=settings.freshness_hours)
 
 
-def _recipe(settings: TrainingSettings) -> Recipe:
-    """Return how the rows of the train split become training data."""
-    return Recipe(
-        settings.balance,
-        settings.balance_ratio,
-        settings.augmentations,
-        settings.recent_days,
-        settings.replay_share,
-    )
-
-
 def _in_bigquery(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """The spec of an asset that says duckdb as its kind, where the warehouse is BigQuery."""
+    """Replace the kind duckdb of an asset by bigquery."""
     if "duckdb" not in spec.kinds:
         return spec
     return spec.replace_attributes(kinds=(spec.kinds - {"duckdb"}) | {"bigquery"})

@@ -1,8 +1,8 @@
-"""What runs the steps of a run: this process, several processes, Celery workers or Kubernetes.
+"""The executor of all jobs: in process, several processes, Celery workers or Kubernetes.
 
-The graph works on all of them, as its steps share files, tables and the MLflow store, and no memory. DuckDB has
-one writing process, so on a laptop steps in other processes go one at a time; BigQuery has no such limit, and
-the instance's pool `warehouse` bounds what reaches it.
+The graph works on each, as steps share files, tables and the MLflow store but no memory. DuckDB allows one writing
+process, so locally steps in other processes run one at a time; BigQuery has no such limit, and the instance's pool
+`warehouse` limits what reaches it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,12 @@ import dagster as dg
 if TYPE_CHECKING:
     from mlops_platform.settings import ExecutionSettings
 
-# Loaded once by a server that each step's process is forked from: ten trivial steps took 12 s so, and 25 s spawned.
+# imported once by the server from which each step's process is forked: ten trivial steps take 12 s, spawned ones 25 s
 PRELOADED = ("mlops_platform.definitions", "dagster", "sqlalchemy", "alembic.config")
 
 
 def build_executor(settings: ExecutionSettings) -> dg.ExecutorDefinition:
-    """Return the executor that the settings name.
-
-    Args:
-        settings: `executor`, whether the warehouse takes several writers, and Celery's broker.
-
-    Returns:
-        The executor for all jobs of the graph. With Celery, the workers bound how many steps run at a time.
-    """
+    """Return the executor that the settings name; with Celery, the number of workers limits the concurrent steps."""
     one_writer = settings.env == "local"
     if settings.executor == "multiprocess":
         forked: dict[str, Any] = {"start_method": {"forkserver": {"preload_modules": list(PRELOADED)}}}

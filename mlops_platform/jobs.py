@@ -1,4 +1,4 @@
-"""Named selections of the graph that a person, a schedule or a sensor runs as one."""
+"""Jobs (named selections of the graph) and the schedules that start them; what starts on changes is in ``sensors``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import dagster as dg
 RAW = ("projects", "tags")
 TRANSFORM = ("labeled_projects", "unlabeled_projects")
 DATAOPS = (*RAW, *TRANSFORM)
-# the snapshot too: a decision counts the labels that are there now, and label QA looks at them
+# with the snapshot: a decision counts the current labels, and label QA evaluates them
 MONITORING = (
     "validated_dataset",
     "predictions",
@@ -24,9 +24,9 @@ _RAW_CHECKS = dg.AssetSelection.checks_for_assets(*(dg.AssetKey(name) for name i
 
 
 def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """Make the jobs; each runs the checks of its assets too.
+    """Build the jobs, each of which also runs the checks of its assets.
 
-    `from_raw` and `raw_checks` are started by the sensor `new_partitions`.
+    The sensor `new_partitions` starts `from_raw` and `raw_checks`.
     """
     return [
         dg.define_asset_job(
@@ -42,17 +42,17 @@ def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             "end_to_end",
             selection=dg.AssetSelection.assets(*DATAOPS, *MLOPS),
-            description="The whole graph, from raw CSV to a promoted model.",
+            description="From the sources to the champion: `dataops` and `mlops` in one run.",
         ),
         dg.define_asset_job(
             "monitoring",
             selection=dg.AssetSelection.assets(*MONITORING),
-            description="The champion on a day: predictions, drift, what follows; doubtful labels, what to label.",
+            description="The champion on one day: predictions, drift, decision; and which labels to doubt or to add.",
         ),
         dg.define_asset_job(
             "from_raw",
             selection=_RAW_CHECKS | dg.AssetSelection.assets(*TRANSFORM),
-            description="From raw tables that somebody else loaded to checked tables; loads nothing.",
+            description="From raw tables that another program loaded to checked tables; loads nothing.",
         ),
         dg.define_asset_job(
             "raw_checks", selection=_RAW_CHECKS, description="The checks of the raw tables; loads nothing."
@@ -61,12 +61,9 @@ def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
 
 
 def build_schedule(cron: str) -> dg.ScheduleDefinition:
-    """Make the daily schedule of `end_to_end`.
+    """Build the daily schedule (UTC) of `end_to_end`.
 
-    The job has no partitions, so Dagster's scheduler makes up for at most one of the ticks it missed.
-
-    Args:
-        cron: When, UTC.
+    The job has no partitions, so Dagster's scheduler catches up on at most one missed tick.
     """
     return dg.ScheduleDefinition(
         name="daily",
@@ -74,16 +71,12 @@ def build_schedule(cron: str) -> dg.ScheduleDefinition:
         cron_schedule=cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Runs the whole graph once a day, so that no asset grows stale.",
+        description="Runs end_to_end once a day, so that no asset becomes stale.",
     )
 
 
 def build_monitoring_schedule(cron: str) -> dg.ScheduleDefinition:
-    """Make the schedule of `monitoring`, which is about the day before: that one is complete.
-
-    Args:
-        cron: When, UTC.
-    """
+    """Build the schedule (UTC) of `monitoring`, which runs the previous day: the current one is incomplete."""
 
     @dg.schedule(
         name="monitoring_daily",
@@ -91,7 +84,7 @@ def build_monitoring_schedule(cron: str) -> dg.ScheduleDefinition:
         cron_schedule=cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Runs monitoring once a day for the day before.",
+        description="Runs monitoring once a day for the previous day.",
     )
     def monitoring_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = (context.scheduled_execution_time - timedelta(days=1)).date().isoformat()

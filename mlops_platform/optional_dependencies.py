@@ -1,4 +1,4 @@
-"""The packages of the extras `production` and `sentence`: which of them are not installed."""
+"""Which packages of the extras `production` and `sentence` are missing; nothing is imported to find out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlops_platform.settings import PlatformSettings, TrainingSettings
 
 REMEDY = "pip install '.[production]'"
 SENTENCE_REMEDY = "pip install '.[sentence]'"
-# package to one of its modules
+# package name to one of its modules
 _PRODUCTION = {
     "dagster-airbyte": "dagster_airbyte",
     "dagster-gcp": "dagster_gcp",
@@ -17,7 +17,7 @@ _PRODUCTION = {
     "dbt-bigquery": "dbt.adapters.bigquery",
     "sqlalchemy-bigquery": "sqlalchemy_bigquery",
 }
-# the model is a package too, but may come from elsewhere
+# not the package of the default model, which may be another one or a folder
 _SENTENCE = {
     "onnxruntime": "onnxruntime",
     "optimum-onnx": "optimum.onnxruntime",
@@ -27,17 +27,17 @@ _SENTENCE = {
 
 
 def missing_packages() -> list[str]:
-    """Return the packages of production that are not installed, without an import."""
+    """Return the packages of the extra `production` that are not installed."""
     return [package for package, module in _PRODUCTION.items() if not _is_installed(module)]
 
 
 def missing_sentence_packages() -> list[str]:
-    """Return the packages of sentence vectors that are not installed, without an import."""
+    """Return the packages of the extra `sentence` that are not installed."""
     return [package for package, module in _SENTENCE.items() if not _is_installed(module)]
 
 
 def require_production_packages(settings: PlatformSettings) -> None:
-    """Check that the packages of production are installed, if it is production.
+    """Check that the extra `production` is installed if MLOPS_ENV is production.
 
     Raises:
         PlatformError: A package is missing.
@@ -47,7 +47,7 @@ def require_production_packages(settings: PlatformSettings) -> None:
 
 
 def require_training_packages(settings: TrainingSettings) -> None:
-    """Check that the packages of production and of the features are installed; serving a model needs fewer.
+    """Check that the extras for training with these settings are installed; serving a model needs fewer.
 
     Raises:
         PlatformError: A package is missing.
@@ -65,5 +65,5 @@ def _require(choice: str, missing: list[str], remedy: str) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent of it is missing
+    except ModuleNotFoundError:  # a parent package is missing
         return False

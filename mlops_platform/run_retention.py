@@ -1,7 +1,7 @@
-"""The job that deletes old runs; Dagster itself prunes ticks only, and keeps runs, events and logs forever.
+"""The job `retention`, which deletes old runs: Dagster itself only deletes ticks, never runs, events or logs.
 
-A run that is deleted takes its asset events along. The runs that hold the current state of the graph therefore stay,
-however old they are: conditions, freshness, sensors and `mlops status` give the same results before and after.
+Deleting a run deletes its asset events. The runs that hold the current state of the graph therefore stay, however old
+they are: conditions, freshness, sensors and `mlops status` give the same results before and after.
 """
 
 from collections import Counter
@@ -23,12 +23,7 @@ ORIGIN = "retried by a kept run"
 
 
 def build_retention_job(days: int, checks: Sequence[dg.AssetCheckKey]) -> dg.JobDefinition:
-    """Build the job `retention`.
-
-    Args:
-        days: Days that a finished run stays.
-        checks: The checks of the graph.
-    """
+    """Build the job `retention`, which deletes runs `days` after they finished; `checks` are those of the graph."""
 
     @dg.op(description=f"Deletes runs that ended more than {days} days ago, with their events and logs.")
     def prune_runs(context: dg.OpExecutionContext) -> None:
@@ -36,8 +31,11 @@ def build_retention_job(days: int, checks: Sequence[dg.AssetCheckKey]) -> dg.Job
         context.log.info(", ".join(f"{what}: {number:,}" for what, number in counts.items()))
         context.add_output_metadata(dict(counts))
 
-    # the only step works in Dagster's storage: it needs no other process, whatever the executor of the graph
-    @dg.job(executor_def=dg.in_process_executor, description="Deletes old runs, but none that an asset needs.")
+    # the only step works on Dagster's storage: it needs no other process, whatever the graph's executor is
+    @dg.job(
+        executor_def=dg.in_process_executor,
+        description="Deletes old runs, except those that hold the current state of an asset or check.",
+    )
     def retention() -> None:
         prune_runs()
 
@@ -57,21 +55,21 @@ def build_retention_schedule() -> dg.ScheduleDefinition:
 
 
 def prune(instance: dg.DagsterInstance, before: datetime, checks: Sequence[dg.AssetCheckKey]) -> dict[str, int]:
-    """Delete the finished runs that have not changed since a time; the next call finishes what a killed one left.
+    """Delete the finished runs that were last updated before a time; after a kill, the next call completes the work.
 
     Args:
-        instance: Stores the runs.
+        instance: The Dagster instance.
         before: The time.
         checks: The checks whose latest results stay.
 
     Returns:
-        The number of runs that were deleted, and of those that were kept by reason.
+        The number of deleted runs, of runs that stay by reason, and of deleted event files.
     """
     needed = _needed(instance, checks)
     kept: Counter[str] = Counter()
     deleted, last_kept = 0, None
     old = dg.RunsFilter(statuses=FINISHED, updated_before=before)
-    # the cursor has to be a run that stays: one that was deleted has no position
+    # the cursor must be a run that stays: a deleted one has no position
     while page := instance.get_run_ids(old, cursor=last_kept, limit=PAGE):
         for run_id in page:
             if run_id in needed:
@@ -98,7 +96,7 @@ def _needed(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) ->
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
     for record in latest.values():
         needed.setdefault(record.run_id, CHECK)
-    # Dagster cannot show a retry whose original run is gone
+    # Dagster cannot show a retry whose original run was deleted
     for run_id in list(needed):
         run = instance.get_run_by_id(run_id) if run_id else None
         for origin in (run.root_run_id, run.parent_run_id) if run is not None else ():
@@ -112,14 +110,14 @@ def _runs_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[str]:
     records += instance.fetch_observations(key, limit=1).records
     yield from (record.run_id for record in records)
     yield from _runs_of_partitions(instance, key)
-    # the latest attempt, even if it materialized nothing
+    # the latest attempt, even if it failed
     planned = instance.event_log_storage.get_latest_planned_materialization_info(key)
     if planned is not None:
         yield planned.run_id
 
 
 def _runs_of_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[str]:
-    """Return the latest run of each partition of an asset; without it, the partition would count as missing."""
+    """Yield the latest run of each partition of an asset, without which the partition would count as missing."""
     latest = instance.event_log_storage.get_latest_storage_id_by_partition(
         key, dg.DagsterEventType.ASSET_MATERIALIZATION
     )
@@ -131,16 +129,13 @@ def _runs_of_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Itera
 
 def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
     instance.compute_log_manager.delete_logs(prefix=[run_id])
-    # before the run itself: if this process dies between the two, the next call still finds the run
+    # before the run itself: if the process dies in between, the next call still finds the run
     instance.event_log_storage.delete_events(run_id)
     instance.delete_run(run_id)
 
 
 def _free_files(instance: dg.DagsterInstance) -> int:
-    """Delete the event files of runs that are gone: Dagster's SQLite storage empties such a file and leaves it.
-
-    The folder is that of Dagster's default storage; with Postgres there is none.
-    """
+    """Delete the event files of deleted runs, which Dagster's SQLite storage empties but leaves; Postgres has none."""
     files = {path.stem: path for path in Path(instance.root_directory, "history", "runs").glob("*-*.db")}
     run_ids = sorted(files)
     freed = 0

@@ -1,15 +1,15 @@
-"""The raw tables `projects` and `tags`, loaded by Airbyte: one connection per table.
+"""The assets `projects` and `tags`, loaded by Airbyte: one connection per table.
 
-The assets are those of ``ingest`` (same keys, declaration and checks). Airbyte owns the landing tables
-`airbyte_projects` and `airbyte_tags` (the connection's table prefix is `airbyte_`) and adds columns that its next sync
-needs, so the graph's table is a copy of the declared columns in the declared types.
+Keys, declaration and checks are those of ``ingest``. Airbyte owns the landing tables `airbyte_projects` and
+`airbyte_tags` (the connection's table prefix is `airbyte_`), to which it adds columns that its next sync needs; the raw
+table is a copy of the declared columns in their declared types.
 """
 
 from pathlib import Path
 
 import dagster as dg
 
-from mlops_platform.assets.ingest import TABLES, declaration, read_labels, table_metadata, take_in
+from mlops_platform.assets.ingest import TABLES, apply_labels, declaration, read_labels, table_metadata
 from mlops_platform.assets.label_tables import TAGS
 from mlops_platform.errors import AirbyteError, platform_errors_as_failures
 from mlops_platform.resources.airbyte.workspace import Airbyte
@@ -26,7 +26,7 @@ def build_airbyte_assets(
     Args:
         projects_connection: Id of the connection that loads projects.
         tags_connection: Id of the connection that loads tags.
-        event_log_path: Has the labels that people gave, which `tags` ingests.
+        event_log_path: The log of people's labels, which `tags` ingests.
 
     Returns:
         Two assets that need the resources `airbyte` and `warehouse`.
@@ -50,7 +50,7 @@ def _airbyte_asset(table: str, connection_id: str, event_log_path: Path | None) 
             log = read_labels(event_log_path)
             sync = airbyte.sync(connection_id)
             rejected = _copy_landing_table(table, f"Airbyte job {sync.job_id}", warehouse)
-            labels = take_in(log, warehouse) if table == TAGS else {}
+            labels = apply_labels(log, warehouse) if table == TAGS else {}
             rows = warehouse.row_count(table)
             context.log.info(f"Airbyte job {sync.job_id}: {rows:,} rows in {table}, {rejected:,} rejected.")
             if sync.rows is not None and sync.rows > rows + rejected:
@@ -76,12 +76,12 @@ def _airbyte_asset(table: str, connection_id: str, event_log_path: Path | None) 
 
 
 def _copy_landing_table(table: str, source: str, warehouse: Warehouse) -> int:
-    """Copy what the sync left into the graph's table; return how many rows were rejected."""
+    """Copy the landing table into the raw table, and return the number of rejected rows."""
     columns = {name: column.kind for name, column in TABLES[table].items()}
     landing = LANDING_PREFIX + table
     if warehouse.has_table(landing):
         return warehouse.load_table(table, landing, columns, source)
-    # without the prefix the table is Airbyte's own: it is used as it is, since a rewrite would break the next sync
+    # without the prefix, Airbyte owns the raw table itself: rewriting it would break the next sync
     present = {name for name, _ in warehouse.describe(table)} if warehouse.has_table(table) else set()
     missing = [name for name in columns if name not in present]
     if missing:

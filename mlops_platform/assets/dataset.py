@@ -1,20 +1,24 @@
-"""The asset `validated_dataset`: a snapshot of `labeled_projects` with its splits and its version."""
+"""The asset `validated_dataset`: a snapshot of `labeled_projects` with its splits and its version.
+
+Where snapshots are stored and how they are read is in ``resources.datasets``.
+"""
 
 import hashlib
 from typing import Any
 
 import dagster as dg
 
+from mlops_platform.assets.declarations import TRAINING
 from mlops_platform.errors import PlatformError, platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import SQL, sql
 
-# bump when the same rows must give another snapshot: the rule of the splits, the columns, the order of the rows
+# increment when the same rows must give another snapshot: another split rule, columns or order of rows
 SNAPSHOT_FORMAT = 2
 STREAM_ABOVE_ROWS = 20_000
-SAMPLE_ROWS = 2_000  # for tuning, label quality and the like, where the model is streamed
-STREAMED = "streamed"  # key of the asset's value, where there are more rows than are held in memory
+SAMPLE_ROWS = 2_000  # rows for tuning and label quality where the model is trained out of core
+STREAMED = "streamed"  # key of the asset's value where there are more rows than fit in memory
 
 
 def dataset_version(content: str, test_share: float) -> str:
@@ -39,14 +43,13 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
     """
 
     @dg.asset(
-        group_name="training",
-        owners=["team:ml"],
+        **TRAINING,
         kinds={"parquet", "duckdb"},
         deps=["labeled_projects"],
         pool="warehouse",
         description=(
-            "A Parquet snapshot of `labeled_projects`, named by the hash of its content and cut into train and "
-            "test by a hash of each project's id: a row never changes its split when others come."
+            "A Parquet snapshot of `labeled_projects`, named by a hash of its content. Each row is in train or test by "
+            "a hash of its id, so it stays in its split when other rows are added."
         ),
         metadata={"dagster/column_schema": _SCHEMA},
     )
@@ -60,7 +63,7 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
                 if not labeled:
                     raise PlatformError("There are no labeled projects: check the tags source (MLOPS_TAGS_URI).")
                 streamed = labeled > stream_above_rows
-                # a damaged file is written again: it would stop everything downstream for good
+                # a damaged file is rewritten, else it would fail everything downstream for good
                 if not datasets.holds(version, labeled):
                     warehouse.export_parquet(_query(warehouse, test_share), datasets.path(version))
             with datasets.view(version, "snapshot", "main") as connection:
@@ -72,9 +75,11 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
                     "where created_on is not null group by all order by all"
                 ).fetchall()
         rows, train = sum(row[1] for row in counts), sum(row[2] for row in counts)
-        pictures = {}
-        if months:  # without any, the checks say that no row has a date
-            pictures["class_balance_over_time"] = dg.MetadataValue.md(plots.embed(plots.class_balance_png(months)))
+        plots_metadata = {}
+        if months:  # else no row has a date, which the checks report
+            plots_metadata["class_balance_over_time"] = dg.MetadataValue.md(
+                plots.embed(plots.class_balance_png(months))
+            )
         value = {"version": version, "rows": rows, "train_rows": train, "test_rows": rows - train}
         if streamed:
             value[STREAMED] = True
@@ -90,7 +95,7 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
                 "classes": dg.MetadataValue.table(
                     [dg.TableRecord({"tag": tag, "rows": n, "train": t, "test": n - t}) for tag, n, t in counts]
                 ),
-                **pictures,
+                **plots_metadata,
             },
         )
 
@@ -98,7 +103,7 @@ def build_dataset_asset(test_share: float, stream_above_rows: int = STREAM_ABOVE
 
 
 def _query(warehouse: Warehouse, test_share: float) -> SQL:
-    """Return the rows of a snapshot, in shuffled order and with the test split first (see `datasets`)."""
+    """Return the query of a snapshot's rows, in shuffled order with the test split first (see `DatasetStore`)."""
     return sql(
         "SELECT id, created_on, title, description, tag, {split} AS split FROM labeled_projects "
         "ORDER BY md5(CAST(id AS STRING)), id",

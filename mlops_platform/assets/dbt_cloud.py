@@ -1,6 +1,6 @@
-"""The transform stage when dbt Cloud runs it: the same assets and checks, with `dbt` another resource.
+"""The transform stage run by dbt Cloud: the assets and checks of ``transform`` with another resource `dbt`.
 
-The assets come from the project's own manifest, as always, so that the code location loads while dbt Cloud is down.
+The assets come from the project's local manifest, so that the code location loads while dbt Cloud is down.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mlops_platform.resources.dbt.manifest import PreparedProject
 
 
 class DbtCloudTranslator(TransformTranslator):
-    """Shows in the UI that dbt Cloud makes the tables."""
+    """Shows in the UI that dbt Cloud builds the tables."""
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
         """Return the spec of the stage, of the kind dbtcloud."""
@@ -25,9 +25,5 @@ class DbtCloudTranslator(TransformTranslator):
 
 
 def build_dbt_cloud_assets(project: PreparedProject) -> dg.AssetsDefinition:
-    """Return the same assets as `build_transform_assets`; their resource `dbt` is a `DbtCloudRunner`.
-
-    Args:
-        project: The project with its manifest, as the Cloud environment should run it.
-    """
+    """Return the same assets as `build_transform_assets`, for a resource `dbt` that is a `DbtCloudRunner`."""
     return build_transform_assets(project, DbtCloudTranslator())

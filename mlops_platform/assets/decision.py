@@ -1,29 +1,27 @@
-"""The decision that follows from a day's drift report: `retraining_decision`, and the table of all decisions.
+"""The asset `retraining_decision`: what follows from a day's drift report, recorded in a table of all decisions.
 
-This module decides and records; the sensor `decisions` acts.
+The rules are in ``ml.monitoring.retraining_policy``; the sensor `decisions` acts on the result.
 """
 
 import datetime as dt
-import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_platform.assets.declarations import daily_asset, json_digest
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.monitoring import AGAINST_PREVIOUS, ONLINE, REPORT
 from mlops_platform.assets.monitoring_window import new_labels
-from mlops_platform.assets.predictions import daily_asset
+from mlops_platform.assets.preconditions import require_champion, require_tables
 from mlops_platform.errors import ModelError, WarehouseError, platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.registry import deployment_history
 from mlops_platform.resources.registry.inspections import inspections, open_inspection
-from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.registry.model_registry import MlflowTracking, RegisteredVersion
 from mlops_platform.resources.warehouse.base import Warehouse
-from mlops_platform.resources.warehouse.parquet_writer import write_rows
+from mlops_platform.resources.warehouse.parquet_writer import load_rows
 from mlops_platform.sql import sql
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     )
 
 DECISION = "retraining_decision"
-DECISION_TAG = "mlops/decision"  # on the runs that a decision started: the day
+DECISION_TAG = "mlops/decision"  # tag of a run that a decision started; its value is the day
 _COLUMNS = {
     "day": "DATE",
     "decision": "VARCHAR",
@@ -57,7 +55,7 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
 
     Args:
         first_day: First daily partition.
-        thresholds: The fields of `ml.policy.Thresholds`.
+        thresholds: Fields of `Thresholds` in ``ml.monitoring.retraining_policy``.
     """
 
     @daily_asset(
@@ -67,9 +65,9 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
         kinds={"table"},
         deps=[REPORT, "champion_model"],
         description=(
-            "Continue, improve, inspect or rollback: one decision a day, by a fixed list of rules over the drift "
-            "report, the labels, the champion's age and past actions, with its reason and its evidence. The table of "
-            "this name keeps every decision; the sensor `decisions` acts on the latest ones."
+            "One decision per day (continue, improve, inspect or rollback) by a fixed list of rules over the drift "
+            "report, the labels, the champion's age and past actions, with its reason and evidence. The table "
+            "`retraining_decision` holds every decision; the sensor `decisions` acts on the latest ones."
         ),
     )
     def retraining_decision(
@@ -85,9 +83,7 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
         limits = retraining_policy.Thresholds(**thresholds)
         identities = []
         with platform_errors_as_failures(ValueError), warehouse.connect():
-            champion = tracking.by_alias(CHAMPION)
-            if champion is None:
-                raise ModelError("There is no champion yet: materialize champion_model first.")
+            champion = require_champion(tracking)
             # the same for every day of a backfill
             labels = new_labels(
                 datasets, champion.tags.get("data_version", ""), validated_dataset["version"], label_issues
@@ -107,8 +103,7 @@ def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg
                 context.log.info(f"{key}: {decision.decision}. {decision.reason}")
                 context.add_asset_metadata(_metadata(warehouse, day, champion.version, decision), partition_key=key)
                 identities.append([decision.decision, decision.evidence])
-        identity = json.dumps(identities, sort_keys=True, default=str)
-        return dg.MaterializeResult(data_version=dg.DataVersion(hashlib.sha256(identity.encode()).hexdigest()[:16]))
+        return dg.MaterializeResult(data_version=dg.DataVersion(json_digest(identities)))
 
     return retraining_decision
 
@@ -135,18 +130,17 @@ def _metadata(warehouse: Warehouse, day: dt.date, version: str, decision: "Retra
 
 
 def _report(warehouse: Warehouse, day: dt.date, version: str) -> tuple[list[Any], dict[str, dict[str, Any]]]:
-    """Return a day's report: its tests, and its figures by name."""
+    """Return the tests of a day's report, and its figures by name."""
     from mlops_platform.ml.monitoring.drift_tests import DriftTest
 
-    if not warehouse.has_table(REPORT):
-        raise WarehouseError(f"The warehouse has no table {REPORT}: materialize {REPORT} first.")
+    require_tables(warehouse, REPORT)
     rows = warehouse.fetch_arrow(sql("SELECT * FROM {table} WHERE day = ?", table=REPORT), [day]).to_pylist()
     if not rows:
-        raise WarehouseError(f"There is no report of {day}: materialize {REPORT} for that day first.")
-    if (of := rows[0]["model_version"]) != version:
+        raise WarehouseError(f"There is no drift report for {day}: materialize {REPORT} for that day first.")
+    if (reported := rows[0]["model_version"]) != version:
         raise WarehouseError(
-            f"The report of {day} is about version {of}, and the champion is now version {version}: materialize "
-            f"{REPORT} for that day again."
+            f"The drift report for {day} is about version {reported}, but the champion is now version {version}: "
+            f"materialize {REPORT} for that day again."
         )
     figures = {row["name"]: row for row in rows if row["name"] in (ONLINE, AGAINST_PREVIOUS)}
     names = list(DriftTest.__dataclass_fields__)
@@ -212,7 +206,7 @@ def _history(
 def _actions(
     instance: dg.DagsterInstance, warehouse: Warehouse, tracking: MlflowTracking, day: dt.date, days: int
 ) -> "list[PastAction]":
-    """Return the decisions of earlier days that were acted upon, without retrainings that failed."""
+    """Return the decisions of earlier days that were acted on, without retrainings that failed."""
     from mlops_platform.ml.monitoring.retraining_policy import PastAction
 
     if not warehouse.has_table(DECISION):
@@ -238,13 +232,13 @@ def _actions(
 
 
 def _failed(instance: dg.DagsterInstance, day: dt.date) -> bool:
-    """Return whether the latest run that a day's decision started has failed or was canceled."""
+    """Return whether the latest run that a day's decision started failed or was canceled."""
     runs = instance.get_runs(dg.RunsFilter(tags={DECISION_TAG: day.isoformat()}), limit=1)
     return bool(runs) and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 def _record(warehouse: Warehouse, day: dt.date, version: str, decision: "RetrainingDecision", run_id: str) -> None:
-    """Add the decision to the table; a different decision of the same day stays there, too."""
+    """Add the decision to the table, where a different decision of the same day stays."""
     row = {
         "day": day,
         "decision": decision.decision,
@@ -256,10 +250,8 @@ def _record(warehouse: Warehouse, day: dt.date, version: str, decision: "Retrain
         "decided_at": dt.datetime.now(dt.UTC).replace(tzinfo=None),
         "dagster_run_id": run_id,
     }
-    with tempfile.TemporaryDirectory(prefix="mlops-decision-") as folder:
-        file = Path(folder) / f"{DECISION}.parquet"
-        write_rows(file, _COLUMNS, [row])
-        warehouse.replace_rows(DECISION, file, {"day": day, "decision": decision.decision, "model_version": version})
+    where = {"day": day, "decision": decision.decision, "model_version": version}
+    load_rows(warehouse, DECISION, _COLUMNS, [row], where)
 
 
 def last_decisions(warehouse: Warehouse, count: int) -> Sequence[tuple[Any, ...]]:
@@ -267,7 +259,7 @@ def last_decisions(warehouse: Warehouse, count: int) -> Sequence[tuple[Any, ...]
 
     Args:
         warehouse: The warehouse, which may not have the table yet.
-        count: Their maximum number.
+        count: Maximum number of decisions.
     """
     if not warehouse.has_table(DECISION):
         return []

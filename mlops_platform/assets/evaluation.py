@@ -1,12 +1,16 @@
-"""The judgement: the candidate on the test split, and beside the champion on the same rows."""
+"""The asset `model_evaluation`: the candidate's metrics on the holdout set, and its difference to the champion.
+
+The metrics and plots are in ``ml.evaluation``; whether the candidate is promoted is decided in ``promotion``.
+"""
 
 from typing import Any
 
 import dagster as dg
 
 from mlops_platform.assets.dataset import STREAMED
-from mlops_platform.assets.evaluation_predictions import answer, judged_rows
-from mlops_platform.assets.evaluation_set import evaluation_set, learnt_from
+from mlops_platform.assets.declarations import TRAINING
+from mlops_platform.assets.evaluation_predictions import evaluation_rows, predict_with
+from mlops_platform.assets.evaluation_set import evaluation_set, training_versions
 from mlops_platform.assets.sentence_encoder import with_vector_cache
 from mlops_platform.errors import ModelError, platform_errors_as_failures
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
@@ -16,13 +20,12 @@ from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTra
 
 
 @dg.asset(
-    group_name="training",
-    owners=["team:ml"],
+    **TRAINING,
     kinds={"scikitlearn", "mlflow"},
     description=(
-        "Figures of the newest model on the frozen evaluation set, rows of the test split that no model has learnt: "
-        "overall, per class, by slice, over time, calibration; and the difference to the champion on the same rows "
-        "with a paired bootstrap interval."
+        "Metrics of the newest model on the holdout set, rows of the test split that no model was trained on: overall, "
+        "per class, by slice, over time, and calibration; and the difference to the champion on the same rows, with a "
+        "paired bootstrap interval."
     ),
 )
 def model_evaluation(
@@ -34,7 +37,7 @@ def model_evaluation(
     tracking: MlflowTracking,
     encoders: EncoderStore,
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """Evaluate the candidate, and compare it with the champion if there is another one."""
+    """Evaluate the candidate, and compare it with the champion if that is another version."""
     from mlops_platform.ml.evaluation import metrics, plots, slice_plots
     from mlops_platform.ml.evaluation.holdout import check_never_trained_on
     from mlops_platform.ml.evaluation.slices import compare_slices, quarters
@@ -42,37 +45,36 @@ def model_evaluation(
     with platform_errors_as_failures(ValueError):
         dataset, version = validated_dataset["version"], trained_model["version"]
         if trained_model["dataset_version"] != dataset:
-            # else rows that the model was fitted on could be counted as unseen
-            context.log.warning("The model was trained on another dataset than the current one.")
+            context.log.warning("The model was not trained on the current version of the dataset.")
         champion = tracking.by_alias(CHAMPION)
-        learnt = learnt_from(trained_model["dataset_version"], champion)
+        trained_on = training_versions(trained_model["dataset_version"], champion)
         streamed = bool(validated_dataset.get(STREAMED))
-        frozen = evaluation_set(context, datasets, evaluation_sets, dataset, learnt, streamed=streamed)
-        if frozen is None:
+        holdout = evaluation_set(context, datasets, evaluation_sets, dataset, trained_on, streamed=streamed)
+        if holdout is None:
             raise ModelError(
-                "The test split is empty, so the model cannot be judged: load more labeled projects or raise "
+                "The test split is empty, so the model cannot be evaluated: load more labeled projects or raise "
                 "MLOPS_TEST_SHARE."
             )
-        check_never_trained_on(frozen, datasets.tags_of(dataset, frozen.tags, "train"))
-        candidate, rival, comparison = with_vector_cache(encoders, tracking.load(version)), None, None
+        check_never_trained_on(holdout, datasets.tags_of(dataset, holdout.tags, "train"))
+        candidate, incumbent, comparison = with_vector_cache(encoders, tracking.load(version)), None, None
         if champion is not None and champion.version != version:
             try:
-                rival = with_vector_cache(encoders, tracking.load(champion.version))
+                incumbent = with_vector_cache(encoders, tracking.load(champion.version))
             except ModelError as error:
-                # a champion whose files are gone can't serve either: it must not hold back its successor
+                # a champion whose files are missing cannot serve either: it must not hold back its successor
                 comparison = {"champion": champion.version, "unreadable": str(error)}
-        answers = answer(judged_rows(datasets, dataset, frozen, in_batches=streamed), candidate, rival)
-        labels, ours, theirs, classes = answers.labels, answers.ours, answers.theirs, list(candidate.classes_)
-        evaluation = metrics.evaluate(labels, answers.probabilities, classes, answers.texts)
-        if theirs is not None and champion is not None:
-            interval = metrics.paired_bootstrap(labels, ours, theirs)
+        batches = evaluation_rows(datasets, dataset, holdout, in_batches=streamed)
+        rows = predict_with(batches, candidate, incumbent)
+        evaluation = metrics.evaluate(rows.labels, rows.probabilities, list(candidate.classes_), rows.texts)
+        if rows.by_champion is not None and champion is not None:
+            interval = metrics.paired_bootstrap(rows.labels, rows.by_candidate, rows.by_champion)
             comparison = {"champion": champion.version, **interval.to_dict()}
-
-        by_period = compare_slices(quarters(answers.times), labels, ours, theirs)
+        by_period = compare_slices(quarters(rows.times), rows.labels, rows.by_candidate, rows.by_champion)
+        by_tag = compare_slices(rows.labels, rows.labels, rows.by_candidate, rows.by_champion)
         figures = evaluation.to_dict()
-        majority = max(sorted(set(labels)), key=labels.count)
-        figures["overall"]["f1_weighted_of_majority"] = metrics.weighted_f1(labels, [majority] * len(labels))
-        pictures = {
+        majority = max(sorted(set(rows.labels)), key=rows.labels.count)
+        figures["overall"]["f1_weighted_of_majority"] = metrics.weighted_f1(rows.labels, [majority] * len(rows.labels))
+        images = {
             "confusion_matrix.png": plots.confusion_matrix_png(evaluation),
             "per_class.png": plots.per_class_bars_png(evaluation),
             "calibration.png": plots.calibration_png(evaluation),
@@ -82,43 +84,43 @@ def model_evaluation(
         tracking.log_evaluation(
             trained_model["run_id"],
             {f"test_{name}": float(value) for name, value in overall.items() if value is not None},
-            pictures,
+            images,
         )
     value = {
         "version": version,
         "fingerprint": trained_model["fingerprint"],
         "dataset_version": dataset,
         "comparison": comparison,
-        "evaluation_set": frozen.version,
-        "periods": [each.to_dict() for each in by_period],
-        "tags": [each.to_dict() for each in compare_slices(labels, labels, ours, theirs)],
+        "evaluation_set": holdout.version,
+        "periods": [period.to_dict() for period in by_period],
+        "tags": [tag.to_dict() for tag in by_tag],
         **figures,
     }
     return dg.MaterializeResult(
         value=value,
-        # the model and the rows decide the figures; the champion of the day does not change what was measured
-        data_version=dg.DataVersion(f"{trained_model['fingerprint']}-{dataset}-{frozen.version}"),
+        # model and rows determine the metrics, whoever is champion
+        data_version=dg.DataVersion(f"{trained_model['fingerprint']}-{dataset}-{holdout.version}"),
         metadata={
             "model_version": version,
             "test_rows": overall["rows"],
-            "evaluation_set": f"version {frozen.version}: {frozen.reason}",
+            "evaluation_set": f"version {holdout.version}: {holdout.reason}",
             "weighted_f1": round(overall["f1_weighted"], 4),
             "accuracy": round(overall["accuracy"], 4),
             "expected_calibration_error": round(overall["ece"], 4),
             "against_champion": dg.MetadataValue.json(comparison) if comparison else "no other champion",
             "per_class": dg.MetadataValue.table(_records("tag", figures["per_class"])),
             "slices": dg.MetadataValue.table(_records("slice", figures["slices"])),
-            "periods": dg.MetadataValue.table([_record(each.to_dict()) for each in by_period]),
-            "over_time": _picture(pictures["periods.png"]),
-            "confusion_matrix": _picture(pictures["confusion_matrix.png"]),
-            "per_class_bars": _picture(pictures["per_class.png"]),
-            "calibration": _picture(pictures["calibration.png"]),
+            "periods": dg.MetadataValue.table([_record(period.to_dict()) for period in by_period]),
+            "over_time": _image(images["periods.png"]),
+            "confusion_matrix": _image(images["confusion_matrix.png"]),
+            "per_class_bars": _image(images["per_class.png"]),
+            "calibration": _image(images["calibration.png"]),
             "mlflow_run": dg.MetadataValue.url(tracking.run_url(trained_model["run_id"])),
         },
     )
 
 
-def _picture(png: bytes) -> dg.MarkdownMetadataValue:
+def _image(png: bytes) -> dg.MarkdownMetadataValue:
     from mlops_platform.ml.evaluation import plots
 
     return dg.MetadataValue.md(plots.embed(png))

@@ -1,4 +1,7 @@
-"""What models answer for the rows of the evaluation set, some rows at a time where they are many."""
+"""Predictions of the candidate and the champion for the rows of the holdout set, in batches where there are many.
+
+Which rows are in the set is decided in ``evaluation_set``; what is measured on them, in ``evaluation``.
+"""
 
 from __future__ import annotations
 
@@ -20,80 +23,74 @@ _READ = ("id", "created_on", "title", "description", "tag")
 
 
 @dataclass
-class Answers:
-    """Rows with what two models say of them; n of each.
+class EvaluationPredictions:
+    """The n rows of a holdout set with the predictions of two models.
 
     Attributes:
-        labels: True tags.
-        texts: What the models read.
-        times: When the projects were made.
         probabilities: The candidate's, shape (n, classes).
-        ours: The candidate's tags.
-        theirs: The other model's; None without one.
+        labels: True tags.
+        texts: The models' input.
+        times: When the projects were posted.
+        by_candidate: Tags that the candidate predicts.
+        by_champion: Tags that the champion predicts; None without one.
     """
 
     probabilities: npt.NDArray[np.float64]
     labels: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     times: list[Any] = field(default_factory=list)
-    ours: list[str] = field(default_factory=list)
-    theirs: list[str] | None = None
+    by_candidate: list[str] = field(default_factory=list)
+    by_champion: list[str] | None = None
 
 
-def judged_rows(
-    datasets: DatasetStore, dataset: str, frozen: EvaluationSet, *, in_batches: bool
+def evaluation_rows(
+    datasets: DatasetStore, dataset: str, holdout: EvaluationSet, *, in_batches: bool
 ) -> Iterator[pd.DataFrame]:
-    """Read the rows of the evaluation set.
+    """Read the rows of the holdout set.
 
     Args:
         datasets: The snapshots.
-        dataset: Version of the present one.
-        frozen: The set.
-        in_batches: Whether to read some thousand rows at a time, in the order of the snapshot, and not all at once,
-            ordered by id.
+        dataset: Version of the current snapshot.
+        holdout: The set.
+        in_batches: Whether to read some thousand rows at a time in the order of the snapshot, or all at once by id.
 
     Yields:
         Rows with the columns id, created_on, title, description, tag.
     """
     if not in_batches:
         test = datasets.load(dataset, "test")
-        yield test[test["id"].isin(frozen.tags)]
+        yield test[test["id"].isin(holdout.tags)]
         return
-    left = len(frozen.tags)
+    remaining = len(holdout.tags)
     for batch in datasets.batches(dataset, "test", _READ):
         rows: pd.DataFrame = batch.to_pandas()
-        rows = rows[rows["id"].isin(frozen.tags)]
+        rows = rows[rows["id"].isin(holdout.tags)]
         if len(rows):
             yield rows
-        left -= len(rows)
-        if left <= 0:
+        remaining -= len(rows)
+        if remaining <= 0:
             return
 
 
-def answer(batches: Iterable[pd.DataFrame], candidate: Pipeline, rival: Pipeline | None) -> Answers:
-    """Ask a model, or two, for the tags of rows.
-
-    Args:
-        batches: Rows as `judged_rows` gives them.
-        candidate: The model that is judged.
-        rival: The one that it is compared with.
-    """
+def predict_with(
+    batches: Iterable[pd.DataFrame], candidate: Pipeline, champion: Pipeline | None
+) -> EvaluationPredictions:
+    """Predict the rows of `evaluation_rows` with the candidate, and with the champion if there is another one."""
     import numpy as np
 
     from mlops_platform.ml.classifier import text_classifier
 
     classes = list(candidate.classes_)
-    found, said = Answers(np.zeros((0, len(classes)))), [np.zeros((0, len(classes)))]
-    theirs: list[str] = []
+    probabilities = [np.zeros((0, len(classes)))]
+    result = EvaluationPredictions(probabilities[0], by_champion=None if champion is None else [])
     for rows in batches:
         frame = text_classifier.frame(rows["title"], rows["description"])
-        said.append(candidate.predict_proba(frame))
-        found.labels += rows["tag"].tolist()
-        found.texts += frame[text_classifier.TEXT].tolist()
-        found.times += rows["created_on"].tolist()
-        found.ours += [classes[best] for best in said[-1].argmax(axis=1)]
-        if rival is not None:
-            theirs += [str(tag) for tag in rival.predict(frame)]
-    found.probabilities = np.concatenate(said)
-    found.theirs = theirs if rival is not None else None
-    return found
+        probabilities.append(candidate.predict_proba(frame))
+        result.labels += rows["tag"].tolist()
+        result.texts += frame[text_classifier.TEXT].tolist()
+        result.times += rows["created_on"].tolist()
+        result.by_candidate += [classes[best] for best in probabilities[-1].argmax(axis=1)]
+        if champion is not None and result.by_champion is not None:
+            result.by_champion += [str(tag) for tag in champion.predict(frame)]
+    result.probabilities = np.concatenate(probabilities)
+    return result

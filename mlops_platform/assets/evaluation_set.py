@@ -1,4 +1,7 @@
-"""The frozen evaluation set in use, chosen or refreshed where a rule asks for it, for the assets that need it."""
+"""The current holdout set, chosen or refreshed by the rules of ``ml.evaluation.holdout``.
+
+Training avoids its rows and the evaluation uses them; where its versions are stored is `EvaluationSetStore`.
+"""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -12,16 +15,11 @@ from mlops_platform.resources.registry.model_registry import RegisteredVersion
 if TYPE_CHECKING:
     from mlops_platform.ml.evaluation.holdout import EvaluationSet
 
-EVALUATION_ROWS = 20_000  # that come into question where the model is streamed: F1 is known to about .005 by them
+EVALUATION_ROWS = 20_000  # eligible rows where the model is trained out of core: they give F1 to about 0.005
 
 
-def learnt_from(dataset: str, champion: RegisteredVersion | None) -> set[str]:
-    """Versions of the snapshots that candidate and champion were fitted on.
-
-    Args:
-        dataset: The candidate's.
-        champion: The champion; None without one.
-    """
+def training_versions(dataset: str, champion: RegisteredVersion | None) -> set[str]:
+    """Return the versions of the snapshots that a candidate of `dataset` and the champion were trained on."""
     return {dataset, *([champion.tags["data_version"]] if champion and "data_version" in champion.tags else [])}
 
 
@@ -30,58 +28,58 @@ def evaluation_set(
     datasets: DatasetStore,
     sets: EvaluationSetStore,
     dataset: str,
-    learnt_from: Collection[str],
+    trained_on: Collection[str],
     *,
     streamed: bool = False,
 ) -> "EvaluationSet | None":
-    """Return the set in use; a new version is kept and its reason logged.
+    """Return the current holdout set; a new version is stored and its reason logged.
 
     Args:
-        context: Takes the log.
+        context: For the log.
         datasets: The snapshots.
         sets: The versions of the set.
-        dataset: Version of the present snapshot.
-        learnt_from: Versions of the snapshots whose train splits the models in question were fitted on. A row there
-            may be a test row today, as MLOPS_TEST_SHARE may have been raised.
-        streamed: Whether only the first `EVALUATION_ROWS` of the shuffled snapshot come into question, and not all of
-            the test split.
+        dataset: Version of the current snapshot.
+        trained_on: Versions of the snapshots whose train splits the candidate and the champion were trained on. A row
+            of them may be a test row now, as MLOPS_TEST_SHARE may have been raised.
+        streamed: Whether only the first `EVALUATION_ROWS` of the shuffled snapshot are eligible, or all of the test
+            split.
 
     Returns:
         The set; None if the test split is empty.
 
     Raises:
         PlatformError: A file of the set or of the snapshot is damaged.
-        ValueError: The models have learnt every test row.
+        ValueError: The models were trained on every test row.
     """
     from mlops_platform.ml.evaluation.holdout import EvaluationSet, refreshed
 
-    frozen = sets.current(EvaluationSet)
-    known, test = _rows(datasets, dataset, frozen, streamed)
+    current = sets.current(EvaluationSet)
+    known, test = _eligible_rows(datasets, dataset, current, streamed)
     if not test:
         return None
-    for version in sorted(set(learnt_from) - {dataset}):
+    for version in sorted(set(trained_on) - {dataset}):
         if datasets.path(version).exists():
             test -= datasets.tags_of(version, test, "train").keys()
         else:
             context.log.warning(
-                f"Snapshot {version} is gone: whether its rows are in the evaluation set cannot be seen."
+                f"Snapshot {version} is missing: whether its train rows are in the evaluation set cannot be checked."
             )
     mix = datasets.counts(dataset) if streamed else None
-    chosen = refreshed(frozen, list(known), list(known.values()), test, mix=mix)
-    if frozen is None or chosen.version != frozen.version:
+    chosen = refreshed(current, list(known), list(known.values()), test, mix=mix)
+    if current is None or chosen.version != current.version:
         chosen = sets.add(chosen)
         context.log.info(f"Evaluation set {chosen.version} has {len(chosen.tags)} rows. {chosen.reason}")
     return chosen
 
 
-def _rows(
-    datasets: DatasetStore, dataset: str, frozen: "EvaluationSet | None", streamed: bool
+def _eligible_rows(
+    datasets: DatasetStore, dataset: str, current: "EvaluationSet | None", streamed: bool
 ) -> tuple[dict[int, str], set[int]]:
-    """Tags of the rows in question by id, and which of them are in the test split."""
+    """Return the tags of the eligible rows by id, and the ids that are in the test split."""
     if not streamed:
         rows = datasets.tags(dataset)
         known = dict(zip(rows["id"].tolist(), rows["tag"].tolist(), strict=True))
-        return known, {int(each) for each in datasets.load(dataset, "test")["id"]}
+        return known, {int(row_id) for row_id in datasets.load(dataset, "test")["id"]}
     known = {}
     for batch in datasets.batches(dataset, "test", ("id", "tag")):
         known.update(
@@ -90,7 +88,7 @@ def _rows(
         if len(known) >= EVALUATION_ROWS:
             break
     test = set(known)
-    if frozen is not None:
-        test |= datasets.tags_of(dataset, frozen.tags, "test").keys()
-        known |= datasets.tags_of(dataset, frozen.tags)
+    if current is not None:
+        test |= datasets.tags_of(dataset, current.tags, "test").keys()
+        known |= datasets.tags_of(dataset, current.tags)
     return known, test

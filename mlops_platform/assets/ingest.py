@@ -1,7 +1,7 @@
-"""The raw tables `projects` and `tags`: each a CSV file, loaded unchanged into the warehouse.
+"""The assets `projects` and `tags`: each a CSV file, loaded unchanged into a raw table of the warehouse.
 
-Their declaration is here too; ``airbyte`` builds the same assets with another loader. Nothing is cleaned or joined
-here: the checks validate the content, and the transform stage cleans it.
+The declaration that every loader of them shares is here too; ``airbyte`` is the other loader. Avoid cleaning or
+joining anything here: the checks validate the content, and the transform stage cleans it.
 """
 
 from collections.abc import Mapping
@@ -30,26 +30,25 @@ class Column:
     description: str
 
 
-# the one declaration of the raw tables: the loader casts to these types, the UI shows these texts
+# the only declaration of the raw tables: loaders cast to these types, and the UI shows these descriptions
 TABLES: Mapping[str, Mapping[str, Column]] = {
     "projects": {
-        "id": Column("BIGINT", "Number of the project; unique."),
+        "id": Column("BIGINT", "Id of the project; unique."),
         "created_on": Column("TIMESTAMP", "When the project was posted, in UTC."),
-        "title": Column("VARCHAR", "Title, one line."),
-        "description": Column("VARCHAR", "What the project is about; may hold line breaks."),
+        "title": Column("VARCHAR", "Title of the project, one line."),
+        "description": Column("VARCHAR", "What the project is about; may contain line breaks."),
     },
     "tags": {
-        "id": Column("BIGINT", "Number of the project that the tag belongs to."),
-        "tag": Column("VARCHAR", "The project's class, given by a person."),
+        "id": Column("BIGINT", "Id of the project that has the tag."),
+        "tag": Column("VARCHAR", "Class of the project, given by a person."),
     },
 }
 
 _DESCRIPTIONS = {
-    "projects": "Machine-learning projects as people posted them: title, description and time. "
-    "One row a project, as in its source; rows that can't be read are in the table rejects.",
-    "tags": "The class that a person gave a project. "
-    "At most one row a project, as in its source; rows that can't be read are in the table rejects. "
-    "Where people gave labels of their own, the tag is the result of all of them.",
+    "projects": "Machine-learning projects as people posted them: title, description and time. One row per project, "
+    "unchanged from the source; lines that cannot be read are in the table `rejects`.",
+    "tags": "The class that a person gave a project. At most one row per project, as in the source; lines that cannot "
+    "be read are in the table `rejects`. Where people gave labels of their own, the tag is resolved from all of them.",
 }
 
 
@@ -62,7 +61,7 @@ def build_ingest_assets(
         projects_uri: Path or http(s) URL of the projects CSV.
         tags_uri: Path or http(s) URL of the tags CSV.
         fetch_timeout: Seconds to wait for a server.
-        event_log_path: Has the labels that people gave, which `tags` ingests.
+        event_log_path: The log of people's labels, which `tags` ingests.
     """
     return [
         _ingest_asset("projects", projects_uri, fetch_timeout, None),
@@ -74,11 +73,11 @@ def _ingest_asset(table: str, uri: str, fetch_timeout: float, event_log_path: Pa
     @dg.asset(**declaration(table), kinds={"duckdb", "csv"})
     def ingest(context: dg.AssetExecutionContext, warehouse: Warehouse) -> dg.MaterializeResult:
         columns = {name: column.kind for name, column in TABLES[table].items()}
-        # one connection for all that follows: opening the file takes 12 ms
+        # one connection for the whole step: opening the file takes 12 ms
         with platform_errors_as_failures(), fetched(uri, fetch_timeout) as source, warehouse.connect():
             log = read_labels(event_log_path)
             result = warehouse.load_csv(table, source.path, columns, source.name)
-            labels = take_in(log, warehouse) if table == label_tables.TAGS else {}
+            labels = apply_labels(log, warehouse) if table == label_tables.TAGS else {}
             if labels:
                 version = warehouse.content_version(table)
                 result = replace(result, rows=warehouse.row_count(table), version=version)
@@ -102,23 +101,19 @@ def _metadata(table: str, source: str, result: LoadResult, warehouse: Warehouse)
 
 
 def read_labels(path: Path | None) -> label_log.LabelLog:
-    """Read the labels that people gave; call it before the load, so that an error leaves the old table.
+    """Read people's labels; call it before the load, so that an error leaves the old table.
 
     Args:
         path: The log; None for a table without labels.
 
     Raises:
-        PlatformError: A line is not a label, or has a tag that the suite `tags` doesn't know.
+        PlatformError: An entry is not a label, or its tag is not in the suite `tags`.
     """
     return label_log.read(path, label_tables.known_tags()) if path else label_log.LabelLog()
 
 
-def take_in(log: label_log.LabelLog, warehouse: Warehouse) -> dict[str, Any]:
-    """Replace the tags of the ids that people labeled in the table `tags`, which was just loaded.
-
-    Args:
-        log: The labels.
-        warehouse: Where the table is.
+def apply_labels(log: label_log.LabelLog, warehouse: Warehouse) -> dict[str, Any]:
+    """Apply people's labels to the table `tags`, which was just loaded.
 
     Returns:
         Metadata of the materialization; empty if there are no labels.
@@ -147,13 +142,7 @@ def declaration(table: str) -> dict[str, Any]:
 
 
 def table_metadata(table: str, rows: int, warehouse: Warehouse) -> dict[str, Any]:
-    """Return the metadata of a raw table after a load, whatever loaded it.
-
-    Args:
-        table: Name of the table.
-        rows: Number of its rows.
-        warehouse: Where it is.
-    """
+    """Return the metadata of a raw table of `rows` rows after a load, whatever loaded it."""
     metadata: dict[str, Any] = {
         "dagster/row_count": rows,
         "dagster/column_schema": _column_schema(table),
@@ -197,7 +186,7 @@ def markdown_table(names: list[str], rows: list[tuple[Any, ...]], max_chars: int
 
 
 def _escape(text: str) -> str:
-    # the UI renders Markdown: a source's text must not become a link, an image or HTML
+    # the UI renders Markdown: text from a source must not become a link, an image or HTML
     for mark in "\\`*_[]<>|!":
         text = text.replace(mark, "\\" + mark)
     return text

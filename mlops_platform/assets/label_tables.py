@@ -1,9 +1,12 @@
-"""People's labels in the warehouse: the table `labels` as given, their effect on `tags`, and `label_conflicts`."""
+"""People's labels in the warehouse: the tables `labels` and `label_conflicts`, and the labels' effect on `tags`.
+
+How votes are resolved is in ``ml.labeling.label_votes``; where people give labels is ``labeling``.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +16,7 @@ from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.labels.label_log import LabelLog
 from mlops_platform.resources.validation.suite import read_suite
 from mlops_platform.resources.warehouse.base import Warehouse
-from mlops_platform.resources.warehouse.parquet_writer import write_rows
+from mlops_platform.resources.warehouse.parquet_writer import load_rows
 from mlops_platform.sql import sql
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ class Applied:
     Attributes:
         labeled: Number of ids that people labeled.
         conflicts: How many of them have labels that disagree; a source's tag counts as a label.
-        unresolved: For how many of them no tag has more than half of the people, so that the last label counts.
+        unresolved: How many of them have no tag with more than half of the votes, so that the latest label counts.
     """
 
     labeled: int
@@ -58,13 +61,13 @@ def known_tags() -> list[str]:
 
 
 def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
-    """Give the ids that people labeled their resolved tag, in one transaction; other rows stay as they are.
+    """Replace the tags of the ids that people labeled, in one transaction; other rows stay as they are.
 
-    The source's row is one vote (see `ml.labels.resolve`). An id whose labels were all taken back keeps the source's
-    rows.
+    The source's row is one vote (see ``ml.labeling.label_votes``). An id whose labels were all withdrawn keeps the
+    source's rows.
 
     Args:
-        warehouse: Its table `tags` holds the source's rows.
+        warehouse: Holds the source's rows in its table `tags`.
         log: The labels.
 
     Returns:
@@ -74,10 +77,10 @@ def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
         WarehouseError: The table `tags` has other columns than id and tag.
     """
     if not log.labels:
-        # after the log was moved away, its labels go too
+        # the labels of a log that was moved away are removed too
         for table, columns in ((LABELS, _LABEL_COLUMNS), (CONFLICTS, _CONFLICT_COLUMNS)):
             if warehouse.has_table(table):
-                _replace(warehouse, table, columns, [])
+                load_rows(warehouse, table, columns, [])
         return None
     import pandas as pd
 
@@ -85,13 +88,13 @@ def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
 
     if dict(warehouse.describe(TAGS)) != _TAG_COLUMNS:
         raise WarehouseError(
-            "People's labels cannot be applied to the table tags, which has other columns than id and tag and belongs "
-            "to the loader: let the loader write to a landing table, with the prefix airbyte_."
+            "People's labels cannot be applied to the table tags, which has columns besides id and tag and belongs to "
+            "the loader: let the loader write to a landing table with the prefix airbyte_."
         )
     labels = pd.DataFrame([asdict(label) for label in log.labels])
     people = resolve(labels)
     labeled = set(people.labels["id"].tolist())
-    _replace(warehouse, LABELS, _LABEL_COLUMNS, [_row(asdict(label)) for label in log.labels])
+    load_rows(warehouse, LABELS, _LABEL_COLUMNS, [_row(asdict(label)) for label in log.labels])
     source = warehouse.fetch_arrow(
         sql("SELECT id, tag FROM {tags} WHERE id IN (SELECT id FROM {labels})", tags=TAGS, labels=LABELS)
     ).to_pandas()
@@ -105,13 +108,13 @@ def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
         _row({**dict(zip(resolved.conflicts.columns, values, strict=True)), "unresolved": values[0] in unresolved})
         for values in resolved.conflicts.itertuples(index=False)
     ]
-    _replace(warehouse, CONFLICTS, _CONFLICT_COLUMNS, conflicts)
+    load_rows(warehouse, CONFLICTS, _CONFLICT_COLUMNS, conflicts)
     _replace_tags(warehouse, resolved.labels)
     return Applied(len(labeled), resolved.conflict_count, len(unresolved))
 
 
 def _replace_tags(warehouse: Warehouse, resolved: pd.DataFrame) -> None:
-    """Replace the table by the source's rows of other ids and the resolved ones."""
+    """Replace the table `tags` by the source's rows of unlabeled ids and the resolved tags."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -123,21 +126,14 @@ def _replace_tags(warehouse: Warehouse, resolved: pd.DataFrame) -> None:
         with pq.ParquetFile(loaded) as source, pq.ParquetWriter(merged, schema) as writer:
             for batch in source.iter_batches(columns=["id", "tag"]):
                 # is_in is false for a row without an id: it stays, and the suite reports it
-                kept = pa.compute.invert(pa.compute.is_in(batch.column("id"), value_set=ids))
-                writer.write_table(pa.Table.from_batches([batch.filter(kept)]).cast(schema))
+                unlabeled = pa.compute.invert(pa.compute.is_in(batch.column("id"), value_set=ids))
+                writer.write_table(pa.Table.from_batches([batch.filter(unlabeled)]).cast(schema))
             writer.write_table(pa.table({"id": ids, "tag": pa.array(resolved["tag"].tolist(), pa.string())}))
         warehouse.replace_rows(TAGS, merged, {})
 
 
-def _replace(warehouse: Warehouse, table: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with tempfile.TemporaryDirectory(prefix="mlops-labels-") as folder:
-        file = Path(folder) / f"{table}.parquet"
-        write_rows(file, columns, rows)
-        warehouse.replace_rows(table, file, {})
-
-
 def _row(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a label or conflict with its time in UTC without a zone, and missing values as NULL."""
+    """Return a label or conflict as a row: its time in UTC without a zone, missing values as None."""
     import pandas as pd
 
     at = values["labeled_at"]

@@ -1,24 +1,27 @@
-"""The assets `label_issues`, labels that are likely wrong, and `labeling_queue`, the projects most worth a label."""
+"""The assets `label_issues` (labels that are likely wrong) and `labeling_queue` (the projects most worth labeling).
 
-import hashlib
+How rows are chosen is in ``ml.labeling``; where people label them is ``labeling``.
+"""
+
 import json
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
+from mlops_platform.assets.declarations import LABELING, json_digest
 from mlops_platform.assets.ingest import markdown_table
+from mlops_platform.assets.preconditions import require_champion, require_tables
 from mlops_platform.assets.sentence_encoder import tuned_encoder, with_vector_cache
-from mlops_platform.errors import ModelError, WarehouseError, platform_errors_as_failures
+from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.encoders.store import EncoderStore
 from mlops_platform.resources.labels import label_log
-from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
+from mlops_platform.resources.registry.model_registry import MlflowTracking
 from mlops_platform.resources.warehouse.base import Warehouse
-from mlops_platform.resources.warehouse.parquet_writer import write_rows
+from mlops_platform.resources.warehouse.parquet_writer import load_rows
 from mlops_platform.sql import SQL, identifiers, sql
 
 if TYPE_CHECKING:
@@ -26,10 +29,10 @@ if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 ISSUES, QUEUE = "label_issues", "labeling_queue"
-_NEIGHBOURS = 3
+_NEIGHBORS = 3
 _SHOWN = 10
 _CHARS = 80
-_SAMPLE_ROWS = 20_000  # rows of a table from which the queue and the neighbours are chosen
+_SAMPLE_ROWS = 20_000  # rows of a table from which the queue and the neighbors are chosen
 
 _TEXT_COLUMNS = {"rank": "BIGINT", "id": "BIGINT", "title": "VARCHAR", "description": "VARCHAR"}
 _ISSUE_COLUMNS = {
@@ -51,14 +54,11 @@ _QUEUE_COLUMNS = {
 
 
 @dg.asset(
+    **LABELING,
     name=ISSUES,
-    group_name="labeling",
-    owners=["team:ml"],
-    kinds={"scikitlearn"},
-    pool="warehouse",
     description=(
-        "Labels that the other rows contradict, by confident learning (cleanlab) on out-of-fold probabilities; the "
-        "most doubtful first, each with the most similar labeled projects."
+        "Labels that are likely wrong, by confident learning (cleanlab) on out-of-fold probabilities: the most "
+        "doubtful first, each with a suggested tag and the most similar labeled projects."
     ),
 )
 def label_issues(
@@ -68,7 +68,7 @@ def label_issues(
     warehouse: Warehouse,
     encoders: EncoderStore,
 ) -> dg.MaterializeResult[dict[str, Any]]:
-    """Evaluate each label of the snapshot by models that were not fitted on it."""
+    """Evaluate each label of the snapshot with models that were not fitted on it."""
     import pandas as pd
 
     from mlops_platform.ml.classifier import text_classifier
@@ -88,12 +88,13 @@ def label_issues(
         quality = find_suspects(rows["id"].tolist(), texts, rows["tag"].tolist(), params, encoder=encoder)
         row_of = {int(key): row for row, key in enumerate(rows["id"])}
         known = LabeledTexts(rows["id"].tolist(), rows["title"].fillna("").tolist(), texts, rows["tag"].tolist())
-        # one more than shown: the nearest to a row is the row itself
-        near = nearest_labeled([texts[row_of[suspect.id]] for suspect in quality.suspects], known, _NEIGHBOURS + 1)
+        # one more than shown: the nearest neighbor of a row is the row itself
+        suspect_texts = [texts[row_of[suspect.id]] for suspect in quality.suspects]
+        neighbors = nearest_labeled(suspect_texts, known, _NEIGHBORS + 1)
         issues = []
-        for rank, (suspect, around) in enumerate(zip(quality.suspects, near, strict=True), start=1):
+        for rank, (suspect, nearest) in enumerate(zip(quality.suspects, neighbors, strict=True), start=1):
             row = rows.iloc[row_of[suspect.id]]
-            others = [vars(neighbour) for neighbour in around if neighbour.id != suspect.id][:_NEIGHBOURS]
+            others = [vars(neighbor) for neighbor in nearest if neighbor.id != suspect.id][:_NEIGHBORS]
             issues.append(
                 {
                     **vars(suspect),
@@ -103,11 +104,11 @@ def label_issues(
                     "neighbours": json.dumps(others, ensure_ascii=False),
                 }
             )
-        _replace(warehouse, ISSUES, _ISSUE_COLUMNS, issues)
+        load_rows(warehouse, ISSUES, _ISSUE_COLUMNS, issues)
     value = {"dataset_version": version, **quality.to_dict()}
     return dg.MaterializeResult(
         value=value,
-        data_version=dg.DataVersion(f"{version}-{_digest(_evaluated_by(tuned_params))}"),
+        data_version=dg.DataVersion(f"{version}-{json_digest(_evaluated_by(tuned_params), 12)}"),
         metadata={
             "suspects": len(quality.suspects),
             "judged": quality.judged,
@@ -123,20 +124,17 @@ def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.Asset
     """Build the asset `labeling_queue`.
 
     Args:
-        size: Rows of the queue.
-        event_log_path: Has the labels that people gave: a labeled project is not queued again.
+        size: Number of projects in the queue.
+        event_log_path: The log of people's labels; a project that has one is not queued again.
     """
 
     @dg.asset(
+        **LABELING,
         name=QUEUE,
-        group_name="labeling",
-        owners=["team:ml"],
-        kinds={"scikitlearn"},
         deps=["unlabeled_projects", "labeled_projects", "champion_model"],
-        pool="warehouse",
         description=(
-            "The projects most worth a label, in the order in which to label them: rows that the champion is unsure "
-            "of, rows unlike one another, random ones for an unbiased sample, and doubtful labels."
+            "The projects most worth labeling, in the order in which to label them: those that the champion is least "
+            "sure of, those that differ most from one another, a random sample, and doubtful labels to check."
         ),
     )
     def labeling_queue(
@@ -146,18 +144,16 @@ def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.Asset
         from mlops_platform.ml.labeling.query_strategy import Labeled, choose
 
         with platform_errors_as_failures(ValueError):
-            champion = tracking.by_alias(CHAMPION)
-            if champion is None:
-                raise ModelError("There is no champion to choose rows by: materialize champion_model first.")
+            champion = require_champion(tracking)
             labels = label_log.read(event_log_path).labels if event_log_path else ()
             labeled_by_people = {project for project, _ in label_log.standing(labels)}
             with warehouse.connect():
                 unlabeled = _texts(warehouse, "unlabeled_projects", ["id", "title", "description"])
                 # suspects are read whether or not they are in the sample
-                doubted = [int(suspect["id"]) for suspect in label_issues["suspects"]]
-                labeled = _texts(warehouse, "labeled_projects", ["id", "title", "description", "tag"], doubted)
+                suspect_ids = [int(suspect["id"]) for suspect in label_issues["suspects"]]
+                labeled = _texts(warehouse, "labeled_projects", ["id", "title", "description", "tag"], suspect_ids)
             tags = dict(zip(labeled["id"], labeled["tag"], strict=True))
-            # a label that was changed since is no longer suspect
+            # a label that has changed since is no longer suspect
             suspects = [Suspect(**row) for row in label_issues["suspects"] if tags.get(row["id"]) == row["given"]]
             chosen = choose(
                 _with_probabilities(with_vector_cache(encoders, tracking.load(champion.version)), unlabeled),
@@ -169,11 +165,11 @@ def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.Asset
             rows = [
                 {
                     **vars(choice),
-                    "neighbours": json.dumps([vars(near) for near in choice.neighbours], ensure_ascii=False),
+                    "neighbours": json.dumps([vars(neighbor) for neighbor in choice.neighbours], ensure_ascii=False),
                 }
                 for choice in chosen
             ]
-            _replace(warehouse, QUEUE, _QUEUE_COLUMNS, rows)
+            load_rows(warehouse, QUEUE, _QUEUE_COLUMNS, rows)
         reasons = [row["reason"] for row in rows]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(warehouse.content_version(QUEUE)),
@@ -190,9 +186,8 @@ def build_queue_asset(size: int, event_log_path: Path | None = None) -> dg.Asset
 
 
 def _texts(warehouse: Warehouse, table: str, columns: Sequence[str], always: Sequence[int] = ()) -> "pd.DataFrame":
-    """Return rows of a table, ordered by id; of many, about `_SAMPLE_ROWS` and those with the ids `always`."""
-    if not warehouse.has_table(table):
-        raise WarehouseError(f"The warehouse has no table {table}: materialize {table} first.")
+    """Return the rows of a table by id; of a large one, a sample of `_SAMPLE_ROWS` and the ids `always`."""
+    require_tables(warehouse, table)
     rows, condition = warehouse.row_count(table), "TRUE"
     if rows > _SAMPLE_ROWS:
         condition = f"{warehouse.split_sql('id', _SAMPLE_ROWS / rows)} = 'test'"
@@ -222,18 +217,6 @@ def _with_probabilities(model: "Pipeline", rows: "pd.DataFrame") -> Any:
         probabilities = model.predict_proba(texts)
     ids, titles, descriptions = (rows[name].tolist() for name in ("id", "title", "description"))
     return Unlabeled(ids, titles, descriptions, probabilities, classes)
-
-
-def _replace(warehouse: Warehouse, table: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace a table as a whole."""
-    with tempfile.TemporaryDirectory(prefix="mlops-labeling-") as folder:
-        file = Path(folder) / f"{table}.parquet"
-        write_rows(file, columns, rows)
-        warehouse.replace_rows(table, file, {})
-
-
-def _digest(params: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _evaluated_by(tuned_params: dict[str, Any]) -> dict[str, Any]:

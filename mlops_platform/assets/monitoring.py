@@ -1,28 +1,30 @@
-"""The asset `drift_report`: whether the texts of a day differ from those that the champion was trained on."""
+"""The asset `drift_report`: whether the texts of a day differ from those that the champion was trained on.
+
+The tests and their thresholds are in ``ml.monitoring``; what follows from a report is in ``decision``.
+"""
 
 import datetime as dt
-import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_platform.assets.declarations import daily_asset, json_digest
 from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.monitoring_window import known_rows, window_rows
-from mlops_platform.assets.predictions import PREDICTIONS, daily_asset
+from mlops_platform.assets.preconditions import require_champion, require_tables
+from mlops_platform.assets.predictions import PREDICTIONS
 from mlops_platform.assets.sentence_encoder import with_vector_cache
-from mlops_platform.errors import ModelError, PlatformError, WarehouseError, platform_errors_as_failures
+from mlops_platform.errors import ModelError, PlatformError, platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.encoders.store import EncoderStore
 from mlops_platform.resources.registry import deployment_history
 from mlops_platform.resources.registry.inspections import inspections
-from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.resources.registry.model_registry import MlflowTracking, RegisteredVersion
 from mlops_platform.resources.warehouse.base import Warehouse
-from mlops_platform.resources.warehouse.parquet_writer import write_rows
+from mlops_platform.resources.warehouse.parquet_writer import load_rows
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -48,6 +50,7 @@ _COLUMNS = {
     "window_rows": "BIGINT",
     "detail": "VARCHAR",
 }
+_SHOWN = ("name", "statistic", "p_value", "adjusted_p", "detected", "reference_rows", "window_rows", "detail")
 
 
 def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, alpha: float) -> dg.AssetsDefinition:
@@ -66,7 +69,7 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
         group_name="monitoring",
         kinds={"scikitlearn"},
         deps=[
-            # the window's days; its own day comes in the same run
+            # all days of the window; the last one is materialized in the same run
             dg.AssetDep(
                 PREDICTIONS,
                 partition_mapping=dg.TimeWindowPartitionMapping(
@@ -77,9 +80,9 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
             "labeled_projects",
         ],
         description=(
-            f"Whether the {window_days} days up to this one differ from what the champion was trained on: texts, "
-            "predicted tags, confidence, unknown words, missing fields, volume, and F1 where true tags are known. "
-            f"All tests together raise a false alarm on at most {alpha:.1%} of the days."
+            f"Whether the last {window_days} days drifted from what the champion was trained on: texts, predicted "
+            "tags, confidence, unknown words, missing fields, volume, and F1 where true tags are known. "
+            f"All tests together raise a false alarm on at most {alpha:.1%} of days without drift."
         ),
     )
     def drift_report(
@@ -91,48 +94,40 @@ def build_drift_asset(first_day: dt.date, window_days: int, minimum_rows: int, a
     ) -> dg.MaterializeResult[None]:
         days = [dt.date.fromisoformat(key) for key in sorted(context.partition_keys)]
         with platform_errors_as_failures(ValueError):
-            champion = tracking.by_alias(CHAMPION)
-            if champion is None:
-                raise ModelError("There is no champion to watch: materialize champion_model first.")
-            for table in (PREDICTIONS, "labeled_projects"):
-                if not warehouse.has_table(table):
-                    raise WarehouseError(f"The warehouse has no table {table}: materialize {table} first.")
-            watcher = _watcher(tracking, encoders, datasets, champion, minimum_rows, alpha)
-            versions = []
+            champion = require_champion(tracking)
+            require_tables(warehouse, PREDICTIONS, "labeled_projects")
+            data_version = champion.tags.get("data_version", "")
+            compare = _comparison(tracking, encoders, datasets, champion, minimum_rows, alpha)
+            digests = []
             for day in days:
                 first = _begin(tracking, day, window_days, first_day)
                 with warehouse.connect():
-                    window, before = window_rows(warehouse, first, day, watcher.trained_on)
-                watched = watcher.watch(window, before)
+                    window, before = window_rows(
+                        warehouse, first, day, lambda ids: datasets.tags_of(data_version, ids, "train")
+                    )
+                watched = compare(window, before)
                 rows = _rows(watched, day, first, champion.version)
-                _keep(warehouse, day, rows)
-                versions.append(_digest(rows))
+                load_rows(warehouse, REPORT, _COLUMNS, rows, {"day": day})
+                digests.append(json_digest(rows))
                 metadata = _metadata(watched, rows, window, before)
                 context.add_asset_metadata(
                     {"model_version": champion.version, "window": f"{first} to {day}", **metadata},
                     partition_key=day.isoformat(),
                 )
-        return dg.MaterializeResult(data_version=dg.DataVersion(_digest(versions)))
+        return dg.MaterializeResult(data_version=dg.DataVersion(json_digest(digests)))
 
     return drift_report
 
 
-@dataclass(frozen=True)
-class _Watcher:
-    """The champion and its reference rows, read once for all days of a run."""
-
-    trained_on: "Callable[[Collection[int]], Collection[int]]"
-    watch: "Callable[[WindowRows, Sequence[int]], Watched]"
-
-
-def _watcher(
+def _comparison(
     tracking: MlflowTracking,
     encoders: EncoderStore,
     datasets: DatasetStore,
     champion: RegisteredVersion,
     minimum: int,
     alpha: float,
-) -> _Watcher:
+) -> "Callable[[WindowRows, Sequence[int]], Watched]":
+    """Return how a window is compared; the champion and its reference rows are read once for all days of a run."""
     from mlops_platform.ml.classifier.text_classifier import encoder_of
     from mlops_platform.ml.monitoring.drift_monitor import ENOUGH_HELD_OUT, folds_of, watch
 
@@ -159,14 +154,7 @@ def _watcher(
             minimum=minimum,
         )
 
-    return _Watcher(lambda ids: datasets.tags_of(version, ids, "train"), compare)
-
-
-def _keep(warehouse: Warehouse, day: dt.date, rows: Sequence[Mapping[str, Any]]) -> None:
-    with tempfile.TemporaryDirectory(prefix="mlops-drift-") as folder:
-        file = Path(folder) / f"{REPORT}.parquet"
-        write_rows(file, _COLUMNS, rows)
-        warehouse.replace_rows(REPORT, file, {"day": day})
+    return compare
 
 
 def _metadata(
@@ -190,11 +178,8 @@ def _metadata(
     }
 
 
-_SHOWN = ("name", "statistic", "p_value", "adjusted_p", "detected", "reference_rows", "window_rows", "detail")
-
-
 def _begin(tracking: MlflowTracking, day: dt.date, days: int, first_day: dt.date) -> dt.date:
-    """Return the first day of a window: not before a person's last answer, which covers the days before it."""
+    """Return the first day of a window; it starts no earlier than a person's last answer to an inspection."""
     answered = (inspection.answered_at for inspection in inspections(tracking))
     answers = [dt.date.fromisoformat(at[:10]) for at in answered if at]
     return max([first_day, day - dt.timedelta(days=days - 1), *(answer for answer in answers if answer <= day)])
@@ -213,8 +198,8 @@ def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
         )
     except (KeyError, ValueError):
         raise ModelError(
-            f"The run of version {champion.version} does not hold its training parameters: promote a version "
-            "that the asset trained_model has registered."
+            f"The MLflow run of version {champion.version} lacks its training parameters: promote a version that the "
+            "asset trained_model registered."
         ) from None
 
 
@@ -232,7 +217,7 @@ def _rows(watched: "Watched", day: dt.date, first: dt.date, version: str) -> lis
     always = {"day": day, "window_from": first, "model_version": version}
     rows = [{**always, **test.to_dict(), "detected": int(test.detected)} for test in watched.tests]
     figures = (
-        (ONLINE, watched.online, "weighted F1 on the rows with a label, with its 95 % interval"),
+        (ONLINE, watched.online, "weighted F1 on the labeled rows, with its 95% interval"),
         (
             AGAINST_PREVIOUS,
             watched.against_previous,
@@ -244,10 +229,6 @@ def _rows(watched: "Watched", day: dt.date, first: dt.date, version: str) -> lis
             values = {"statistic": figure.value, "low": figure.low, "high": figure.high, "window_rows": figure.rows}
             rows.append({**always, "name": name, **values, "detail": detail})
     return rows
-
-
-def _digest(rows: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _rounded(value: Any) -> Any:

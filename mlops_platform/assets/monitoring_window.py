@@ -1,6 +1,6 @@
-"""The rows that a drift report compares: those of a window of days, and those that the champion was trained on.
+"""The rows that a drift report compares (a window of days, and what the champion was trained on), and new labels.
 
-Reads the warehouse and the snapshots; the comparison is in ``ml``.
+Only reads the warehouse and the snapshots; the comparison is in ``ml.monitoring``.
 """
 
 import datetime as dt
@@ -21,18 +21,13 @@ if TYPE_CHECKING:
     from mlops_platform.ml.monitoring.drift_monitor import LabeledRows, WindowRows
     from mlops_platform.ml.monitoring.retraining_policy import LabelDoubt
 
-MOST_ROWS = 5000  # of a window; more add no power beyond the kernel of 1000 rows, and cost memory
-KNOWN_ROWS = 20_000  # of a snapshot's split: that of a streamed model does not fit in memory
-DAYS_BEFORE = 56  # days whose volume is compared with that of the window's days
+MOST_ROWS = 5000  # of a window: the kernel test uses 1000 rows, so more cost memory and add no power
+KNOWN_ROWS = 20_000  # of a snapshot's split, which may not fit in memory
+DAYS_BEFORE = 56  # days before the window, whose volume is compared with the window's
 
 
 def known_rows(datasets: DatasetStore, version: str, split: str) -> "LabeledRows":
-    """Return the labeled rows of a snapshot; of many, about `KNOWN_ROWS` by a hash of the id.
-
-    Args:
-        datasets: The snapshots.
-        version: The data version.
-        split: `train` or `test`.
+    """Return the labeled rows of a snapshot's split; of a large one, about `KNOWN_ROWS` by a hash of the id.
 
     Raises:
         PlatformError: The snapshot is missing or damaged.
@@ -46,21 +41,21 @@ def known_rows(datasets: DatasetStore, version: str, split: str) -> "LabeledRows
 def window_rows(
     warehouse: Warehouse, first: dt.date, last: dt.date, trained_on: Callable[[Collection[int]], Collection[int]]
 ) -> "tuple[WindowRows, list[int]]":
-    """Return the rows that were predicted in a window of days, each once, with the true tags that are known by now.
+    """Return the rows predicted in a window of days, each once, with the true tags that are known by now.
 
-    A true tag is the latest feedback on a prediction of the service, if some project has that tag, or the label that a
-    project got since. Labels of projects that the labeling queue did not draw at random do not count: the champion is
-    least sure of those. Projects that the champion was trained on are excluded: it is surer of them, and always right.
+    A true tag is the latest feedback on a prediction of the service, if any project has that tag, or the label that a
+    project got since. Two kinds of rows would bias the F1: labels that the queue chose because the champion was unsure
+    do not count, and projects that the champion was trained on are excluded.
 
     Args:
-        warehouse: Has the tables.
+        warehouse: The warehouse.
         first: First day of the window.
-        last: Its last day.
-        trained_on: Returns which of some ids are of projects that are excluded.
+        last: Last day of the window.
+        trained_on: Given project ids, returns those that the champion was trained on.
 
     Returns:
-        At most about `MOST_ROWS` rows, drawn by a hash of their ids, with the number of rows of each day of the window;
-        and that of each day before it, at most `DAYS_BEFORE` days and none before the first prediction.
+        At most about `MOST_ROWS` rows, sampled by a hash of their ids, with the number of rows on each day of the
+        window; and the number on each day before it, for at most `DAYS_BEFORE` days since the first prediction.
 
     Raises:
         WarehouseError: There are no predictions yet.
@@ -76,7 +71,7 @@ def window_rows(
     known = {str(project) for project in trained_on([int(project) for project in of_projects])}
     rows = rows[~((rows["source"] == "batch") & rows["id"].isin(known))]
     tags = {tag for (tag,) in warehouse.fetch_rows("SELECT DISTINCT tag FROM labeled_projects")}
-    # feedback may hold typos: a tag counts once a project has it
+    # feedback may contain typos: only a tag that some project has counts
     truth = [tag if tag in tags else None for tag in rows["truth"]]
     return WindowRows(rows["title"].tolist(), rows["description"].tolist(), truth, by_day), before
 
@@ -107,7 +102,7 @@ def _rows(warehouse: Warehouse, first: dt.date, last: dt.date, expected: int) ->
             "HAVING MAX(CASE WHEN source LIKE {random} THEN 1 ELSE 0 END) = 0)",
             random=literal(f"%{RANDOM}%"),
         )
-    # one id in several model versions, or on two days, is one text
+    # an id predicted by several model versions, or on several days, is one text
     query = sql(
         """
         SELECT seen.id, seen.source, seen.title, seen.description, COALESCE(latest.tag, labeled.tag) AS truth
@@ -129,17 +124,8 @@ def _rows(warehouse: Warehouse, first: dt.date, last: dt.date, expected: int) ->
     return frame
 
 
-def changed_labels(datasets: DatasetStore, champion: str, current: str) -> "set[int] | None":
-    """Return the labels given since the champion's training: new rows, and rows with another tag.
-
-    Args:
-        datasets: The snapshots.
-        champion: Data version that the champion was trained on.
-        current: The present data version.
-
-    Returns:
-        Ids of the present snapshot; None if the champion's snapshot is gone.
-    """
+def _changed_labels(datasets: DatasetStore, champion: str, current: str) -> "set[int] | None":
+    """Return the ids that are new or have another tag since the champion's snapshot; None if that is missing."""
     if champion == current:
         return set()
     try:
@@ -159,27 +145,28 @@ def new_labels(
     Args:
         datasets: The snapshots.
         champion: Data version that the champion was trained on.
-        current: The present data version.
-        label_issues: The value of that asset.
+        current: The current data version.
+        label_issues: The value of the asset `label_issues`.
 
     Returns:
-        Their number, 0 if the champion's snapshot is gone; and label QA's verdict on those that it saw, None for none.
+        Their number, 0 if the champion's snapshot is missing; and label QA's figures on those that it evaluated, None
+        if there are none.
     """
-    changed, judged = changed_labels(datasets, champion, current), label_issues["dataset_version"]
-    # label QA may have seen another snapshot
-    new = changed if judged == current else changed_labels(datasets, champion, judged)
+    changed, evaluated = _changed_labels(datasets, champion, current), label_issues["dataset_version"]
+    # label QA may have run on another snapshot
+    new = changed if evaluated == current else _changed_labels(datasets, champion, evaluated)
     return len(changed or ()), _doubt(new, label_issues) if new else None
 
 
 def _doubt(new: set[int], label_issues: dict[str, Any]) -> "LabelDoubt":
-    """Return label QA's verdict on the new labels, beside that on the older ones."""
+    """Return label QA's figures on the new labels, and on the older ones."""
     from mlops_platform.ml.monitoring.retraining_policy import LabelDoubt
 
     suspects = {suspect["id"] for suspect in label_issues["suspects"]}
-    judged_new = len(new - set(label_issues["unjudged"]))
+    evaluated_new = len(new - set(label_issues["unjudged"]))
     return LabelDoubt(
         suspects=len(suspects & new),
-        judged=judged_new,
+        judged=evaluated_new,
         old_suspects=len(suspects - new),
-        old_judged=label_issues["judged"] - judged_new,
+        old_judged=label_issues["judged"] - evaluated_new,
     )

@@ -1,9 +1,13 @@
-"""Promotion: the alias `champion` moves to a version that passes the gates, with the reason."""
+"""The asset `champion_model`: moves the alias `champion` to a version that passes the gates, with the reason.
+
+The gates are in ``ml.evaluation.promotion_gates``; rollbacks and inspections are in ``resources.registry``.
+"""
 
 from typing import Any
 
 import dagster as dg
 
+from mlops_platform.assets.declarations import TRAINING
 from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.ml.evaluation import promotion_gates
 from mlops_platform.resources.registry import deployment_history, inspections
@@ -11,19 +15,14 @@ from mlops_platform.resources.registry.model_registry import CHAMPION, MODEL_NAM
 
 
 def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
-    """Build the `champion_model` asset.
-
-    Args:
-        min_f1: Weighted F1 on the test split below which nothing is promoted.
-    """
+    """Build the asset `champion_model`; no version with a weighted F1 below `min_f1` is promoted."""
 
     @dg.asset(
-        group_name="training",
-        owners=["team:ml"],
+        **TRAINING,
         kinds={"mlflow"},
         description=(
-            f"The version of `{MODEL_NAME}` that the alias `champion` points to. It moves only if the candidate "
-            "clears the quality bar and does not lose significantly against the current champion."
+            f"The version of `{MODEL_NAME}` that serves: the alias `champion` moves to the candidate only if that "
+            "meets the quality bar and is not significantly worse than the current champion."
         ),
     )
     def champion_model(
@@ -51,7 +50,7 @@ def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
                     reason = promotion_gates.while_held(candidate.version, inspection.day, inspection.reason)
                     decision = promotion_gates.Decision("keep", reason)
                 elif rollback is not None:
-                    # without this, the next run would undo the rollback
+                    # otherwise the next run would undo the rollback
                     reason = promotion_gates.after_rollback(candidate.version, rollback.at, rollback.reason)
                     decision = promotion_gates.Decision("keep", reason)
             context.log.info(decision.reason)

@@ -1,4 +1,7 @@
-"""The sentence encoder of a training: exported once, chosen by its effect on F1, with a cache of vectors."""
+"""The sentence encoder of a model: exported once, its precision chosen by F1, with a cache of vectors.
+
+The encoder itself is in ``ml.embeddings``; its files and the cache are in ``resources.encoders``.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,10 @@ __all__ = ["choose_encoder", "export_encoders", "tuned_encoder", "with_vector_ca
 
 
 def choose_encoder(store: EncoderStore, texts: list[str], labels: list[str]) -> Precision | None:
-    """Choose the encoder for a training: in int8, unless the model would lose F1 by it.
-
-    Args:
-        store: Says whether the features are sentence vectors.
-        texts: The training rows.
-        labels: Their tags.
+    """Choose the encoder for training texts with their labels: int8 weights, unless they cost the model F1.
 
     Returns:
-        The choice with its figures; None where the features are TF-IDF alone.
+        The choice with its F1; None where the features are TF-IDF alone.
 
     Raises:
         ModelError: The model cannot be found or exported.
@@ -40,21 +38,17 @@ def choose_encoder(store: EncoderStore, texts: list[str], labels: list[str]) -> 
 
 
 def tuned_encoder(store: EncoderStore, tuned_params: Mapping[str, Any]) -> Encoder | None:
-    """Return the encoder with which parameters were tuned; None where they need none.
-
-    Args:
-        store: The encoders.
-        tuned_params: The asset's value.
+    """Return the encoder that the parameters in the value of `tuned_params` were tuned with; None without one.
 
     Raises:
-        ModelError: They were tuned for other features than are set now, or the encoder is gone.
+        ModelError: They were tuned for other features than MLOPS_FEATURES, or the encoder is gone.
     """
     if "encoder" in tuned_params and tuned_params["encoder"] is None:
         return None  # the model is trained out of core
     chosen = tuned_params.get("encoder")
     if (chosen is not None) != (store.features == "sentence"):
         raise ModelError(
-            f"MLOPS_FEATURES is {store.features} and the parameters were tuned for the other features: "
+            f"MLOPS_FEATURES is {store.features}, but the parameters were tuned for other features: "
             "materialize tuned_params again."
         )
     if chosen is None:
@@ -63,19 +57,14 @@ def tuned_encoder(store: EncoderStore, tuned_params: Mapping[str, Any]) -> Encod
     encoder = _load(store, digest) or next((e for e in export_encoders(store) if e.digest == digest), None)
     if encoder is None:
         raise ModelError(
-            f"The encoder {digest[:12]}, for which the parameters were tuned, is gone and the model of "
-            "MLOPS_SENTENCE_MODEL is another now: materialize tuned_params again."
+            f"The encoder {digest[:12]}, for which the parameters were tuned, is gone, and MLOPS_SENTENCE_MODEL is now "
+            "another model: materialize tuned_params again."
         )
     return encoder
 
 
 def with_vector_cache(store: EncoderStore, model: Pipeline) -> Pipeline:
-    """Let a loaded model look its sentence vectors up; one without them is returned as it is.
-
-    Args:
-        store: Holds the cache.
-        model: A fitted pipeline.
-    """
+    """Give a fitted pipeline the store's cache of sentence vectors; one without an encoder is not changed."""
     from mlops_platform.ml.classifier.text_classifier import encoder_of
 
     encoder = encoder_of(model)
@@ -85,10 +74,7 @@ def with_vector_cache(store: EncoderStore, model: Pipeline) -> Pipeline:
 
 
 def export_encoders(store: EncoderStore) -> tuple[Encoder, Encoder]:
-    """Return the float32 and the int8 encoder of the model that is set, exported if they are not kept.
-
-    Args:
-        store: The encoders.
+    """Return the float32 and the int8 encoder of the configured model, exported if they are not in the store.
 
     Raises:
         ModelError: The model cannot be found or exported.
@@ -98,8 +84,8 @@ def export_encoders(store: EncoderStore) -> tuple[Encoder, Encoder]:
 
     model = store.find_model()
     with store.lock():
-        kept = [_load(store, digest) for digest in store.exported(model.digest())]
-        encoders = [encoder for encoder in kept if encoder is not None]
+        stored = [_load(store, digest) for digest in store.exported(model.digest())]
+        encoders = [encoder for encoder in stored if encoder is not None]
         if len(encoders) != 2:
             encoders = []
             for files in export(model):
@@ -113,7 +99,7 @@ def export_encoders(store: EncoderStore) -> tuple[Encoder, Encoder]:
 
 
 def _load(store: EncoderStore, digest: str) -> Encoder | None:
-    """Return a kept encoder, or None if it is missing or damaged."""
+    """Return a stored encoder, or None if it is missing or damaged."""
     from mlops_platform.ml.embeddings.encoder import Encoder
 
     files = store.load(digest)

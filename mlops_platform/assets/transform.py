@@ -1,7 +1,7 @@
-"""The transform stage: dbt's models as assets, dbt's tests as their checks.
+"""The transform stage: dbt models as assets, dbt tests as their checks.
 
-What belongs here: how a dbt node becomes an asset or a check, and how a dbt result becomes a Dagster event.
-How dbt runs is in `resources/dbt/runner.py`; the SQL is in `dbt_transforms/`.
+Here a dbt node becomes an asset or a check, and a dbt result becomes a Dagster event. How dbt runs is in
+``resources.dbt.runner``; the SQL is in `dbt_transforms/`.
 """
 
 import re
@@ -12,7 +12,8 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject, dbt_assets
 from pydantic import Field
 
-from mlops_platform.errors import TransformError, WarehouseError, platform_errors_as_failures
+from mlops_platform.assets.preconditions import require_tables
+from mlops_platform.errors import TransformError, platform_errors_as_failures
 from mlops_platform.resources.dbt.column_lineage import column_lineage
 from mlops_platform.resources.dbt.manifest import PreparedProject, first_lines
 from mlops_platform.resources.dbt.runner import BuildResult, Dbt, NodeResult
@@ -23,34 +24,34 @@ _UNIQUE_ID = "dagster_dbt/unique_id"  # the metadata in which dagster-dbt names 
 
 
 class TransformConfig(dg.Config):
-    """How a run builds incremental tables; tables that are rebuilt anyway are not affected."""
+    """Run config of the transform stage."""
 
-    full_refresh: bool = Field(default=False, description="Rebuild incremental tables.")
+    full_refresh: bool = Field(default=False, description="Rebuild incremental tables instead of appending to them.")
 
 
 class TransformTranslator(DagsterDbtTranslator):
-    """Gives dbt's models, sources and tests their asset keys, group, owners and descriptions."""
+    """Gives dbt models, sources and tests their asset keys, group, owners and descriptions."""
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Return the bare table name, for models and sources alike."""
+        """Return the table name, for models and sources alike."""
         return dg.AssetKey([dbt_resource_props["name"]])
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """Return the description in the yml file; the compiled SQL is on each materialization."""
+        """Return the description in the YAML file without the SQL, which is on each materialization."""
         return str(dbt_resource_props["description"])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:  # noqa: ARG002
-        """Return the group of the stage."""
+        """Return the group `transform`."""
         return "transform"
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:  # noqa: ARG002
-        """Return the team that is responsible for the tables."""
+        """Return the team that owns the tables."""
         return ["team:data"]
 
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
     ) -> dg.AssetCheckSpec | None:
-        """Return dagster-dbt's check with the test's description."""
+        """Return the check of dagster-dbt with the description of the dbt test."""
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
         if spec is None:
             return None
@@ -67,14 +68,14 @@ class TransformTranslator(DagsterDbtTranslator):
 def build_transform_assets(
     project: PreparedProject, translator: DagsterDbtTranslator | None = None
 ) -> dg.AssetsDefinition:
-    """Return the dbt project's models as assets, its tests as their checks.
+    """Return the models of the dbt project as assets, with its tests as their checks.
 
-    The assets need the resources `dbt` (a `Dbt`) and `warehouse`. A materialization carries the content
-    hash of the table as its data version, so a rebuild with the same result changes nothing downstream.
+    The assets need the resources `dbt` (a `Dbt`) and `warehouse`. The data version of a table is a hash of its content,
+    so a rebuild with the same result changes nothing downstream.
 
     Args:
         project: The project, from `prepare_project`.
-        translator: How dbt nodes become assets; default `TransformTranslator`.
+        translator: How dbt nodes become assets; by default a `TransformTranslator`.
 
     Raises:
         TransformError: A test belongs to no model.
@@ -92,9 +93,9 @@ def build_transform_assets(
         context: dg.AssetExecutionContext, config: TransformConfig, dbt: Dbt, warehouse: Warehouse
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         keys = _selected_keys(context)
-        # held while dbt runs, which shares it: this waits for the lock and names its holder, dbt only fails
+        # dbt shares this connection: opening it here waits for the lock and names its holder, dbt would only fail
         with platform_errors_as_failures(), warehouse.connect():
-            _require_sources(manifest, warehouse)
+            require_tables(warehouse, *sorted(source["identifier"] for source in manifest["sources"].values()))
             select = [".".join(manifest["nodes"][unique_id]["fqn"]) for unique_id in keys]
             build = _build(dbt, select, config.full_refresh, warehouse)
             if build.log:
@@ -115,7 +116,7 @@ def _require_models_for_tests(assets: dg.AssetsDefinition, manifest: Mapping[str
     tests = {unique_id for unique_id, node in manifest["nodes"].items() if node["resource_type"] == "test"}
     tests -= {(spec.metadata or {})[_UNIQUE_ID] for spec in assets.check_specs}
     if tests:
-        # it would never run, and nobody would see that
+        # it would never run, and nobody would notice
         name = manifest["nodes"][min(tests)]["name"]
         raise TransformError(f"The dbt test {name} belongs to no model: name one under meta.dagster.ref in its config.")
 
@@ -127,7 +128,7 @@ def _build(dbt: Dbt, select: Sequence[str], full_refresh: bool, warehouse: Wareh
         refusal = warehouse.refusal(str(error))
         if refusal is None:
             raise
-        raise TransformError(f"dbt could not begin: {refusal}") from error
+        raise TransformError(f"dbt could not start: {refusal}") from error
 
 
 def _selected_keys(context: dg.AssetExecutionContext) -> dict[str, dg.AssetKey | dg.AssetCheckKey]:
@@ -140,15 +141,6 @@ def _selected_keys(context: dg.AssetExecutionContext) -> dict[str, dg.AssetKey |
         if spec.key in context.selected_asset_check_keys:
             keys[(spec.metadata or {})[_UNIQUE_ID]] = spec.key
     return keys
-
-
-def _require_sources(manifest: Mapping[str, Any], warehouse: Warehouse) -> None:
-    missing = sorted(
-        source["identifier"] for source in manifest["sources"].values() if not warehouse.has_table(source["identifier"])
-    )
-    if missing:
-        names = " and ".join(missing)
-        raise WarehouseError(f"The warehouse has no table {names}: materialize {names} first.")
 
 
 def _check_result(
@@ -206,7 +198,7 @@ def _materialization(
 
 def _raise_errors(nodes: Sequence[NodeResult], manifest: Mapping[str, Any], warehouse: Warehouse) -> None:
     """Raise for nodes that could not run, which are neither a built table nor a failed check."""
-    # in a fixed order: dbt's threads finish in any
+    # sorted, as dbt's threads finish in any order
     errors = sorted(
         (node for node in nodes if node.status in {"error", "runtime error"}), key=lambda node: node.unique_id
     )
@@ -215,7 +207,7 @@ def _raise_errors(nodes: Sequence[NodeResult], manifest: Mapping[str, Any], ware
     props = manifest["nodes"][errors[0].unique_id]
     verb = "run the test" if props["resource_type"] == "test" else "build"
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    # dbt's first line repeats the name of the node
+    # the first line of dbt's message repeats the name of the node
     reason = first_lines(re.sub(r"^\w+ Error in (model|test) .*\n", "", errors[0].message))
     remedy = f"{reason}; correct {props['original_file_path']} or the tables that it reads."
     raise TransformError(f"dbt could not {verb} {props['name']}{more}: {warehouse.refusal(reason) or remedy}")

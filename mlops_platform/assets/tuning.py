@@ -1,6 +1,8 @@
-"""Hyperparameter search: cross-validated on the training split, in a study that persists."""
+"""The asset `tuned_params`: hyperparameters by cross-validation on the train split, in a study that persists.
 
-import hashlib
+The search space and the choice are in ``ml.tuning``; where studies are stored is `StudyStore`.
+"""
+
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
+from mlops_platform.assets.declarations import TRAINING, json_digest
 from mlops_platform.assets.sentence_encoder import choose_encoder
 from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.resources.datasets.store import DatasetStore
@@ -20,38 +23,37 @@ if TYPE_CHECKING:
     from mlops_platform.ml.tuning.search import TrialRecord
 
 _SAMPLED = (
-    "There are too many rows to train on in memory: the model is streamed, with parameters of its own. These, found on "
-    "a sample, are for judging labels."
+    "There are too many rows to train in memory: the model is trained out of core with fixed parameters. These were "
+    "tuned on a sample and serve label_issues only."
 )
 
 
 def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = math.inf) -> dg.AssetsDefinition:
-    """Make the `tuned_params` asset.
+    """Build the asset `tuned_params`.
 
     Args:
-        num_trials: Default of the run config's `num_trials`.
+        num_trials: Default of `num_trials` in the run config.
         workers: Trials that run at once.
-        cpu_seconds: Budget of a dataset's trials.
+        cpu_seconds: CPU seconds for all trials of a dataset.
     """
     default_trials = num_trials
 
     class TuningConfig(dg.Config):
         """Run config of the search."""
 
-        study_name: str = Field("optimization", description="Optuna study that is continued.")
+        study_name: str = Field("optimization", description="Optuna study to create or continue.")
         num_trials: int = Field(
-            default_trials, ge=1, description="Finished trials that the study shall hold for this dataset."
+            default_trials, ge=1, description="Finished trials that the study should hold for this dataset."
         )
-        seed: int = Field(0, description="Seed of folds and sampler.")
+        seed: int = Field(0, description="Seed of the folds and of the sampler.")
 
     @dg.asset(
-        group_name="training",
-        owners=["team:ml"],
+        **TRAINING,
         kinds={"optuna", "scikitlearn"},
         description=(
-            "The best hyperparameters by cross-validation on the training split, where folds that the search has not "
-            "seen confirm them; else the default. The Optuna study persists: a killed search is resumed, and the "
-            "same dataset with the same number of trials runs none."
+            "The best hyperparameters by cross-validation on the train split, if folds that the search did not use "
+            "confirm them; otherwise the defaults. The Optuna study persists: a killed search resumes, and the same "
+            "dataset with the same number of trials runs no trial."
         ),
     )
     def tuned_params(
@@ -86,19 +88,19 @@ def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = m
                     cpu_seconds=cpu_seconds,
                     workers=workers,
                     encoder=chosen.encoder if chosen else None,
-                    callback=lambda trial, best: context.log.info(_line(trial, best)),
+                    callback=lambda trial, best: context.log.info(_trial_line(trial, best)),
                 )
         context.log.info(result.verdict)
         params = result.params.to_dict()
         value: dict[str, Any] = {"params": params, "score": result.score, "dataset_version": version}
         identity: dict[str, Any] = {"params": params, "dataset": version}
         if sampled:
-            value["encoder"] = None  # a model that is streamed has no sentence vectors, whatever is set
+            value["encoder"] = None  # a model trained out of core has no sentence vectors, whatever MLOPS_FEATURES is
         elif chosen is not None:
             value["encoder"], identity["encoder"] = chosen.to_dict(), chosen.encoder.digest
         return dg.MaterializeResult(
             value=value,
-            data_version=dg.DataVersion(_digest(identity)),
+            data_version=dg.DataVersion(json_digest(identity)),
             metadata={
                 "cv_f1_weighted": round(result.score, 4),
                 "default_cv_f1_weighted": round(result.baseline_score, 4),
@@ -118,7 +120,7 @@ def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = m
     return tuned_params
 
 
-def _line(trial: "TrialRecord", best: float) -> str:
+def _trial_line(trial: "TrialRecord", best: float) -> str:
     return (
         f"Trial {trial.number} ({trial.source}{', pruned' if trial.pruned else ''}): F1 {trial.score:.4f} in "
         f"{trial.seconds:.2f} CPU s, best {best:.4f}, {json.dumps(trial.params.to_dict())}"
@@ -130,7 +132,3 @@ def _precision_line(chosen: "Precision") -> str:
         f"The sentence encoder has {chosen.name} weights: on {chosen.rows} rows int8 gives a weighted F1 of "
         f"{chosen.f1_small:.4f} and float32 {chosen.f1_exact:.4f}."
     )
-
-
-def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

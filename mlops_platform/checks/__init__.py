@@ -1,1 +1,1 @@
-"""Asset checks: expectation suites, load quality and model gates."""
+"""What guards the assets: expectation suites, load quality, labels and model gates."""

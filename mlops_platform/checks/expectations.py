@@ -1,4 +1,4 @@
-"""Expectation suites as asset checks: one check for each expectation."""
+"""Expectation suites as asset checks, one per expectation; how a suite is run is in ``resources.validation``."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -23,18 +23,15 @@ def suite_checks(
 ) -> dg.AssetChecksDefinition:
     """Return the checks of a suite on an asset.
 
-    A check whose expectation is critical blocks what is downstream. An expectation that could not be evaluated fails
-    the step: it is an error, and not a verdict on the data.
+    The check of a critical expectation blocks downstream assets. An expectation that could not be evaluated fails the
+    step: it is an error and says nothing about the data.
 
     Args:
         suite: Name of a committed suite, and of the table that it validates.
-        asset: The asset that has the checks.
-        snapshot: The asset is a Parquet snapshot of that table, whose version is in the asset's value; otherwise
-            it is the table in the warehouse.
-        root: The folder that holds `expectations/`.
-
-    Returns:
-        One definition with a check for each expectation; a check can be run by itself.
+        asset: The asset that the checks belong to.
+        snapshot: Whether the asset is a Parquet snapshot of that table, with its version in the asset's value, or the
+            table in the warehouse.
+        root: The folder that contains `expectations/`.
 
     Raises:
         PlatformError: The suite cannot be read.
@@ -58,13 +55,13 @@ def suite_checks(
         engine: ExpectationsEngine,
         opened: AbstractContextManager[ValidationSource],
     ) -> Iterator[dg.AssetCheckResult]:
-        chosen = {key.name for key in context.selected_asset_check_keys}
+        selected = {key.name for key in context.selected_asset_check_keys}
         with platform_errors_as_failures(), opened as source:
             result = engine.validate_table(
                 suite,
                 source,
                 suite,
-                expectations=[rule for rule in rules if rule.name in chosen],
+                expectations=[rule for rule in rules if rule.name in selected],
                 subject=asset,
             )
         for outcome in result.outcomes:
@@ -135,6 +132,6 @@ def _check_result(asset: str, outcome: Outcome, result: SuiteResult, rule: Expec
 def _explanation(outcome: Outcome, rule: Expectation) -> str:
     if outcome.offending_rows is None or outcome.offending_share is None:
         required = ", ".join(f"{name} {value}" for name, value in rule.kwargs.items() if name != "column")
-        return f"The table shows {outcome.observed}, where the rule asks for {required}."
+        return f"The table has {outcome.observed}, but the rule requires {required}."
     rows = f"{outcome.offending_rows:,} of {outcome.rows:,} rows"
-    return f"{rows} ({outcome.offending_share:.2%}) do not meet it."
+    return f"{rows} ({outcome.offending_share:.2%}) violate the rule."

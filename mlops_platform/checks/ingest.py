@@ -1,4 +1,4 @@
-"""Checks of the lines of the raw files that could not be read; the suites check the content of the rows."""
+"""Checks on the lines of the raw files that could not be read; the suites check the rows that were."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,27 +15,22 @@ _SHOWN_CHARS = 120
 
 
 def build_ingest_checks(max_reject_share: float) -> list[dg.AssetChecksDefinition]:
-    """Return two checks per raw table, both on its lines in `rejects`; they need the resource `warehouse`.
+    """Return two checks per raw table on its lines in the table `rejects`.
 
-    `no_rejected_rows` warns and shows them; `reject_share_within_limit` is an error that blocks downstream assets.
-    The share is rejected lines / (rows + rejected lines): a quote that swallows a hundred lines counts a hundred times
-    (see `LoadResult`).
-
-    Args:
-        max_reject_share: The largest share that passes, from 0 to 1.
+    `no_rejected_rows` warns and shows the lines; `reject_share_within_limit` blocks downstream assets if more than
+    `max_reject_share` were rejected. The share is rejected lines / (rows + rejected lines): an open quote that swallows
+    a hundred lines counts a hundred times (see `LoadResult`).
     """
     return [_reject_checks(table, max_reject_share) for table in TABLES]
 
 
 def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
     specs = [
-        dg.AssetCheckSpec(
-            "no_rejected_rows", asset=table, description=f"Every line of the {table} file could be read."
-        ),
+        dg.AssetCheckSpec("no_rejected_rows", asset=table, description=f"Every line of the {table} file was loaded."),
         dg.AssetCheckSpec(
             "reject_share_within_limit",
             asset=table,
-            description=f"At most {limit:.2%} of the lines of the {table} file were rejected.",
+            description=f"At most {limit:.2%} of the lines in the {table} file were rejected.",
             blocking=True,
         ),
     ]
@@ -54,7 +49,13 @@ def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
             )
         share = rejected / (rows + rejected) if rejected else 0.0
         results = {
-            "no_rejected_rows": _no_rejected_rows(rows, rejected, share, shown),
+            "no_rejected_rows": dg.AssetCheckResult(
+                check_name="no_rejected_rows",
+                passed=rejected == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{rejected:,} lines of the file were rejected; {rows:,} rows were loaded.",
+                metadata={"rejected_lines": rejected, "share": share, **_first_rejects(shown)},
+            ),
             "reject_share_within_limit": dg.AssetCheckResult(
                 check_name="reject_share_within_limit",
                 passed=share <= limit,
@@ -69,27 +70,19 @@ def _reject_checks(table: str, limit: float) -> dg.AssetChecksDefinition:
     return rejects
 
 
-def _no_rejected_rows(rows: int, rejected: int, share: float, shown: list[tuple[Any, ...]]) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"rejected_lines": rejected, "share": share}
-    if shown:
-        names = ["line", "column", "reason", "text"]
-        metadata["first_rejects"] = dg.MetadataValue.md(markdown_table(names, shown, _SHOWN_CHARS))
-    return dg.AssetCheckResult(
-        check_name="no_rejected_rows",
-        passed=rejected == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{rejected:,} lines of the file were rejected; {rows:,} rows were loaded.",
-        metadata=metadata,
-    )
+def _first_rejects(rejects: list[tuple[Any, ...]]) -> dict[str, Any]:
+    if not rejects:
+        return {}
+    table = markdown_table(["line", "column", "reason", "text"], rejects, _SHOWN_CHARS)
+    return {"first_rejects": dg.MetadataValue.md(table)}
 
 
 def _counts(warehouse: Warehouse, table: str) -> tuple[int, int]:
-    """Count rows and rejected lines; a missing table is an error, not a table without rejects."""
+    """Return the number of rows and of rejected lines; a missing table is an error, not a table without rejects."""
     rows = warehouse.row_count(table)
     if not warehouse.has_table("rejects"):
         raise WarehouseError(
-            f"The table {table} was not loaded by the platform (there is no table rejects); "
-            f"materialize the asset {table}."
+            f"The platform did not load the table {table} (there is no table rejects): materialize the asset {table}."
         )
     ((rejected,),) = warehouse.fetch_rows("SELECT count(DISTINCT line) FROM rejects WHERE source_table = ?", [table])
     return rows, int(rejected)

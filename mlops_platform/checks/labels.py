@@ -1,4 +1,4 @@
-"""Checks of the labels: the share of suspects, and conflicts between people."""
+"""Checks on labels: the share that is likely wrong, and conflicts between people; both warn and do not block."""
 
 from __future__ import annotations
 
@@ -17,41 +17,37 @@ _CHARS = 80
 
 
 def build_label_check(max_share: float) -> dg.AssetChecksDefinition:
-    """Return the check on `label_issues`, which warns and does not block.
-
-    Args:
-        max_share: Share of suspects among the judged labels above which it fails.
-    """
+    """Return the check on `label_issues`, which fails above `max_share` suspects among the evaluated labels."""
 
     @dg.asset_check(
         asset="label_issues",
         name="few_suspects",
-        description=f"At most {max_share:.0%} of the labels look wrong.",
+        description=f"At most {max_share:.0%} of the labels are likely wrong.",
     )
     def few_suspects(label_issues: dict[str, Any]) -> dg.AssetCheckResult:
-        share, judged = label_issues["share"], label_issues["judged"]
+        share, evaluated = label_issues["share"], label_issues["judged"]
         suspects = len(label_issues["suspects"])
         return dg.AssetCheckResult(
             passed=share <= max_share,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{suspects} of {judged} labels ({share:.1%}) look wrong.",
-            metadata={"suspects": suspects, "judged": judged, "share": share, "max_share": max_share},
+            description=f"{suspects} of {evaluated} labels ({share:.1%}) are likely wrong.",
+            metadata={"suspects": suspects, "judged": evaluated, "share": share, "max_share": max_share},
         )
 
     return few_suspects
 
 
 def build_conflict_check() -> dg.AssetChecksDefinition:
-    """Return the check on `tags` that people agree on their labels, which warns and does not block.
+    """Return the check on `tags` that people agree on their labels.
 
-    A tag that more than half of the people gave resolves a conflict. Else the latest label counts, and the check
+    A tag that more than half of the people chose resolves a conflict. Otherwise the latest label counts, and the check
     shows the project.
     """
 
     @dg.asset_check(
         asset="tags",
         name="people_agree",
-        description="Of each project that people labeled, one tag has more than half of them.",
+        description="Each project that people labeled has a tag that more than half of them chose.",
         pool="warehouse",
     )
     def people_agree(warehouse: Warehouse) -> dg.AssetCheckResult:
@@ -73,7 +69,7 @@ def build_conflict_check() -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=not unresolved,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{unresolved} projects have labels on which people disagree; the latest label counts."
+            description=f"People disagree on the labels of {unresolved} projects; the latest label counts."
             if unresolved
             else "People agree on their labels.",
             metadata=metadata,

@@ -1,4 +1,4 @@
-"""Checks of the dataset's split and of the model's metrics."""
+"""Checks on the split of the dataset and on the metrics of the model; promotion has gates of its own in ``ml``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,33 +15,29 @@ FORGETTING_ALPHA = 0.05
 
 
 def build_model_checks(min_f1: float) -> list[dg.AssetChecksDefinition]:
-    """Return the checks on `validated_dataset` and `model_evaluation`.
-
-    Args:
-        min_f1: Weighted F1 on the test split below which nothing goes downstream.
-    """
+    """Return the checks on `validated_dataset` and `model_evaluation`; a weighted F1 below `min_f1` blocks."""
     specs = [
         dg.AssetCheckSpec(
             "meets_quality_bar",
             asset="model_evaluation",
             blocking=True,
-            description=f"Weighted F1 on the test split is at least {min_f1} and beats the majority class.",
+            description=f"Weighted F1 on the holdout set is at least {min_f1} and exceeds that of the majority class.",
         ),
         dg.AssetCheckSpec(
             "is_calibrated",
             asset="model_evaluation",
-            description=f"Expected calibration error on the test split is at most {CALIBRATION_LIMIT}.",
+            description=f"Expected calibration error on the holdout set is at most {CALIBRATION_LIMIT}.",
         ),
         dg.AssetCheckSpec(
             "no_weak_slice",
             asset="model_evaluation",
-            description=f"No slice of {SLICE_ROWS} or more test rows is {WEAK_SLICE_GAP} F1 worse than the whole.",
+            description=f"No slice of {SLICE_ROWS} or more rows has an F1 more than {WEAK_SLICE_GAP} below the total.",
         ),
         dg.AssetCheckSpec(
             "no_forgetting",
             asset="model_evaluation",
-            description="No period and no tag has lost significantly against the champion "
-            f"(exact sign test, corrected over all, p > {FORGETTING_ALPHA}).",
+            description="No period and no tag is predicted significantly worse than by the champion "
+            f"(exact sign test with Holm's correction, p > {FORGETTING_ALPHA}).",
         ),
     ]
 
@@ -74,7 +70,6 @@ def _meets_quality_bar(evaluation: dict[str, Any], min_f1: float) -> dg.AssetChe
 
 
 def _is_calibrated(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """Warn where the probabilities are not calibrated."""
     error = evaluation["overall"]["ece"]
     return dg.AssetCheckResult(
         check_name="is_calibrated",
@@ -86,7 +81,6 @@ def _is_calibrated(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
 
 
 def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """Warn where the average hides a group with poor predictions."""
     floor = evaluation["overall"]["f1_weighted"] - WEAK_SLICE_GAP
     weak = {
         name: figures["f1_weighted"]
@@ -97,16 +91,15 @@ def _no_weak_slice(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
         check_name="no_weak_slice",
         passed=not weak,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"Weighted F1 is under {floor:.3f} on {', '.join(weak)}." if weak else None,
+        description=f"Weighted F1 is below {floor:.3f} on {', '.join(weak)}." if weak else None,
         metadata={"weak_slices": dg.MetadataValue.json(weak), "floor": floor},
     )
 
 
 def _no_forgetting(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """Warn where a period or a tag is worse than under the champion, whatever the average."""
     from mlops_platform.ml.evaluation.slices import SliceComparison, forgotten
 
-    # values of earlier releases have none
+    # values that an earlier release stored have neither
     slices = [SliceComparison(**item) for item in (*evaluation.get("periods", ()), *evaluation.get("tags", ()))]
     lost = forgotten(slices, FORGETTING_ALPHA)
     listed = ", ".join(f"{item.name} ({item.lost} rows lost, {item.won} won)" for item in lost)
@@ -114,17 +107,19 @@ def _no_forgetting(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
         check_name="no_forgetting",
         passed=not lost,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"Against the champion, version {evaluation['version']} has lost {listed}." if lost else None,
+        description=f"Version {evaluation['version']} is significantly worse than the champion on {listed}."
+        if lost
+        else None,
         metadata={"compared_slices": sum(item.p_value is not None for item in slices)},
     )
 
 
 @dg.asset_check(
     asset="validated_dataset",
-    description=f"Test and train hold the classes in the same proportions (chi-squared, p > {STRATIFICATION_ALPHA}).",
+    description=f"Train and test have the same proportions of classes (chi-squared test, p > {STRATIFICATION_ALPHA}).",
 )
 def splits_are_stratified(validated_dataset: dict[str, Any], datasets: dg.ResourceParam[Any]) -> dg.AssetCheckResult:
-    """Warn where the hash of the ids happens to split a class unevenly."""
+    """Warn if the hash of the ids happens to split a class unevenly."""
     from mlops_platform.ml.training_data import splits
 
     version = validated_dataset["version"]
@@ -133,7 +128,7 @@ def splits_are_stratified(validated_dataset: dict[str, Any], datasets: dg.Resour
     return dg.AssetCheckResult(
         passed=result.p_value > STRATIFICATION_ALPHA,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"A split this uneven has a probability of {result.p_value:.3f}.",
+        description=f"A random split is this uneven with probability {result.p_value:.3f}.",
         metadata={
             "p_value": result.p_value,
             "classes": dg.MetadataValue.json(result.to_dict()["classes"]),

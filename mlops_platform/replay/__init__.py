@@ -1,1 +1,1 @@
-"""A labelled history played through the learning loop in simulated time: `mlops replay`."""
+"""A labeled history played through the learning loop in simulated time, for `mlops replay`; no Dagster here."""

@@ -1,4 +1,4 @@
-"""A labelled history: the rows of a CSV pair, read and judged by the same loader as the platform's."""
+"""A labeled history: the rows of a pair of CSV files, read and rejected by the platform's own loader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlops_platform.resources.csv_ingest.source_file import fetched
 
 @dataclass(frozen=True)
 class Row:
-    """A labelled project."""
+    """A labeled project."""
 
     id: int
     created_on: dt.datetime | None
@@ -26,12 +26,12 @@ class Row:
 
 @dataclass(frozen=True)
 class History:
-    """Rows by time (those without a time last) and id.
+    """The labeled projects of a pair of CSV files.
 
     Attributes:
-        rows: The labelled projects.
-        unlabelled: Projects left out for want of a tag: nobody could say whether they were predicted rightly.
-        rejected: Lines of both files that could not be read.
+        rows: The projects by time (those without a time last) and id.
+        unlabelled: Number of projects without a tag, which cannot be evaluated.
+        rejected: Number of lines in both files that could not be read.
     """
 
     rows: list[Row]
@@ -40,15 +40,15 @@ class History:
 
 
 def read_history(projects: str, tags: str, *, timeout: float = 30.0) -> History:
-    """Read a CSV pair.
+    """Read a pair of CSV files.
 
     Args:
-        projects: Path or http(s) URL of the projects CSV: id, created_on, title, description.
-        tags: Likewise of the tags CSV: id, tag.
+        projects: Path or http(s) URL of a CSV file with id, created_on, title, description.
+        tags: Path or http(s) URL of a CSV file with id, tag.
         timeout: Seconds to wait for a server.
 
     Raises:
-        SourceError: A file is missing, is not such a CSV, or no project has a tag.
+        SourceError: A file is missing or has other columns, or no project has a tag.
     """
     connection = duckdb.connect()
     connection.execute("SET TimeZone='UTC'")
@@ -58,15 +58,15 @@ def read_history(projects: str, tags: str, *, timeout: float = 30.0) -> History:
             columns = {name: column.kind for name, column in TABLES[table].items()}
             with fetched(uri, timeout) as source:
                 rejected += load_csv(connection, table, source.path, columns, source.name).rejected
-        # of an id that is there twice one row is taken: a warehouse check reports it, the replay has to go on
-        found = connection.execute(
+        # a repeated id counts once: a check of the warehouse would report it, the replay goes on
+        projects_with_tags = connection.execute(
             "SELECT id, any_value(created_on), any_value(title), any_value(description), any_value(trim(tag)) "
             "FROM projects LEFT JOIN (SELECT id, min(tag) AS tag FROM tags GROUP BY id) USING (id) "
             "WHERE id IS NOT NULL GROUP BY id ORDER BY any_value(created_on) NULLS LAST, id"
         ).fetchall()
     finally:
         connection.close()
-    rows = [Row(*each) for each in found if each[4]]
+    rows = [Row(*values) for values in projects_with_tags if values[4]]
     if not rows:
-        raise SourceError(f"No project of {projects} has a tag in {tags}: a replay needs labelled rows.")
-    return History(rows, len(found) - len(rows), rejected)
+        raise SourceError(f"No project of {projects} has a tag in {tags}: a replay needs labeled rows.")
+    return History(rows, len(projects_with_tags) - len(rows), rejected)

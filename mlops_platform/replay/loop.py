@@ -1,8 +1,10 @@
-"""The simulation: week by week predict, watch, decide and act, with the functions that the assets call."""
+"""The learning loop, week by week: predict, monitor, decide and act with the functions that the assets call.
+
+Faults are injected by ``fault_injection``; whether the decisions were right is for ``scoring``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlops_platform.ml.classifier import text_classifier
@@ -16,9 +18,8 @@ from mlops_platform.ml.monitoring.retraining_policy import (
     decide,
 )
 from mlops_platform.ml.monitoring.retraining_policy import History as Deployment
-from mlops_platform.replay.fault_injection import MENDED_BY_A_PERSON, World
-from mlops_platform.replay.history import Row
-from mlops_platform.replay.model_version import Known, Version, columns, f1_on, judge, train
+from mlops_platform.replay.fault_injection import REPAIRED_BY_PEOPLE, World
+from mlops_platform.replay.model_version import LabeledRow, Version, columns, f1_on, gate, train
 from mlops_platform.replay.scenario import Scenario
 
 DAYS = 7
@@ -30,15 +31,15 @@ class Week:
 
     Attributes:
         week: Its number, from 1.
-        rows: Rows that came in.
+        rows: Number of rows that arrived.
         version: The champion that predicted them.
-        f1: Its weighted F1 on them, against what is true.
-        pool_f1: The same on the pool.
-        drift: Names of the tests that fired.
-        decision: What was decided at its end.
-        reason: Why.
-        rule: The rule that decided.
-        note: What else happened.
+        f1: The champion's weighted F1 on them, against the true tags.
+        pool_f1: The champion's weighted F1 on the pool.
+        drift: Names of the tests that detected drift.
+        decision: The decision at the end of the week.
+        reason: The reason for it.
+        rule: The rule that made it.
+        note: Repairs, deployments and promotions.
     """
 
     week: int
@@ -61,70 +62,71 @@ class _Inspection:
 
 @dataclass
 class Loop:
-    """The state of the loop: versions, who serves, what was decided, which labels are there."""
+    """The state of the loop: the versions that served (the last one is the champion), decisions and inspections."""
 
     world: World
     scenario: Scenario
     seed: int
     served: list[Version] = field(default_factory=list)
     promoted: int = 0
-    made: int = 0
+    trained: int = 0
     actions: list[tuple[int, RetrainingDecision]] = field(default_factory=list)
     inspections: dict[int, _Inspection] = field(default_factory=dict)
 
     @property
     def champion(self) -> Version:
-        """Who serves."""
+        """Return the version that serves."""
         return self.served[-1]
 
-    def known(self, week: int) -> Known:
-        """Rows whose labels are there at the end of a week, as the world shows both."""
+    def known(self, week: int) -> list[LabeledRow]:
+        """Return the rows whose labels have arrived by the end of a week, as they arrived."""
         rows = [*self.world.first]
-        for came in self.world.weeks[: max(0, week - self.scenario.label_delay_weeks)]:
-            rows += came
-        return [(self.world.seen(row), self.world.label(row)) for row in rows]
+        for arrived in self.world.weeks[: max(0, week - self.scenario.label_delay_weeks)]:
+            rows += arrived
+        return [(self.world.observed(row), self.world.label(row)) for row in rows]
 
     def train(self, week: int, spoil: float = 0.0) -> Version:
-        """Train the next version."""
-        self.made += 1
+        """Train the next version, for a bad deployment with a share `spoil` of wrong labels."""
+        self.trained += 1
         known = self.known(week)
         if spoil:
-            # a bad deployment is of the champion's own rows: what is wrong is the model, not the data
+            # a bad deployment uses the champion's own rows: the model is at fault, not the data
             ids = {row.id for row, _ in [*self.champion.train, *self.champion.test]}
             known = [(row, tag) for row, tag in known if row.id in ids]
-        return train(str(self.made), known, week, self.scenario.test_share, spoil=spoil, seed=self.seed)
+        return train(str(self.trained), known, week, self.scenario.test_share, spoil=spoil, seed=self.seed)
 
     def window(self, week: int) -> tuple[WindowRows, list[int]]:
-        """The rows of the window that the champion was not trained on, and the weekly counts before it.
+        """Return the rows of the window that the champion was not trained on, and the weekly counts before it.
 
-        Weeks stand for the days of the volume test. The window begins anew where a person has answered.
+        The volume test gets weeks instead of days. The window starts no earlier than a person's last answer.
         """
-        answered = max((each.answered for each in self.inspections.values() if each.answered), default=1)
+        answered = max((inspection.answered or 1 for inspection in self.inspections.values()), default=1)
         begin = max(1, week - self.scenario.window_weeks + 1, answered)
         weeks = self.world.weeks[begin - 1 : week]
         labels = {row.id: tag for row, tag in self.known(week)}
-        rows = [row for came in weeks for row in came if row.id not in self.champion.trained_on]
-        seen = [self.world.seen(row) for row in rows]
-        counts = [len(came) for came in weeks]
-        before = [len(came) for came in self.world.weeks[: begin - 1]]
+        rows = [row for arrived in weeks for row in arrived if row.id not in self.champion.trained_on]
+        observed = [self.world.observed(row) for row in rows]
+        counts = [len(arrived) for arrived in weeks]
+        before = [len(arrived) for arrived in self.world.weeks[: begin - 1]]
         truth = [labels.get(row.id) for row in rows]
-        return WindowRows([row.title for row in seen], [row.description for row in seen], truth, counts), before
+        return WindowRows([row.title for row in observed], [row.description for row in observed], truth, counts), before
 
     def evaluation(self, week: int) -> tuple[dict[int, str], LabelDoubt | None]:
-        """The labels that are new or changed since the champion's training, and what label QA says of them."""
+        """Return the labels that are new or changed since the champion's training, and label QA's figures on them."""
         known, then = self.known(week), self.champion.known
         new = {row.id: tag for row, tag in known if then.get(row.id) != tag}
         if not new:
             return new, None
         rows = columns(known)
         texts = text_classifier.frame(rows.titles, rows.descriptions)[text_classifier.TEXT].tolist()
-        found = find_suspects([row.id for row, _ in known], texts, rows.tags, repeats=1)
-        suspects = {each.id for each in found.suspects}
-        judged = len(set(new) - set(found.unjudged))
-        return new, LabelDoubt(len(suspects & set(new)), judged, len(suspects - set(new)), found.judged - judged)
+        quality = find_suspects([row.id for row, _ in known], texts, rows.tags, repeats=1)
+        suspects = {suspect.id for suspect in quality.suspects}
+        evaluated = len(set(new) - set(quality.unjudged))
+        doubt = LabelDoubt(len(suspects & set(new)), evaluated, len(suspects - set(new)), quality.judged - evaluated)
+        return new, doubt
 
     def deployment(self, week: int) -> Deployment:
-        """The history that the policy asks for."""
+        """Return the deployment history for the policy."""
         past = []
         for then, decided in self.actions:
             inspection = self.inspections.get(then)
@@ -143,11 +145,11 @@ class Loop:
             self.served[-2].name if len(self.served) > 1 else None,
             DAYS * (week - self.promoted),
             past,
-            any(each.answered is None for each in self.inspections.values()),
+            any(inspection.answered is None for inspection in self.inspections.values()),
         )
 
     def decide(self, week: int) -> tuple[tuple[str, ...], RetrainingDecision]:
-        """Watch the window and decide; returns the tests that fired, too."""
+        """Monitor the window and decide; return the names of the tests that detected drift, and the decision."""
         window, before = self.window(week)
         champion, scenario = self.champion, self.scenario
         watched = watch(
@@ -170,7 +172,7 @@ class Loop:
         return tuple(test.name for test in watched.tests if test.detected), decided
 
     def act(self, week: int, decided: RetrainingDecision) -> str:
-        """Do what was decided; returns what came of it."""
+        """Carry out a decision, and return a note of what changed."""
         if decided.decision == "continue":
             return ""
         self.actions.append((week, decided))
@@ -182,24 +184,23 @@ class Loop:
             self.inspections[week] = _Inspection(week)
             return ""
         candidate = self.train(week)
-        judged = judge(candidate, self.champion, self.scenario.min_f1)
-        if judged.action == "promote":
+        if gate(candidate, self.champion, self.scenario.min_f1).action == "promote":
             self.served.append(candidate)
             self.promoted = week
             return f"version {candidate.name} is promoted"
         return f"version {candidate.name} is not promoted"
 
     def begin(self, week: int) -> list[str]:
-        """What happens before a week's rows: a person answers, somebody deploys a bad version."""
+        """Play what precedes a week's rows: a person answers, or a bad version is deployed."""
         notes = []
-        for each in self.inspections.values():
-            if each.answered is None and week >= each.week + self.scenario.answer_after_weeks:
-                each.answered = week
-                # the person finds what is wrong by then, if anything is
-                there: set[str] = {fault.kind for fault in self.world.faults if fault.week <= each.week}
-                mended = sorted(there.intersection(MENDED_BY_A_PERSON) - self.world.mended)
-                self.world.mended.update(mended)
-                notes.append(f"a person answered{' and mended ' + ', '.join(mended) if mended else ''}")
+        for inspection in self.inspections.values():
+            if inspection.answered is None and week >= inspection.week + self.scenario.answer_after_weeks:
+                inspection.answered = week
+                # the person repairs every fault that had begun by the inspection
+                begun: set[str] = {fault.kind for fault in self.world.faults if fault.week <= inspection.week}
+                repaired = sorted(begun.intersection(REPAIRED_BY_PEOPLE) - self.world.repaired)
+                self.world.repaired.update(repaired)
+                notes.append(f"a person answered{' and repaired ' + ', '.join(repaired) if repaired else ''}")
         if (bad := self.world.bad_deployment(week)) is not None:
             self.served.append(self.train(week - 1, bad.share))
             self.promoted = week - 1
@@ -208,10 +209,7 @@ class Loop:
 
 
 def play(world: World, scenario: Scenario, seed: int) -> tuple[list[Week], float | None]:
-    """Play a dealt history to its end.
-
-    Returns:
-        Its weeks, and the last champion's weighted F1 on the pool.
+    """Play a history to its end; return its weeks, and the last champion's weighted F1 on the pool.
 
     Raises:
         PlatformError: There are too few rows to train on.
@@ -222,7 +220,7 @@ def play(world: World, scenario: Scenario, seed: int) -> tuple[list[Week], float
     for number, rows in enumerate(world.weeks, 1):
         notes = loop.begin(number)
         serving = loop.champion
-        f1, pool_f1 = f1_on(serving, rows, world.seen), pool(loop, number)
+        f1, pool_f1 = f1_on(serving, rows, world.observed), _pool_f1(loop, number)
         drift, decided = loop.decide(number)
         done = loop.act(number, decided)
         notes += [done] if done else []
@@ -241,12 +239,11 @@ def play(world: World, scenario: Scenario, seed: int) -> tuple[list[Week], float
                 "; ".join(notes),
             )
         )
-    return weeks, pool(loop, len(world.weeks) + 1)
+    return weeks, _pool_f1(loop, len(world.weeks) + 1)
 
 
-def pool(loop: Loop, week: int) -> float | None:
-    """The champion's weighted F1 on the pool as the world is in a week."""
-    rows: Sequence[Row] = loop.world.pool_in(week)
-    shown = {row.id: row for row in rows}
-    truth = [row for row in loop.world.pool if row.id in shown]
-    return f1_on(loop.champion, truth, lambda row: shown[row.id])
+def _pool_f1(loop: Loop, week: int) -> float | None:
+    """Return the champion's weighted F1 on the pool as of a week."""
+    observed = {row.id: row for row in loop.world.pool_in(week)}
+    rows = [row for row in loop.world.pool if row.id in observed]
+    return f1_on(loop.champion, rows, lambda row: observed[row.id])

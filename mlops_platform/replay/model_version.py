@@ -1,4 +1,4 @@
-"""Model versions of a replay: trained, judged and compared by the functions that the assets call."""
+"""Model versions of a replay: trained, evaluated and compared by the functions that the assets call."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from mlops_platform.replay.history import Row
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-Known = Sequence[tuple[Row, str]]  # rows as they came in, with the labels that came for them
+LabeledRow = tuple[Row, str]  # a row as it arrived, with the label that arrived for it
 
 
-def columns(known: Known) -> LabeledRows:
-    """Rows as the library takes them."""
+def columns(known: Sequence[LabeledRow]) -> LabeledRows:
+    """Return labeled rows in the form that ``ml`` takes."""
     return LabeledRows([row.title for row, _ in known], [row.description for row, _ in known], [t for _, t in known])
 
 
-def predicted(model: Pipeline, rows: Sequence[Row]) -> list[str]:
-    """The tags that a model gives rows."""
-    return [each.tag for each in predict(model, [row.title for row in rows], [row.description for row in rows])]
+def _predict_tags(model: Pipeline, rows: Sequence[Row]) -> list[str]:
+    return [
+        prediction.tag for prediction in predict(model, [row.title for row in rows], [row.description for row in rows])
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,72 +45,74 @@ class Version:
         name: Its number.
         model: The pipeline.
         train: What it was fitted on.
-        test: What it was judged on.
-        known: Number of labels and the labels themselves at its training, by id.
+        test: What it was evaluated on.
+        known: All labels known at its training, by id.
         f1: Weighted F1 on `test`.
         week: When it was trained; 0 before the first week.
     """
 
     name: str
     model: Pipeline
-    train: Known
-    test: Known
+    train: Sequence[LabeledRow]
+    test: Sequence[LabeledRow]
     known: dict[int, str]
     f1: float
     week: int
 
     @cached_property
     def trained_on(self) -> frozenset[int]:
-        """Ids of the rows it was fitted on."""
+        """Return the ids of the rows that it was fitted on."""
         return frozenset(row.id for row, _ in self.train)
 
     @cached_property
     def folds(self) -> FoldModels:
-        """The models of its folds, which all its windows are held against."""
+        """Return the models of its folds, with which all its windows are compared."""
         return folds_of(text_classifier.DEFAULT, columns(self.train))
 
 
-def train(name: str, known: Known, week: int, test_share: float, *, spoil: float = 0.0, seed: int = 0) -> Version:
-    """Train a version on the labels known so far, but for the split that judges it.
+def train(
+    name: str, known: Sequence[LabeledRow], week: int, test_share: float, *, spoil: float = 0.0, seed: int = 0
+) -> Version:
+    """Train a version on the train split of the labels known so far, and evaluate it on the test split.
 
-    Tags with fewer than three rows in the training split are left out of it, since they cannot be learnt.
+    Tags with fewer than three rows in the train split are left out, since they cannot be learned.
 
     Args:
-        name: The version's.
+        name: Name of the version.
         known: Rows with their labels.
-        week: The present one.
-        test_share: Share of the ids that the test split takes.
-        spoil: Share of training labels that are dealt to each other, which makes a bad version.
-        seed: Of spoiling.
+        week: The current week.
+        test_share: Share of the ids in the test split.
+        spoil: Share of the training labels that are exchanged with each other, for a bad version.
+        seed: Seed of the exchange.
 
     Raises:
         PlatformError: There are too few rows.
     """
     splits = assign_splits([row.id for row, _ in known], test_share)
     test = [pair for pair, split in zip(known, splits, strict=True) if split == "test"]
-    rest = [pair for pair, split in zip(known, splits, strict=True) if split == "train"]
-    counts = Counter(tag for _, tag in rest)
-    rest = [pair for pair in rest if counts[pair[1]] >= LEAST_ROWS]
-    counts = Counter(tag for _, tag in rest)
+    train_rows = [pair for pair, split in zip(known, splits, strict=True) if split == "train"]
+    counts = Counter(tag for _, tag in train_rows)
+    train_rows = [pair for pair in train_rows if counts[pair[1]] >= LEAST_ROWS]
+    counts = Counter(tag for _, tag in train_rows)
     if not test or len(counts) < 2 or max(counts.values()) < FOLDS:
         raise PlatformError(
-            f"The {len(known)} labels known by week {week} leave {len(rest)} rows of {len(counts)} tags to train on and"
-            f" {len(test)} to test on, too few for a model: give more labelled rows, or another test_share."
+            f"The {len(known)} labels known by week {week} leave {len(train_rows)} rows of {len(counts)} tags to train"
+            f" on and {len(test)} to test on, too few for a model: add labeled rows, or change test_share."
         )
-    fitted_on = _spoilt(rest, spoil, seed)
+    fitted_on = _with_exchanged_labels(train_rows, spoil, seed)
     rows = columns(fitted_on)
     try:
         model = text_classifier.fit(text_classifier.frame(rows.titles, rows.descriptions), rows.tags)
     except ValueError as error:
         raise PlatformError(f"Week {week}: {error}") from error
-    f1 = weighted_f1([tag for _, tag in test], predicted(model, [row for row, _ in test]))
+    f1 = weighted_f1([tag for _, tag in test], _predict_tags(model, [row for row, _ in test]))
     return Version(name, model, fitted_on, test, {row.id: tag for row, tag in known}, f1, week)
 
 
-def _spoilt(known: Known, share: float, seed: int) -> Known:
+def _with_exchanged_labels(known: Sequence[LabeledRow], share: float, seed: int) -> Sequence[LabeledRow]:
     draw = random.Random(f"spoil {seed}")  # noqa: S311 - not for secrets
     rows = sorted(draw.sample(range(len(known)), round(share * len(known))))
-    # each takes the label of the next with another one, so that none keeps its own
+    # each row takes the label of the next one that has another label
     tags = [known[i][1] for i in rows]
     result = list(known)
     for place, i in enumerate(rows):
@@ -118,13 +121,13 @@ def _spoilt(known: Known, share: float, seed: int) -> Known:
     return result
 
 
-def judge(candidate: Version, champion: Version, min_f1: float) -> promotion_gates.Decision:
-    """Let the gates decide on a candidate, on the test rows that the champion was not trained on either."""
+def gate(candidate: Version, champion: Version, min_f1: float) -> promotion_gates.Decision:
+    """Return the promotion decision on a candidate, on the test rows that the champion was not trained on either."""
     fresh = [(row, tag) for row, tag in candidate.test if row.id not in champion.trained_on]
     truth = [tag for _, tag in fresh]
     majority = max(sorted(set(truth)), key=truth.count)
     comparison = paired_bootstrap(
-        truth, *(predicted(each.model, [row for row, _ in fresh]) for each in (candidate, champion))
+        truth, *(_predict_tags(version.model, [row for row, _ in fresh]) for version in (candidate, champion))
     )
     return promotion_gates.decide(
         candidate=candidate.name,
@@ -136,8 +139,8 @@ def judge(candidate: Version, champion: Version, min_f1: float) -> promotion_gat
     )
 
 
-def f1_on(version: Version, rows: Sequence[Row], seen: Callable[[Row], Row]) -> float | None:
-    """Weighted F1 on rows as they look, against what is true; None where there are none."""
+def f1_on(version: Version, rows: Sequence[Row], observed: Callable[[Row], Row]) -> float | None:
+    """Return the weighted F1 on rows as they arrived, against their true tags; None if there are no rows."""
     if not rows:
         return None
-    return weighted_f1([row.tag for row in rows], predicted(version.model, [seen(row) for row in rows]))
+    return weighted_f1([row.tag for row in rows], _predict_tags(version.model, [observed(row) for row in rows]))

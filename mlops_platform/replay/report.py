@@ -1,4 +1,4 @@
-"""A replay in a terminal of 120 columns."""
+"""The report of a replay, for a terminal of 120 columns; the figures come from ``scoring``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ SHORT = {"null_titles": "null titles", "null_descriptions": "null descr.", "unkn
 
 
 def print_played(played: Sequence[Played], console: Console) -> None:
-    """Print the table of each history."""
-    for one in played:
-        table = Table(title=f"{one.title} (seed {one.seed})", title_justify="left", header_style="bold", pad_edge=False)
+    """Print a table of weeks and a line per fault for each history."""
+    for history in played:
+        table = Table(
+            title=f"{history.title} (seed {history.seed})", title_justify="left", header_style="bold", pad_edge=False
+        )
         for name, style in (
             ("week", {"justify": "right"}),
             ("rows", {"justify": "right"}),
@@ -31,8 +33,8 @@ def print_played(played: Sequence[Played], console: Console) -> None:
             ("reason", {"ratio": 1}),
         ):
             table.add_column(name, **style)
-        for each in one.weeks:
-            week = each.week
+        for scored in history.weeks:
+            week = scored.week
             reason = week.reason if not week.note else f"{week.reason} [{week.note}]"
             table.add_row(
                 str(week.week),
@@ -42,13 +44,13 @@ def print_played(played: Sequence[Played], console: Console) -> None:
                 week.version,
                 ", ".join(SHORT.get(name, name) for name in week.drift) or "-",
                 week.decision,
-                each.expected,
-                "✓" if each.met else "✗",
+                scored.expected,
+                "✓" if scored.met else "✗",
                 Text("" if week.rule == "quiet" and not week.note else reason),
             )
         console.print(table)
-        for fault in one.faults:
-            console.print(Text(_told(fault)))
+        for fault in history.faults:
+            console.print(Text(_fault_line(fault)))
         console.print()
 
 
@@ -56,20 +58,20 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _told(fault: FaultOutcome) -> str:
-    what = f"{fault.decided} in week {fault.week}" if fault.decided else "nothing"
-    mark, back = "✓" if fault.right and fault.recovered else "✗", "" if fault.recovered else ", not back"
+def _fault_line(fault: FaultOutcome) -> str:
+    decided = f"{fault.decided} in week {fault.week}" if fault.decided else "nothing"
+    mark, recovery = "✓" if fault.right and fault.recovered else "✗", "" if fault.recovered else ", not recovered"
     f1 = [_figure(value) for value in (fault.f1_before, fault.f1_during, fault.f1_after)]
     return (
-        f"{mark} {fault.kind}: expected {fault.expected}, decided {what}; pool F1 {f1[0]} before, {f1[1]} at worst, "
-        f"{f1[2]} after{back}"
+        f"{mark} {fault.kind}: expected {fault.expected}, decided {decided}; pool F1 {f1[0]} before, {f1[1]} at worst, "
+        f"{f1[2]} after{recovery}"
     )
 
 
 def summary_lines(summary: Summary, scenario: Scenario) -> list[str]:
-    """Say what it comes to."""
+    """Return the summary of all histories as lines of text."""
     lines = [
-        f"{kind}: {summary.right[kind]} of {count} decided rightly, F1 back in {summary.recovered[kind]} of {count}"
+        f"{kind}: {summary.right[kind]} of {count} decided correctly, F1 recovered in {summary.recovered[kind]}"
         for kind, count in summary.played.items()
     ]
     if summary.quiet_weeks:

@@ -1,4 +1,4 @@
-"""What a scenario file says: how a history is played, which faults come, and what should follow."""
+"""A scenario file: how a history is played, which faults are injected, and which decisions should follow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Strict(BaseModel):
 
 
 class Fault(_Strict):
-    """Something that goes wrong from a week on; docs/replay.md says what each kind does."""
+    """A fault that is injected from a week on; docs/replay.md describes each kind."""
 
     kind: Kind
     week: Weeks = 3
@@ -54,7 +54,7 @@ class Fault(_Strict):
 
     @property
     def expected(self) -> Action:
-        """The decision that should follow."""
+        """Return the decision that should follow."""
         return self.expect or EXPECTED[self.kind]
 
 
@@ -87,32 +87,29 @@ class Scenario(_Strict):
             names = ", ".join(Thresholds.__dataclass_fields__)
             raise ValueError(f"unknown threshold {', '.join(unknown)}; there are {names}")
         if self.order == "shuffled" and self.rows_per_week is None:
-            raise ValueError("a shuffled history has no calendar, so say rows_per_week")
+            raise ValueError("a shuffled history has no calendar: set rows_per_week")
         late = [fault for fault in self.faults if self.weeks is not None and fault.week > self.weeks]
         if late:
-            raise ValueError(f"{late[0].kind} comes in week {late[0].week}, after the last of {self.weeks} weeks")
+            raise ValueError(f"{late[0].kind} begins in week {late[0].week}, after the last of {self.weeks} weeks")
         return self
 
     @property
     def limits(self) -> Thresholds:
-        """The policy's thresholds."""
+        """Return the thresholds of the policy, with the scenario's changes."""
         given = {name: type(getattr(DEFAULT, name))(value) for name, value in self.thresholds.items()}
         return Thresholds(**given)
 
 
 def shipped() -> list[str]:
-    """Names of the scenarios that come with the package."""
+    """Return the names of the scenarios in the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
 def read_scenario(name_or_file: str) -> Scenario:
-    """Read a shipped scenario by name, or one from a YAML file.
-
-    Args:
-        name_or_file: Such as `quiet`, or a path.
+    """Read a scenario of the package by name, such as `quiet`, or one from a YAML file by path.
 
     Raises:
-        PlatformError: It is not there, not YAML, or says what no scenario can.
+        PlatformError: The file is missing, not YAML, or not a valid scenario.
     """
     path = SHIPPED / f"{name_or_file}.yaml" if name_or_file in shipped() else Path(name_or_file)
     try:
@@ -120,7 +117,7 @@ def read_scenario(name_or_file: str) -> Scenario:
     except OSError as error:
         names = " or ".join(shipped())
         raise PlatformError(
-            f"Scenario {name_or_file} cannot be read ({error.strerror}): give a YAML file, or {names}."
+            f"Scenario {name_or_file} cannot be read ({error.strerror}): name a YAML file, or {names}."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PlatformError(f"Scenario {path} is not YAML: {str(error).splitlines()[0]}.") from error
@@ -133,13 +130,13 @@ def read_scenario(name_or_file: str) -> Scenario:
 
 
 def _sentence(error: ValidationError, content: dict[Any, Any]) -> str:
-    """Say the first thing that is wrong, where it is, and what would fit."""
+    """Return the first error as a sentence: where it is, and which values are valid."""
     first = error.errors()[0]
     place = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in first["loc"])
-    said = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         model = Fault if first["loc"][0] == "faults" else Scenario
         return f"it has an unknown field {place}; there are {', '.join(model.model_fields)}"
     given = "" if first["type"] in ("value_error", "missing") else f" is {first['input']!r}:"
     more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-    return f"{place}{given} {said}{more}".strip() if content else "it is empty"
+    return f"{place}{given} {message}{more}".strip() if content else "it is empty"

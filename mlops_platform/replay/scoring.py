@@ -1,4 +1,4 @@
-"""What should have happened, week by week, beside what did."""
+"""Scores of a replay: each week and fault against the expected decisions, and a summary of all histories."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mlops_platform.replay.scenario import Fault, Scenario
 
 @dataclass(frozen=True)
 class FaultOutcome:
-    """Whether a fault was met as it should.
+    """What followed from a fault.
 
     Attributes:
-        kind: The fault's.
+        kind: Kind of the fault.
         expected: The decision that should follow.
-        decided: What the first decision in the allowed weeks was that is not waiting; None where there was none.
-        week: When.
+        decided: The first decision since the fault other than `continue` and those allowed on the way.
+        week: The week of that decision.
         f1_before: Weighted F1 on the pool in the week before the fault.
-        f1_during: The lowest from the fault on.
-        f1_after: After the last week.
-        right: Whether it was decided rightly and in time.
-        recovered: Whether F1 is back within the tolerance, where the scenario asks for it.
+        f1_during: The lowest weighted F1 on the pool since the fault.
+        f1_after: Weighted F1 on the pool after the last week.
+        right: Whether the decision was the expected one, and in time.
+        recovered: Whether F1 recovered to within the tolerance, if the scenario requires it.
     """
 
     kind: str
@@ -42,8 +42,8 @@ class FaultOutcome:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A week with what was expected of it, whether it was met, and whether nothing was wrong yet."""
+class ScoredWeek:
+    """A week with the expected decisions, whether its decision is one of them, and whether it precedes all faults."""
 
     week: Week
     expected: str
@@ -53,39 +53,39 @@ class Judged:
 
 @dataclass(frozen=True)
 class Played:
-    """One history, played and judged."""
+    """One history, played and scored."""
 
     title: str
     seed: int
-    weeks: list[Judged]
+    weeks: list[ScoredWeek]
     faults: list[FaultOutcome]
 
     @property
     def met(self) -> bool:
-        """Whether all was as expected."""
-        return all(each.met for each in self.weeks) and all(each.right and each.recovered for each in self.faults)
+        """Return whether all expectations were met."""
+        return all(week.met for week in self.weeks) and all(fault.right and fault.recovered for fault in self.faults)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all as JSON-able values."""
+        """Return the history as JSON-serializable values."""
         return {**asdict(self), "met": self.met}
 
 
 def play_all(rows: Sequence[Row], scenario: Scenario, seeds: Sequence[int]) -> list[Played]:
-    """Play a scenario with each seed; its faults together, or each in a history of its own.
+    """Play a scenario with each seed: its faults together, or one history per fault.
 
     Raises:
-        PlatformError: The history cannot hold what the scenario asks for.
+        PlatformError: There are too few rows for the scenario.
     """
-    groups = [scenario.faults] if scenario.together or not scenario.faults else [[each] for each in scenario.faults]
+    groups = [scenario.faults] if scenario.together or not scenario.faults else [[fault] for fault in scenario.faults]
     played = []
     for seed in seeds:
         for faults in groups:
             world = deal(rows, scenario, faults, seed)
             weeks, last = play(world, scenario, seed)
-            judged = _judge(weeks, world.faults)
+            scored = _score(weeks, world.faults)
             outcomes = [_outcome(fault, weeks, last) for fault in world.faults]
-            title = ", ".join(each.kind for each in faults) or scenario.description or "no fault"
-            played.append(Played(title, seed, judged, outcomes))
+            title = ", ".join(fault.kind for fault in faults) or scenario.description or "no fault"
+            played.append(Played(title, seed, scored, outcomes))
     return played
 
 
@@ -94,14 +94,14 @@ def _deadline(fault: Fault) -> int:
 
 
 def _first(fault: Fault, weeks: Sequence[Week]) -> Week | None:
-    """The first decision from the fault on that is neither waiting nor a step that is allowed on the way."""
+    """Return the first week since the fault whose decision is neither `continue` nor one allowed on the way."""
     return next((w for w in weeks if w.week >= fault.week and w.decision not in ("continue", *fault.also)), None)
 
 
-def _judge(weeks: Sequence[Week], faults: Sequence[Fault]) -> list[Judged]:
-    judged = []
+def _score(weeks: Sequence[Week], faults: Sequence[Fault]) -> list[ScoredWeek]:
+    scored = []
     for week in weeks:
-        allowed, open_ = {"continue"}, []
+        allowed, due = {"continue"}, []
         for fault in faults:
             if week.week < fault.week:
                 continue
@@ -109,16 +109,16 @@ def _judge(weeks: Sequence[Week], faults: Sequence[Fault]) -> list[Judged]:
             first = _first(fault, weeks)
             done = first is not None and first.decision == fault.expected and first.week < week.week
             if not done and week.week <= _deadline(fault):
-                open_.append(f"{fault.expected} by week {_deadline(fault)}")
+                due.append(f"{fault.expected} by week {_deadline(fault)}")
         late = any(
             week.week == _deadline(fault) and ((first := _first(fault, weeks)) is None or first.week > week.week)
             for fault in faults
         )
         quiet = all(week.week < fault.week for fault in faults)
         scheduled = week.decision == "improve" and week.rule == "old"
-        expected = "; ".join(open_) or " or ".join(sorted(allowed, key=lambda each: each != "continue"))
-        judged.append(Judged(week, expected, (week.decision in allowed or scheduled) and not late, quiet))
-    return judged
+        expected = "; ".join(due) or " or ".join(sorted(allowed, key=lambda decision: decision != "continue"))
+        scored.append(ScoredWeek(week, expected, (week.decision in allowed or scheduled) and not late, quiet))
+    return scored
 
 
 def _outcome(fault: Fault, weeks: Sequence[Week], last: float | None) -> FaultOutcome:
@@ -149,13 +149,13 @@ class Summary:
     """All histories together.
 
     Attributes:
-        quiet_weeks: Weeks in which nothing was wrong (before any fault).
-        false_alarms: Of them, those with a decision other than continue or a scheduled retraining.
-        low: Lower end of the 95 % interval of the share of false alarms (Clopper & Pearson 1934).
-        high: Its upper end. Weeks whose windows overlap are not independent, so it is somewhat too short.
-        right: Of each kind of fault, how many were decided rightly.
-        recovered: Likewise, F1 back.
-        played: Likewise, how many there were.
+        quiet_weeks: Weeks before any fault.
+        false_alarms: Quiet weeks with a decision other than `continue` or a scheduled retraining.
+        low: Lower end of the 95% interval of the share of false alarms (Clopper & Pearson 1934).
+        high: Its upper end. Weeks whose windows overlap are not independent, so the interval is somewhat too narrow.
+        right: Faults of each kind that were decided correctly.
+        recovered: Faults of each kind after which F1 recovered.
+        played: Faults of each kind.
         met: Whether all expectations were met.
     """
 
@@ -170,19 +170,21 @@ class Summary:
 
     @property
     def share(self) -> float:
-        """False alarms among quiet weeks."""
+        """Return the share of false alarms among quiet weeks."""
         return self.false_alarms / max(self.quiet_weeks, 1)
 
 
 def summarize(played: Sequence[Played], scenario: Scenario) -> Summary:
-    """Count over all histories; a quiet scenario is met by its share of false alarms, another by every fault."""
-    quiet = [each for one in played for each in one.weeks if each.quiet]
-    alarms = sum(not each.met for each in quiet)
+    """Count over all histories; without faults, the share of false alarms decides whether the scenario is met."""
+    quiet = [week for history in played for week in history.weeks if week.quiet]
+    alarms = sum(not week.met for week in quiet)
     interval = binomtest(alarms, len(quiet)).proportion_ci() if quiet else None
     counts: list[dict[str, int]] = [{}, {}, {}]
-    for fault in (fault for one in played for fault in one.faults):
+    for fault in (fault for history in played for fault in history.faults):
         for count, yes in zip(counts, (fault.right, fault.recovered, True), strict=True):
             count[fault.kind] = count.get(fault.kind, 0) + yes
-    met = all(one.met for one in played) if scenario.faults else alarms <= scenario.max_false_alarms * len(quiet)
+    met = (
+        all(history.met for history in played) if scenario.faults else alarms <= scenario.max_false_alarms * len(quiet)
+    )
     low, high = (float(interval.low), float(interval.high)) if interval else (0.0, 1.0)
     return Summary(len(quiet), alarms, low, high, counts[0], counts[1], counts[2], met)

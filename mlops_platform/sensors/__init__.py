@@ -1,1 +1,1 @@
-"""What starts runs from outside the graph."""
+"""What starts runs or reports problems from outside the graph; automation conditions are in ``automation``."""

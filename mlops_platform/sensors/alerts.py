@@ -1,6 +1,6 @@
-"""The sensor `alerts`: reports failed runs, failed checks, stale assets and decisions that need a person.
+"""The sensor `alerts`: reports failed runs and checks, stale assets, and decisions other than `continue`.
 
-It reads the present state of the graph each minute; ``open_problems`` decides what of it is news.
+It reads the current state of the graph each minute; ``alert_state`` decides which alerts are due.
 """
 
 import json
@@ -18,18 +18,18 @@ INTERVAL_SECONDS = 60
 DECISION = dg.AssetKey("retraining_decision")
 TITLE = "mlops_platform"
 _RUNS_PER_TICK = 500
-_OVERLAP_SECONDS = 300  # a run's end may be stored later than that of a run that ended after it
+_OVERLAP_SECONDS = 300  # runs may be stored in another order than they ended
 
 
 def build_alert_sensor(notifier: Notifier, threshold: int) -> dg.SensorDefinition:
-    """Build the sensor `alerts`, which launches nothing.
+    """Build the sensor `alerts`, which launches no run.
 
-    Its cursor holds the open problems and the recently finished runs. A message that could not be sent is due again
-    at the next tick.
+    Its cursor holds the open problems and the recently finished runs. An alert that could not be sent is retried at the
+    next tick.
 
     Args:
-        notifier: Sends the messages.
-        threshold: Failures in a row after which a problem is reported.
+        notifier: Sends the alerts.
+        threshold: Consecutive failures after which a problem is reported.
     """
 
     @dg.sensor(
@@ -37,7 +37,7 @@ def build_alert_sensor(notifier: Notifier, threshold: int) -> dg.SensorDefinitio
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         asset_selection=dg.AssetSelection.all(),
-        description="Tells owners of failed runs and checks, stale assets and decisions; once, and when resolved.",
+        description="Alerts owners to failed runs and checks, stale assets and decisions: once, and when resolved.",
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         cursor = json.loads(context.cursor) if context.cursor else {"problems": [], "since": time.time(), "runs": []}
@@ -75,7 +75,7 @@ def build_alert_sensor(notifier: Notifier, threshold: int) -> dg.SensorDefinitio
 
 
 def _finished_runs(instance: dg.DagsterInstance, since: float) -> Sequence[dg.RunRecord]:
-    """Return runs that ended since a time (seconds since 1970), oldest first."""
+    """Return the runs that finished since a time (seconds since 1970), oldest first."""
     filters = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE],
         updated_after=datetime.fromtimestamp(since, UTC),
@@ -96,7 +96,7 @@ def _of_run(repository: dg.RepositoryDefinition, run: dg.DagsterRun) -> Observat
 
 
 def _of_checks(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> Iterator[Observation]:
-    """Yield every check's latest result; a check that is still running or never ran yields none."""
+    """Yield the latest result of each check that has one."""
     graph = repository.asset_graph
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(graph.asset_check_keys))
     for key, record in latest.items():
@@ -115,12 +115,12 @@ def _of_freshness(instance: dg.DagsterInstance, repository: dg.RepositoryDefinit
     for key, record in instance.get_freshness_state_records(keys).items():
         stale = record.freshness_state.value == "FAIL"
         name = key.to_user_string()
-        problem = f"Asset {name} is stale: it was not materialized within its window." if stale else None
+        problem = f"Asset {name} is stale: it was not materialized within its freshness window." if stale else None
         yield Observation(f"stale:{name}", record.updated_at.isoformat(), tuple(graph.get(key).owners), problem)
 
 
 def _of_decision(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> Iterator[Observation]:
-    """Yield the latest decision about the champion as a problem of its kind; the other kinds are resolved."""
+    """Yield the latest decision as a problem of its kind, and the other kinds as resolved."""
     graph = repository.asset_graph
     event = instance.get_latest_materialization_event(DECISION)
     if event is None or event.asset_materialization is None or not graph.has(DECISION):

@@ -1,6 +1,6 @@
 """The sensor `decisions`, which acts on `retraining_decision`: retrain, roll back, or put promotion on hold.
 
-The sensor only launches runs; the decision itself belongs in ``assets.decision``.
+The sensor only launches runs; deciding belongs in ``assets.decision``.
 """
 
 import datetime as dt
@@ -9,18 +9,19 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.assets.decision import DECISION, DECISION_TAG
+from mlops_platform.assets.preconditions import require_champion
 from mlops_platform.errors import ModelError, platform_errors_as_failures
 from mlops_platform.resources.registry import deployment_history, inspections
-from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
+from mlops_platform.resources.registry.model_registry import MlflowTracking
 
 INTERVAL_SECONDS = 30
 ACT_JOB = "act_on_decision"
-_LATE_DAYS = 2  # decisions about older days come from a backfill, and are not acted upon
+_LATE_DAYS = 2  # decisions about older days come from a backfill, and are only recorded
 _EVENTS_A_TICK = 100
 
 
 class ActConfig(dg.Config):
-    """The decision that is acted upon."""
+    """The decision to act on."""
 
     day: str
     decision: str
@@ -29,17 +30,17 @@ class ActConfig(dg.Config):
     problems: list[str]
 
 
-@dg.op(name="act", description="Returns to the previous champion, or holds automatic promotion until a person answers.")
+@dg.op(
+    name="act", description="Rolls back to the previous champion, or holds automatic promotion until a person answers."
+)
 def act(context: dg.OpExecutionContext, config: ActConfig, tracking: MlflowTracking) -> None:
     """Carry out a decision; a repeated or outdated one changes nothing."""
     with platform_errors_as_failures():
-        champion = tracking.by_alias(CHAMPION)
-        if champion is None:
-            raise ModelError("There is no champion to act on: materialize champion_model first.")
+        champion = require_champion(tracking)
         if champion.version != config.model_version:
             context.log.warning(
-                f"Nothing is done: the decision is about version {config.model_version}, and the champion is now "
-                f"version {champion.version}."
+                f"The decision is about version {config.model_version}, but the champion is now version "
+                f"{champion.version}: nothing was changed."
             )
         elif config.decision == "rollback":
             move = deployment_history.rollback(
@@ -55,15 +56,15 @@ def act(context: dg.OpExecutionContext, config: ActConfig, tracking: MlflowTrack
                 reason=config.reason,
                 dagster_run_id=context.run_id,
             )
-            context.log.info("Automatic promotion is on hold until somebody answers with `mlops decide`.")
+            context.log.info("Automatic promotion is on hold until a person answers with `mlops decide`.")
         else:
-            raise ModelError(f"Decision {config.decision!r} cannot be acted upon: only rollback and inspect can.")
+            raise ModelError(f"Decision {config.decision!r} is not one to act on: only rollback and inspect are.")
 
 
 def build_act_job() -> dg.JobDefinition:
     """Build the job that acts on a decision."""
 
-    @dg.job(name=ACT_JOB, description="Acts on a decision of the day: rollback or inspect.")
+    @dg.job(name=ACT_JOB, description="Carries out a decision: rollback or inspect.")
     def job() -> None:
         act()
 
@@ -75,11 +76,11 @@ def build_decision_sensor(
 ) -> dg.SensorDefinition:
     """Build the sensor `decisions`.
 
-    Its cursor is the last event that it has seen. Each day's decision is acted upon once, and a retraining starts at
-    most once per window. A decision about a day more than two days ago is only a record.
+    Its cursor is the storage id of the last event that it handled. Each day's decision is acted on once, and a
+    retraining starts at most once per window. A decision about a day more than two days ago is only recorded.
 
     Args:
-        retrain_cron: Cron (UTC) of the windows.
+        retrain_cron: Cron (UTC) of the retraining windows.
         training: The job `mlops`.
         acting: The job of `build_act_job`.
     """
@@ -89,7 +90,7 @@ def build_decision_sensor(
         jobs=[training, acting],
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Acts on the decisions of the day: improve retrains, rollback and inspect go to act_on_decision.",
+        description="Acts on new decisions: improve starts mlops, rollback and inspect start act_on_decision.",
     )
     def decisions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         after = int(context.cursor) if context.cursor else None
@@ -107,7 +108,7 @@ def build_decision_sensor(
 
 
 def _request(record: dg.EventLogRecord, retrain_cron: str) -> dg.RunRequest | None:
-    """Return the run that a decision requires; None for one that is only recorded."""
+    """Return the run that a decision requires; None for one that requires none."""
     event = record.asset_materialization
     assert event is not None  # noqa: S101
     metadata: dict[str, Any] = {key: value.value for key, value in event.metadata.items()}
@@ -117,7 +118,7 @@ def _request(record: dg.EventLogRecord, retrain_cron: str) -> dg.RunRequest | No
         return None
     tags = {DECISION_TAG: day}
     if decision == "improve":
-        # the latest tick of a cron is the end of the last window that it has completed
+        # the last complete window of a cron ends at its latest tick
         windows = dg.TimeWindowPartitionsDefinition(start="2020-01-01", fmt="%Y-%m-%d", cron_schedule=retrain_cron)
         window = windows.get_last_partition_window()
         assert window is not None  # noqa: S101

@@ -1,18 +1,19 @@
-"""The sensor that starts runs when partitions of the raw tables change in the warehouse, whoever changed them.
+"""The sensor `new_partitions`: starts runs when another program changes partitions of the raw tables.
 
-It polls and keeps what it saw (see `partition_changes`). What the platform loaded itself is not a change: the run
-that loaded it continues by itself. Another program's change starts one run, whatever becomes of the run.
+It polls the warehouse and compares with its cursor (see ``partition_diff``). The platform's own loads do not count:
+the run that loaded a table continues downstream. A change starts one run, whether or not that run succeeds.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.partitions import Partition
 from mlops_platform.sensors.partition_diff import Change, Cursor, TableState, change
 
@@ -22,22 +23,13 @@ _NAMED = 20  # partitions that a tag names; the rest are counted
 _DATA_VERSION = "dagster/data_version"
 
 
-class _Warehouse(Protocol):
-    def partitions(self, tables: Sequence[str]) -> list[Partition]: ...
-
-    def content_version(self, table: str) -> str: ...
-
-    def clear_rejects(self, table: str) -> None: ...
-
-
 def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.SensorDefinition:
-    """Return the sensor `new_partitions` on the raw tables.
+    """Build the sensor `new_partitions`.
 
     Args:
-        on_change: What a change does. `run` requests one run of the job `from_raw`, which builds the tables
-            downstream. `observe` is for tables that an external process always loads: the sensor reports the new
-            data versions of the raw tables and requests a run of their checks; the automation conditions do the
-            rest once these have passed.
+        on_change: What a change does. `run` starts the job `from_raw`, which builds the tables downstream. `observe` is
+            for tables that an external process always loads: the sensor reports the new data versions of the raw
+            tables and starts their checks; once these pass, the automation conditions do the rest.
     """
 
     @dg.sensor(
@@ -45,11 +37,10 @@ def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.S
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"warehouse"},
-        description="Watches the partitions of projects and tags in the warehouse; a change that the platform did "
-        "not make starts one run for all that changed.",
+        description="Polls the partitions of projects and tags; a change that another program made starts one run.",
     )
     def new_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        warehouse: _Warehouse = context.resources.warehouse
+        warehouse: Warehouse = context.resources.warehouse
         try:
             return _poll(context, warehouse, report=on_change == "observe")
         except PlatformError as error:
@@ -58,8 +49,8 @@ def build_partition_sensor(on_change: Literal["run", "observe"] = "run") -> dg.S
     return new_partitions
 
 
-def _poll(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bool) -> dg.SensorResult | dg.SkipReason:
-    # before the warehouse is queried: what such a run writes afterwards is seen by the next tick
+def _poll(context: dg.SensorEvaluationContext, warehouse: Warehouse, report: bool) -> dg.SensorResult | dg.SkipReason:
+    # before the warehouse is queried: what such a run writes later, the next tick handles
     loading = [table for table in TABLES if _is_loading(context.instance, table)]
     if loading:
         return dg.SkipReason(f"A run is loading {' and '.join(loading)}; the next tick polls again.")
@@ -67,7 +58,7 @@ def _poll(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bo
     for partition in warehouse.partitions(TABLES):
         partitions[partition.table].append(partition)
     absent = [table for table in TABLES if not partitions[table]]
-    if absent:  # a run would only fail on it
+    if absent:  # a run would fail
         return dg.SkipReason(f"The warehouse has no table {' and '.join(absent)}.")
     before = _read_cursor(context)
     after = Cursor(requests=before.requests)
@@ -77,17 +68,17 @@ def _poll(context: dg.SensorEvaluationContext, warehouse: _Warehouse, report: bo
         state = before.tables.get(table)
         after.tables[table] = TableState.of(partitions[table], load)
         difference = change(state, partitions[table])
-        # a load that an earlier tick has seen explains nothing: the table may have changed and changed back since
+        # only a load since the last tick can explain a change: later the table may have changed and changed back
         new_load = load is not None and load != (state.load if state else None)
         if difference and not (new_load and loaded_version == warehouse.content_version(table)):
             changes[table] = difference
     if not changes:
         context.update_cursor(after.model_dump_json())
-        return dg.SkipReason("No partition has changed except by the platform's own loads.")
+        return dg.SkipReason("No partition has changed, except by the platform's own loads.")
     for table in changes:
-        warehouse.clear_rejects(table)  # they belong to rows that the platform had loaded
-    # counted, so that a table that returns to an earlier state is a change again; a tick that died before its cursor
-    # was stored repeats the same key, and Dagster drops the repetition
+        warehouse.clear_rejects(table)  # they belong to the platform's earlier load
+    # counted, so that a table that returns to an earlier state has another run key; a tick that died before its cursor
+    # was stored repeats its key, which Dagster drops
     after.requests += 1
     cursor = after.model_dump_json()
     run_key = f"{after.requests}-{hashlib.sha256(cursor.encode()).hexdigest()[:16]}"
@@ -101,12 +92,12 @@ def _read_cursor(context: dg.SensorEvaluationContext) -> Cursor:
     try:
         return Cursor.model_validate_json(context.cursor) if context.cursor else Cursor()
     except ValueError:
-        context.log.warning("The cursor is not one of this sensor: this tick is a first one.")
+        context.log.warning("The cursor cannot be read: this tick counts as the first one.")
         return Cursor()
 
 
 def _is_loading(instance: dg.DagsterInstance, table: str) -> bool:
-    """Return whether an unfinished run will write the table, or has written it without having reported it yet."""
+    """Return whether an unfinished run has yet to write the table, or to report that it did."""
     planned = instance.event_log_storage.get_latest_planned_materialization_info(dg.AssetKey(table))
     if planned is None:
         return False
@@ -144,9 +135,9 @@ def _tags(changes: Mapping[str, Change]) -> dict[str, str]:
 
 
 def _event(
-    table: str, difference: Change, partitions: Sequence[Partition], warehouse: _Warehouse
+    table: str, difference: Change, partitions: Sequence[Partition], warehouse: Warehouse
 ) -> dg.AssetMaterialization:
-    # an observation would show the version and trigger nothing: conditions follow materializations
+    # not an observation, which would trigger nothing: conditions follow materializations
     return dg.AssetMaterialization(
         table,
         description="Loaded by an external process; reported by the sensor new_partitions.",

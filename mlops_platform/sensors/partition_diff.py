@@ -1,4 +1,4 @@
-"""What a sensor's cursor keeps of a table's partitions, and what has changed since; no Dagster here."""
+"""The cursor of the sensor `new_partitions`, and how a table differs from it; no Dagster here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from mlops_platform.resources.warehouse.partitions import Partition
 
-RECENT = 731  # two years of days; Dagster stores the cursor with each tick: these take 24 KB, 10,000 would take 330
+RECENT = 731  # two years of days take 24 KB in the cursor, which Dagster stores with each tick; 10,000 take 330 KB
 
 
 class TableState(BaseModel):
@@ -20,7 +20,7 @@ class TableState(BaseModel):
         created: When the table was created.
         recent: Partition id to its last modification and number of rows.
         older: Digest of the partitions before these; empty if there are none.
-        load: Storage id of the latest materialization that the sensor had seen.
+        load: Storage id of the table's latest materialization at that poll.
     """
 
     created: str
@@ -30,12 +30,7 @@ class TableState(BaseModel):
 
     @classmethod
     def of(cls, partitions: Sequence[Partition], load: int | None = None) -> TableState:
-        """Return the state of a table.
-
-        Args:
-            partitions: All partitions of one table; at least one.
-            load: Storage id of its latest materialization.
-        """
+        """Return the state of a table with these partitions (at least one), last materialized by `load`."""
         states = _states(partitions)
         recent = dict(list(states.items())[-RECENT:])
         older = _digest(states, before=min(recent))
@@ -51,9 +46,9 @@ class Cursor(BaseModel):
 
 @dataclass(frozen=True)
 class Change:
-    """The difference of a table: sorted ids of new or changed partitions, and of those that are gone.
+    """How a table has changed: sorted ids of new or changed partitions, and of deleted ones.
 
-    A change before the recent partitions is named as a whole, `before ID`.
+    A change in the older partitions is one entry, `before ID`.
     """
 
     changed: Sequence[str]
@@ -66,10 +61,10 @@ def change(before: TableState | None, partitions: Sequence[Partition]) -> Change
 
     Args:
         before: The state; None at the first poll.
-        partitions: All partitions of the table now; at least one.
+        partitions: All current partitions of the table; at least one.
 
     Returns:
-        The difference, or None if there is none. A recreated table counts as changed in all its partitions.
+        The change, or None. A recreated table counts as changed in all its partitions.
     """
     states = _states(partitions)
     if before is None:

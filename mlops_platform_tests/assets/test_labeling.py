@@ -135,4 +135,4 @@ def test_what_is_missing_is_a_sentence(labeling: Labeling) -> None:
     labeling.warehouse.execute("drop table unlabeled_projects")
     assert "has no table unlabeled_projects" in labeling.run("labeling_queue").failure
     labeling.home.client().delete_registered_model_alias("project-tagger", CHAMPION)
-    assert "There is no champion to choose rows by" in labeling.run("labeling_queue").failure
+    assert "There is no champion yet" in labeling.run("labeling_queue").failure

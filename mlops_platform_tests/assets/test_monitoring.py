@@ -252,4 +252,4 @@ def test_what_is_missing_is_a_sentence(monitored: Monitored) -> None:
     home.snapshot().unlink()
     assert "is missing: materialize validated_dataset again." in monitored.run().failure
     home.client().delete_registered_model_alias("project-tagger", CHAMPION)
-    assert monitored.run().failure == "There is no champion to watch: materialize champion_model first."
+    assert monitored.run().failure == "There is no champion yet: materialize champion_model first."

@@ -129,7 +129,7 @@ def test_what_is_missing_is_a_sentence_and_leaves_the_table(days: Days) -> None:
     days.run("2024-01-01", "2024-01-05")
     before = days.rows()
     days.home.client().delete_registered_model_alias("project-tagger", CHAMPION)
-    assert days.run("2024-01-01").failure == ("There is no champion to predict with: materialize champion_model first.")
+    assert days.run("2024-01-01").failure == "There is no champion yet: materialize champion_model first."
     days.home.warehouse.execute("drop table unlabeled_projects")
     assert "has no table unlabeled_projects" in days.run("2024-01-01").failure
     assert days.rows() == before

@@ -69,7 +69,7 @@ def test_a_check_tells_counts_share_ids_and_its_page(graph: Graph) -> None:
     assert metadata["offending_share"] == pytest.approx(0.05)
     assert metadata["offending_ids"] == "3, 5, 8"
     assert metadata["examples"][0] == {"id": 3, "title": "same", "description": "same"}
-    assert check.description == "3 of 60 rows (5.00%) do not meet it."
+    assert check.description == "3 of 60 rows (5.00%) violate the rule."
     page = Path(metadata["data_docs_file"])
     assert page.is_file()
     address = page.relative_to(graph.home / "docs").as_posix()
@@ -82,7 +82,7 @@ def test_a_check_tells_counts_share_ids_and_its_page(graph: Graph) -> None:
 def test_a_rule_about_the_whole_table_tells_what_it_saw_and_what_it_asks_for(graph: Graph) -> None:
     graph.fill("labeled_projects", "delete from {table} where id > 20")
     check = graph.run("labeled_projects").checks["table_row_count_to_be_between"]
-    assert check.description == "The table shows 20, where the rule asks for min_value 50."
+    assert check.description == "The table has 20, but the rule requires min_value 50."
 
 
 def test_one_check_runs_by_itself(graph: Graph) -> None:

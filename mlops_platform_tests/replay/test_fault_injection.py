@@ -68,13 +68,13 @@ def test_a_null_column_until_it_is_mended() -> None:
     world = dealt({"kind": "null_column", "week": 2, "share": 0.5, "column": "title"})
 
     def empty(rows: list[Row]) -> int:
-        return sum(world.seen(row).title is None for row in rows)
+        return sum(world.observed(row).title is None for row in rows)
 
     assert empty(world.weeks[0]) == 0
     assert 4 <= empty(world.weeks[1]) <= 16
     assert not any(row.title is None for row in world.pool_in(1))
     assert any(row.title is None for row in world.pool_in(2))
-    world.mended.add("null_column")
+    world.repaired.add("null_column")
     assert empty(world.weeks[1]) == 0
     assert not any(row.title is None for row in world.pool_in(3))
 
@@ -83,7 +83,7 @@ def test_flipped_labels_until_they_are_mended() -> None:
     world = dealt({"kind": "label_flips", "week": 2, "share": 1.0})
     assert all(world.label(row) == row.tag for row in [*world.first, *world.weeks[0]])
     assert all(world.label(row) != row.tag for row in world.weeks[1])
-    world.mended.add("label_flips")
+    world.repaired.add("label_flips")
     assert all(world.label(row) == row.tag for row in world.weeks[1])
 
 
@@ -123,7 +123,7 @@ def test_reading_a_pair(tmp_path: Path) -> None:
     [
         ("id,title\n1,a\n", "id,tag\n1,x\n", "created_on"),
         ("id,created_on,title,description\n1,,a,b\n", "id\n1\n", "tag"),
-        ("id,created_on,title,description\n1,,a,b\n", "id,tag\n2,x\n", "needs labelled rows"),
+        ("id,created_on,title,description\n1,,a,b\n", "id,tag\n2,x\n", "needs labeled rows"),
     ],
 )
 def test_a_pair_that_is_no_history_is_refused(tmp_path: Path, projects: str, tags: str, said: str) -> None:

@@ -25,7 +25,7 @@ def test_the_shipped_scenarios_are_read() -> None:
         ("rows_per_week: 10\nfaults: [{kind: new_topic, wek: 3}]", r"unknown field faults\.1\.wek; there are.*week"),
         ("rows_per_week: ten", "rows_per_week is 'ten'"),
         ("rows_per_week: 0", "greater than or equal to 1"),
-        ("order: shuffled", "say rows_per_week"),
+        ("order: shuffled", "set rows_per_week"),
         ("rows_per_week: 10\nweeks: 4\nfaults: [{kind: null_column, week: 9}]", "week 9, after the last of 4 weeks"),
         ("rows_per_week: 10\nfaults: [{kind: null_column, week: 9, until: 3}]", "until is week 3"),
         ("rows_per_week: 10\nfaults: [{kind: null_column, column: tag}]", "'title' or 'description'"),

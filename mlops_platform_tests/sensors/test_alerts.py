@@ -150,7 +150,7 @@ def test_a_stale_asset_is_reported_once_and_when_it_is_resolved(watched: Watched
     enter(FreshnessState.PASS)
     assert watched.tick() == []
     enter(FreshnessState.FAIL)
-    alert = (("team:data",), "Asset raw is stale: it was not materialized within its window.")
+    alert = (("team:data",), "Asset raw is stale: it was not materialized within its freshness window.")
     assert watched.tick() == [alert]
     assert watched.tick() == []
     enter(FreshnessState.PASS)

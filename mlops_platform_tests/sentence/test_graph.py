@@ -121,7 +121,7 @@ def test_the_features_are_part_of_the_identity(home: TrainingHome) -> None:
     plain = TrainingHome(home.home)
     refused = plain.run("trained_model")
     assert not refused.success
-    assert "MLOPS_FEATURES is tfidf and the parameters were tuned for the other features" in refused.failure
+    assert "MLOPS_FEATURES is tfidf, but the parameters were tuned for other features" in refused.failure
     ran = plain.run("tuned_params", "trained_model", "model_evaluation")
     assert ran.success, ran.failure
     assert ran.metadata("trained_model")["model_version"] == "2"

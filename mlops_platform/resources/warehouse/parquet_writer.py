@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlops_platform.resources.warehouse.base import Warehouse
 
 _BATCH_ROWS = 4096
+
+
+def load_rows(
+    warehouse: Warehouse,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Mapping[str, Any]],
+    where: Mapping[str, object] | None = None,
+) -> int:
+    """Replace rows of a warehouse table by rows from Python, in one transaction.
+
+    Args:
+        warehouse: The warehouse.
+        table: Name of the table; when missing, it is created.
+        columns: As in `write_rows`.
+        rows: As in `write_rows`.
+        where: As in `Warehouse.replace_rows`; by default all rows are replaced.
+
+    Returns:
+        Number of rows inserted.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"mlops-{table}-") as folder:
+        file = Path(folder) / f"{table}.parquet"
+        write_rows(file, columns, rows)
+        return warehouse.replace_rows(table, file, where or {})
 
 
 def write_rows(file: Path, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
