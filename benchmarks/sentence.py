@@ -61,7 +61,7 @@ def _goal(row: dict[str, Any]) -> Goal | None:
 def measured(size: Size) -> dict[str, Any]:
     """Measure in this process."""
     from mlops_platform.assets.sentence_encoder import export_encoders
-    from mlops_platform.resources.encoders.store import EncoderStore
+    from mlops_platform.resources.encoders.encoder_store import EncoderStore
 
     repeats, rounds = (1, 2) if size == "quick" else (10, 5)
     rows: list[dict[str, Any]] = []

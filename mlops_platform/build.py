@@ -21,9 +21,9 @@ from mlops_platform.assets.training import build_training_asset
 from mlops_platform.assets.transform import build_transform_assets
 from mlops_platform.assets.tuning import build_tuning_asset
 from mlops_platform.checks.expectations import suite_checks
-from mlops_platform.checks.ingest import build_ingest_checks
 from mlops_platform.checks.labels import build_conflict_check, build_label_check
 from mlops_platform.checks.model import build_model_checks
+from mlops_platform.checks.rejects import build_ingest_checks
 from mlops_platform.executor import build_executor
 from mlops_platform.ml.training_data.config import Recipe
 from mlops_platform.optional_dependencies import require_training_packages

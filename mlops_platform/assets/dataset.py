@@ -10,7 +10,7 @@ import dagster as dg
 
 from mlops_platform.assets.declarations import TRAINING
 from mlops_platform.errors import PlatformError, platform_errors_as_failures
-from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import SQL, sql
 

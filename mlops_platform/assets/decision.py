@@ -16,7 +16,7 @@ from mlops_platform.assets.monitoring import AGAINST_PREVIOUS, ONLINE, REPORT
 from mlops_platform.assets.monitoring_window import new_labels
 from mlops_platform.assets.preconditions import require_champion, require_tables
 from mlops_platform.errors import ModelError, WarehouseError, platform_errors_as_failures
-from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.registry import deployment_history
 from mlops_platform.resources.registry.inspections import inspections, open_inspection
 from mlops_platform.resources.registry.model_registry import MlflowTracking, RegisteredVersion

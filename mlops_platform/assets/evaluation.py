@@ -13,9 +13,9 @@ from mlops_platform.assets.evaluation_predictions import evaluation_rows, predic
 from mlops_platform.assets.evaluation_set import evaluation_set, training_versions
 from mlops_platform.assets.sentence_encoder import with_vector_cache
 from mlops_platform.errors import ModelError, platform_errors_as_failures
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
-from mlops_platform.resources.datasets.store import DatasetStore
-from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
-from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.registry.model_registry import RegisteredVersion
 
 if TYPE_CHECKING:

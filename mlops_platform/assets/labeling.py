@@ -16,8 +16,8 @@ from mlops_platform.assets.ingest import markdown_table
 from mlops_platform.assets.preconditions import require_champion, require_tables
 from mlops_platform.assets.sentence_encoder import tuned_encoder, with_vector_cache
 from mlops_platform.errors import platform_errors_as_failures
-from mlops_platform.resources.datasets.store import DatasetStore
-from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.labels import label_log
 from mlops_platform.resources.registry.model_registry import MlflowTracking
 from mlops_platform.resources.warehouse.base import Warehouse

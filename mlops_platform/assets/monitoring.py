@@ -18,8 +18,8 @@ from mlops_platform.assets.preconditions import require_champion, require_tables
 from mlops_platform.assets.predictions import PREDICTIONS
 from mlops_platform.assets.sentence_encoder import with_vector_cache
 from mlops_platform.errors import ModelError, PlatformError, platform_errors_as_failures
-from mlops_platform.resources.datasets.store import DatasetStore
-from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.registry import deployment_history
 from mlops_platform.resources.registry.inspections import inspections
 from mlops_platform.resources.registry.model_registry import MlflowTracking, RegisteredVersion

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.assets.label_tables import LABELS
 from mlops_platform.assets.predictions import FEEDBACK
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.labels.label_log import RANDOM
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import SQL, literal, sql

@@ -17,7 +17,7 @@ from mlops_platform.assets.declarations import daily_asset
 from mlops_platform.assets.preconditions import require_champion, require_tables
 from mlops_platform.assets.sentence_encoder import with_vector_cache
 from mlops_platform.errors import platform_errors_as_failures
-from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.prediction_log import ANSWER_COLUMNS, FEEDBACK, PREDICTION, LogStore
 from mlops_platform.resources.registry.model_registry import MlflowTracking
 from mlops_platform.resources.warehouse.base import Warehouse

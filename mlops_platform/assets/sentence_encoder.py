@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import ModelError
-from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -19,9 +19,9 @@ from mlops_platform.assets.evaluation_set import evaluation_set, training_versio
 from mlops_platform.assets.sentence_encoder import tuned_encoder
 from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
-from mlops_platform.resources.datasets.store import DatasetStore
-from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.registry.model_registry import (
     CHALLENGER,
     CHAMPION,

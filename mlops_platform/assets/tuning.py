@@ -14,8 +14,8 @@ from mlops_platform.assets.dataset import SAMPLE_ROWS, STREAMED
 from mlops_platform.assets.declarations import TRAINING, json_digest
 from mlops_platform.assets.sentence_encoder import choose_encoder
 from mlops_platform.errors import platform_errors_as_failures
-from mlops_platform.resources.datasets.store import DatasetStore
-from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.study_store import StudyStore
 
 if TYPE_CHECKING:

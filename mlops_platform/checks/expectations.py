@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.errors import platform_errors_as_failures
-from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.validation.resource import ExpectationsEngine, SuiteResult
 from mlops_platform.resources.validation.source import ValidationSource
 from mlops_platform.resources.validation.suite import ID, Expectation, Outcome, read_suite

@@ -55,7 +55,7 @@ def _serve(settings: Settings, person: str | None, *, browser: bool) -> None:
 
     import uvicorn
 
-    from mlops_platform.labeling.app import build_app
+    from mlops_platform.labeling.label_app import build_app
 
     token = secrets.token_urlsafe(24)
     # after a #, the token is neither sent with the address nor logged; the page sends it in a header

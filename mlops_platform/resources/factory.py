@@ -9,12 +9,12 @@ from typing import Any
 
 from mlops_platform.optional_dependencies import require_production_packages
 from mlops_platform.resources.airbyte.workspace import Airbyte
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
-from mlops_platform.resources.datasets.store import DatasetStore
 from mlops_platform.resources.dbt.bigquery_profile import bigquery_secrets, bigquery_variables
 from mlops_platform.resources.dbt.manifest import PreparedProject, prepare_project
 from mlops_platform.resources.dbt.runner import Dbt, DbtRunner
-from mlops_platform.resources.encoders.store import EncoderStore
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.registry.model_registry import MlflowTracking
 from mlops_platform.resources.study_store import StudyStore
 from mlops_platform.resources.table_io_manager import TableIOManager

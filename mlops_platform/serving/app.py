@@ -26,9 +26,9 @@ from mlops_platform.resources.factory import build_registry
 from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, import_segments, log_store
 from mlops_platform.serving.champion import Champion, ChampionFollower
 from mlops_platform.serving.log_uploader import Destination, LogUploader
-from mlops_platform.serving.metrics import Metrics
 from mlops_platform.serving.middleware import BodyLimit, RequestMetrics
 from mlops_platform.serving.model_cache import ModelCopies
+from mlops_platform.serving.prometheus_metrics import Metrics
 from mlops_platform.serving.schemas import FeedbackRequest, PredictRequest
 from mlops_platform.settings import ServingSettings, Settings, WarehouseSettings
 
@@ -121,7 +121,7 @@ def destination(settings: WarehouseSettings) -> Destination | None:
         return None
     require_production_packages(settings)
     # Google's libraries take seconds to import, which would slow the first requests down
-    import mlops_platform.resources.warehouse.bigquery.client  # noqa: F401
+    import mlops_platform.resources.warehouse.bigquery.connection  # noqa: F401
 
     return store
 

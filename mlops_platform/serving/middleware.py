@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from mlops_platform.serving.metrics import Metrics
+    from mlops_platform.serving.prometheus_metrics import Metrics
 
 __all__ = ["BodyLimit", "RequestMetrics"]
 

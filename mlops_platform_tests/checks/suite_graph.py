@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.checks.expectations import suite_checks
-from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.json_io_manager import JsonValues
 from mlops_platform.resources.validation.resource import ExpectationsEngine
 from mlops_platform.resources.warehouse.base import Warehouse

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from mlops_platform.checks.model import build_model_checks
-from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.json_io_manager import JsonValues
 
 

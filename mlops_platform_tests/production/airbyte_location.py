@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from mlops_platform.assets.airbyte import build_airbyte_assets
-from mlops_platform.checks.ingest import build_ingest_checks
+from mlops_platform.checks.rejects import build_ingest_checks
 from mlops_platform.resources.airbyte.workspace import Airbyte
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.settings import Settings

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from mlops_platform.assets.airbyte import build_airbyte_assets
-from mlops_platform.checks.ingest import build_ingest_checks
+from mlops_platform.checks.rejects import build_ingest_checks
 from mlops_platform.resources.airbyte.workspace import Airbyte
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse

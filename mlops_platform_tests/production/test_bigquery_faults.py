@@ -19,7 +19,7 @@ from google.api_core import exceptions
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.validation.suite import read_suite
 from mlops_platform.resources.validation.suite_runner import evaluate
-from mlops_platform.resources.warehouse.bigquery.errors import Dataset, as_warehouse_error
+from mlops_platform.resources.warehouse.bigquery.error_messages import Dataset, as_warehouse_error
 from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform_tests.production.bigquery_emulator import PROJECT, Emulator
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops_platform.assets.ingest import build_ingest_assets
-from mlops_platform.checks.ingest import build_ingest_checks
+from mlops_platform.checks.rejects import build_ingest_checks
 from mlops_platform.errors import SourceError, WarehouseError
 from mlops_platform.ml.training_data.splits import assign_splits
 from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_platform.resources.warehouse.bigquery.sql import to_bigquery
+from mlops_platform.resources.warehouse.bigquery.dialect import to_bigquery
 from mlops_platform.sql import literal, sql
 
 

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.datasets.store import DatasetStore
+from mlops_platform.resources.datasets.dataset_store import DatasetStore
 
 ROWS = 6000
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.optional_dependencies import missing_sentence_packages
+from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.encoders.export import MODULE
-from mlops_platform.resources.encoders.store import EncoderStore
 from mlops_platform_tests.training_graph import LATTER, TrainingHome, _copied, _once, untouched_home
 
 __all__ = ["untouched_home"]

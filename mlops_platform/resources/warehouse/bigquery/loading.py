@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.csv_ingest.csv_loader import REJECT_COLUMNS
 from mlops_platform.resources.csv_ingest.landing_table import require_same_columns
-from mlops_platform.resources.warehouse.bigquery.sql import BIGQUERY_TYPES, DUCKDB_TYPES, to_bigquery
+from mlops_platform.resources.warehouse.bigquery.dialect import BIGQUERY_TYPES, DUCKDB_TYPES, to_bigquery
 from mlops_platform.sql import SQL, identifier, literal, sql
 
 if TYPE_CHECKING:
     import duckdb
     from google.cloud import bigquery
 
-    from mlops_platform.resources.warehouse.bigquery.jobs import Jobs
+    from mlops_platform.resources.warehouse.bigquery.query_jobs import Jobs
 
 _REJECTS = "rejects"
 _PARTITION_COLUMNS, _CLUSTER_COLUMN = ("day", "created_on", "at"), "id"

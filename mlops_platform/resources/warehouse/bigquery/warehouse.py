@@ -22,11 +22,16 @@ from mlops_platform.resources.csv_ingest.csv_loader import LoadResult
 from mlops_platform.resources.csv_ingest.landing_table import META, require_columns
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.bigquery import loading
-from mlops_platform.resources.warehouse.bigquery import sql as bigquery_sql
 from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
+from mlops_platform.resources.warehouse.bigquery.dialect import (
+    DUCKDB_TYPES,
+    landing_sql,
+    partitions_sql,
+    to_bigquery,
+    version_sql,
+)
 from mlops_platform.resources.warehouse.bigquery.job_labels import job_labels
-from mlops_platform.resources.warehouse.bigquery.jobs import Jobs
-from mlops_platform.resources.warehouse.bigquery.sql import DUCKDB_TYPES, to_bigquery
+from mlops_platform.resources.warehouse.bigquery.query_jobs import Jobs
 from mlops_platform.resources.warehouse.bigquery.validation import BigQuerySource
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.resources.warehouse.partitions import Partition
@@ -39,7 +44,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery.table import RowIterator
     from google.cloud.bigquery_storage import BigQueryReadClient
 
-    from mlops_platform.resources.warehouse.bigquery.errors import Dataset
+    from mlops_platform.resources.warehouse.bigquery.error_messages import Dataset
 
 
 class BigQueryWarehouse(Warehouse):
@@ -73,7 +78,7 @@ class BigQueryWarehouse(Warehouse):
             raise WarehouseError("There is no project for BigQuery: set MLOPS_BIGQUERY_PROJECT.")
         from google.cloud.bigquery import LoadJobConfig, QueryJobConfig
 
-        from mlops_platform.resources.warehouse.bigquery.client import BigQueryConnection
+        from mlops_platform.resources.warehouse.bigquery.connection import BigQueryConnection
 
         connection = BigQueryConnection(
             project=self.project, location=self.location, key=self.key, endpoint=self.endpoint
@@ -104,7 +109,7 @@ class BigQueryWarehouse(Warehouse):
             require_columns(landing, present, columns, source)
             wanted = [present[column] for column in (*columns, META) if column in present]
             file = Path(local.path).with_name("landing.parquet")
-            self.export_parquet(bigquery_sql.landing_sql(landing, wanted), file)
+            self.export_parquet(landing_sql(landing, wanted), file)
             rows = literal(str(file))
             connection.execute(sql("CREATE TABLE {landing} AS FROM read_parquet({rows})", landing=landing, rows=rows))
             rejected = local.load_table(table, landing, columns, source)
@@ -143,7 +148,7 @@ class BigQueryWarehouse(Warehouse):
         """Return whether the table (or view) exists."""
         from google.api_core.exceptions import NotFound
 
-        from mlops_platform.resources.warehouse.bigquery.errors import names_dataset
+        from mlops_platform.resources.warehouse.bigquery.error_messages import names_dataset
 
         with self._jobs() as jobs:
             try:
@@ -167,14 +172,14 @@ class BigQueryWarehouse(Warehouse):
         """Return the digest of a table's content, computed in BigQuery, as DuckDB gives it for a small table."""
         with self._jobs() as jobs:
             counted = [column for column in jobs.columns(table) if columns is None or column[0] in columns]
-            ((rows, high, low),) = self.fetch_rows(bigquery_sql.version_sql(table, counted))
+            ((rows, high, low),) = self.fetch_rows(version_sql(table, counted))
         sums = Sums(rows, int(high or 0), int(low or 0))
         return version_of([(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in counted], sums)
 
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
         """List the partitions of tables as they are now, in one query that reads no table."""
         partitions = []
-        for table, created, listed in self.fetch_rows(bigquery_sql.partitions_sql(self.schema_name, tables)):
+        for table, created, listed in self.fetch_rows(partitions_sql(self.schema_name, tables)):
             for partition in listed.split(";"):
                 partition_id, modified, rows = partition.split(" ")
                 partitions.append(Partition(table, partition_id, modified, int(rows), str(created)))
@@ -228,7 +233,7 @@ class BigQueryWarehouse(Warehouse):
         """
         from google.api_core.exceptions import GoogleAPICallError
 
-        from mlops_platform.resources.warehouse.bigquery.errors import as_warehouse_error
+        from mlops_platform.resources.warehouse.bigquery.error_messages import as_warehouse_error
 
         try:
             yield
@@ -243,14 +248,14 @@ class BigQueryWarehouse(Warehouse):
 
     def refusal(self, said: str) -> str | None:
         """Return the sentence for what BigQuery refused to another tool; see `Warehouse.refusal`."""
-        from mlops_platform.resources.warehouse.bigquery.errors import refusal
+        from mlops_platform.resources.warehouse.bigquery.error_messages import refusal
 
         return refusal(said, self._dataset)
 
     @contextmanager
     def _jobs(self) -> Iterator[Jobs]:
         """Yield the dataset's jobs, whose errors become one sentence."""
-        from mlops_platform.resources.warehouse.bigquery.errors import as_warehouse_error
+        from mlops_platform.resources.warehouse.bigquery.error_messages import as_warehouse_error
 
         with self.connect() as client, as_warehouse_error(self._dataset):
             yield Jobs(client, self._dataset_id, self.retry_seconds, self.timeout)
@@ -260,7 +265,7 @@ class BigQueryWarehouse(Warehouse):
         self, query: str, params: Sequence[object] | None = None
     ) -> Iterator[tuple["RowIterator", "BigQueryReadClient | None"]]:
         """Run a query; yield its result and the client of the Storage API to read it with."""
-        from mlops_platform.resources.warehouse.bigquery.client import storage_client
+        from mlops_platform.resources.warehouse.bigquery.connection import storage_client
 
         with self._jobs() as jobs, storage_client(self.storage_endpoint) as storage:
             yield jobs.query(to_bigquery(query), params), storage
@@ -271,7 +276,7 @@ class BigQueryWarehouse(Warehouse):
 
     @property
     def _dataset(self) -> "Dataset":
-        from mlops_platform.resources.warehouse.bigquery.errors import Dataset
+        from mlops_platform.resources.warehouse.bigquery.error_messages import Dataset
 
         return Dataset(self.project, self.schema_name, self.location, self.timeout)
 

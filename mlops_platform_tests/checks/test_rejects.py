@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from mlops_platform.assets.ingest import build_ingest_assets
-from mlops_platform.checks.ingest import build_ingest_checks
+from mlops_platform.checks.rejects import build_ingest_checks
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
 GOOD = "".join(f"{n},mlops\n" for n in range(9))
