@@ -16,7 +16,7 @@ from mlops_platform.assets import evaluation_set
 from mlops_platform.ml.classifier import out_of_core
 from mlops_platform.ml.evaluation.holdout import EvaluationSet
 from mlops_platform.ml.training_data.config import Recipe
-from mlops_platform.resources.datasets import parquet_reader
+from mlops_platform.resources.datasets import dataset_store
 from mlops_platform_tests.training_graph import LATTER, ROWS, TrainingHome
 
 ABOVE = 100
@@ -117,7 +117,7 @@ def test_the_evaluation_set_is_bounded_and_stays(fresh: TrainingHome, monkeypatc
 def test_a_sample_has_the_shares_and_the_rows_of_the_whole(
     fresh: TrainingHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet_reader, "_BATCH_ROWS", 16)
+    monkeypatch.setattr(dataset_store, "_BATCH_ROWS", 16)
     for above in (ABOVE, 10_000):  # shuffled, and by id
         assert fresh.run("validated_dataset", stream_above_rows=above).success
         version = fresh.value("validated_dataset")["version"]

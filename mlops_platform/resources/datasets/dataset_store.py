@@ -13,7 +13,6 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import PlatformError
-from mlops_platform.resources.datasets.parquet_reader import count_tags, read_split
 from mlops_platform.resources.warehouse.duckdb_validation import DuckDBSource
 from mlops_platform.sql import literal, sql
 
@@ -22,11 +21,16 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-COLUMNS = ("id", "created_on", "title", "description", "tag", "split")
+_BATCH_ROWS = 2_000
+_BUFFER_BYTES = 1 << 20  # read ahead of a column; without it, a row group's whole column is in memory
 
 
 class DatasetStore(dg.ConfigurableResource):
-    """A folder of snapshots; an undamaged version is never written again."""
+    """A folder of snapshots; an undamaged version is never written again.
+
+    A split is `train` or `test`, and None stands for both. Reading a version that is missing or damaged raises a
+    `PlatformError`.
+    """
 
     base_dir: str
     memory_mb: int = Field(default=1024, ge=64, description="MiB that DuckDB may hold in memory.")
@@ -36,193 +40,105 @@ class DatasetStore(dg.ConfigurableResource):
         return Path(self.base_dir) / f"{version}.parquet"
 
     def holds(self, version: str, rows: int) -> bool:
-        """Return whether the snapshot of a version is complete: each page is read, for a damaged file may open.
-
-        Args:
-            version: The data version.
-            rows: Number of rows that it must have.
-        """
-        import duckdb
-
-        if not self.path(version).exists():
-            return False
+        """Return whether a snapshot of so many rows is complete: each page is read, for a damaged file may open."""
         try:
-            with self.view(version, "snapshot", "main") as connection:
-                counted = connection.execute("select count(*), bit_xor(hash(snapshot)) from snapshot").fetchall()
-        except (duckdb.Error, PlatformError):
+            read = self._read(version, "SELECT count(*) AS rows, bit_xor(hash(snapshot)) FROM snapshot")
+        except PlatformError:
             return False
-        return bool(counted[0][0] == rows)
+        return bool(read["rows"][0].as_py() == rows)
 
     def load(self, version: str, split: str) -> "pd.DataFrame":
-        """Read one split, ordered by id.
-
-        Args:
-            version: The data version.
-            split: `train` or `test`.
-
-        Returns:
-            One row a project; columns id, created_on, title, description, tag, split.
-
-        Raises:
-            PlatformError: The snapshot is missing, or damaged.
-        """
-        import pandas as pd
-
-        with self._reading(version) as path:
-            frame = pd.read_parquet(path, filters=[("split", "==", split)])
-        return frame.sort_values("id", ignore_index=True)
-
-    def batches(self, version: str, split: str, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
-        """Read one split in shuffled order, some thousand rows at a time.
-
-        Args:
-            version: The data version.
-            split: `train` or `test`.
-            columns: Names of the columns wanted.
-
-        Raises:
-            PlatformError: The snapshot is missing, or damaged.
-        """
-        with self._reading(version) as path:
-            yield from read_split(path, split, columns)
+        """Read one split, ordered by id; columns id, created_on, title, description, tag, split."""
+        return self._read(version, "SELECT * FROM snapshot WHERE split = ? ORDER BY id", [split]).to_pandas()
 
     def sample(self, version: str, split: str, rows: int) -> "pd.DataFrame":
-        """Read some rows of a split: of each tag its share of `rows`, at least two, the first in the shuffled order.
+        """Read about so many rows of a split, as `load`; a smaller split is returned whole.
 
-        Args:
-            version: The data version.
-            split: `train` or `test`.
-            rows: About how many; a smaller split is returned whole.
-
-        Returns:
-            As `load`.
-
-        Raises:
-            PlatformError: The snapshot is missing, or damaged.
+        Of each tag these are its share, at least two, the first in the shuffled order.
         """
-        import numpy as np
-        import pandas as pd
-        import pyarrow as pa
+        query = """
+            SELECT * FROM snapshot WHERE id IN (
+                SELECT id FROM (
+                    SELECT id, row_number() OVER (PARTITION BY tag ORDER BY md5(id::VARCHAR), id) AS place,
+                        count(*) OVER (PARTITION BY tag) AS of_tag, count(*) OVER () AS of_split
+                    FROM snapshot WHERE split = $1
+                ) WHERE of_split <= $2 OR place <= greatest(2, round_even($2 * of_tag / of_split, 0))
+            ) ORDER BY id
+        """
+        return self._read(version, query, [split, rows]).to_pandas()
 
-        counts = self.counts(version, split)
-        total = sum(counts.values())
-        if total <= rows:
-            return self.load(version, split)
-        left = {tag: min(count, max(2, round(rows * count / total))) for tag, count in counts.items()}
-        taken = []
-        for batch in self.batches(version, split, COLUMNS):
-            tags = np.asarray(batch.column("tag").to_pylist(), dtype=object)
-            keep = np.zeros(len(tags), dtype=bool)
-            for tag in left:
-                of_tag = np.flatnonzero(tags == tag)[: left[tag]]
-                keep[of_tag] = True
-                left[tag] -= len(of_tag)
-            taken.append(batch.filter(pa.array(keep)))
-            if not any(left.values()):
-                break
-        frame: pd.DataFrame = pa.Table.from_batches(taken).to_pandas()
-        return frame.sort_values("id", ignore_index=True)
+    def batches(self, version: str, split: str, columns: Sequence[str]) -> "Iterator[pa.RecordBatch]":
+        """Read columns of one split in shuffled order, at most `_BATCH_ROWS` and at least one row at a time."""
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        path = self._existing(version)
+        try:
+            with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
+                place = file.schema_arrow.names.index("split")
+                for group in range(file.num_row_groups):
+                    splits = file.metadata.row_group(group).column(place).statistics
+                    if splits and splits.has_min_max and not splits.min <= split <= splits.max:
+                        continue
+                    # one group at a time: a reader of several keeps the buffers of those that it has passed, 100 MB a
+                    # million rows. With threads, how much is read ahead depends on their number.
+                    for batch in file.iter_batches(
+                        _BATCH_ROWS, row_groups=[group], columns=[*columns, "split"], use_threads=False
+                    ):
+                        rows = batch.filter(pc.equal(batch.column("split"), split))
+                        if rows.num_rows:
+                            yield rows.select(list(columns))
+        except (OSError, ValueError) as error:  # pyarrow's own errors are among these
+            raise _damaged(path) from error
 
     def counts(self, version: str, split: str | None = None) -> dict[str, int]:
-        """Count the rows of each tag.
-
-        Args:
-            version: The data version.
-            split: `train` or `test`; by default both.
-
-        Raises:
-            PlatformError: The snapshot is missing, or damaged.
-        """
-        with self._reading(version) as path:
-            return count_tags(path, split)
+        """Count the rows of each tag."""
+        query = "SELECT tag, count(*) AS rows FROM snapshot WHERE split = coalesce(?, split) GROUP BY tag ORDER BY tag"
+        counts = self._read(version, query, [split])
+        return dict(zip(counts["tag"].to_pylist(), counts["rows"].to_pylist(), strict=True))
 
     def tags_of(self, version: str, ids: Collection[int], split: str | None = None) -> dict[int, str]:
-        """Look up the tags of some rows.
-
-        Args:
-            version: The data version.
-            ids: Their ids; those that are not in the snapshot are left out.
-            split: `train` or `test`; by default both.
-
-        Returns:
-            Tag by id.
-
-        Raises:
-            PlatformError: The snapshot is missing, or damaged.
-        """
-        wanted = set(ids)
-        with self._reading(version) as path:
-            batches = read_split(path, split, ("id", "tag"))
-            pairs = (zip(*batch.to_pydict().values(), strict=True) for batch in batches)
-            return {key: tag for some in pairs for key, tag in some if key in wanted}
+        """Look up the tags of rows by id; ids that are not in the snapshot, or the split, are left out."""
+        query = "SELECT id, tag FROM snapshot WHERE id IN (SELECT unnest(?::BIGINT[])) AND split = coalesce(?, split)"
+        rows = self._read(version, query, [list(map(int, ids)), split])
+        return dict(zip(rows["id"].to_pylist(), rows["tag"].to_pylist(), strict=True))
 
     def tags(self, version: str) -> "pd.DataFrame":
-        """Read the labels of both splits; columns id and tag.
-
-        Args:
-            version: The data version.
-
-        Raises:
-            PlatformError: The snapshot is missing, or damaged.
-        """
-        import pandas as pd
-
-        with self._reading(version) as path:
-            return pd.read_parquet(path, columns=["id", "tag"])
+        """Read the labels of both splits; columns id and tag."""
+        return self._read(version, "SELECT id, tag FROM snapshot").to_pandas()
 
     @contextmanager
-    def view(self, version: str, name: str, schema: str) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """Open an in-memory DuckDB with the snapshot as a view, for checks in SQL.
-
-        Args:
-            version: The data version.
-            name: Name of the view.
-            schema: Schema that holds the view.
-
-        Yields:
-            The connection.
-
-        Raises:
-            PlatformError: The snapshot is missing, or is no Parquet file.
-        """
+    def view(self, version: str, name: str = "snapshot", schema: str = "main") -> Iterator["duckdb.DuckDBPyConnection"]:
+        """Open an in-memory DuckDB with the snapshot as a view in a schema, for checks in SQL."""
         import duckdb
 
         path = self._existing(version)
         with duckdb.connect() as connection:
             connection.execute(f"SET memory_limit = '{self.memory_mb}MiB'")
             # what doesn't fit goes beside the snapshots, not into the folder where the process started
-            spill = literal(f"{self.base_dir}/.duckdb")
-            connection.execute(sql("SET temp_directory = {spill}", spill=spill))
+            connection.execute(sql("SET temp_directory = {spill}", spill=literal(f"{self.base_dir}/.duckdb")))
             connection.execute(sql("CREATE SCHEMA IF NOT EXISTS {schema}; USE {schema}", schema=schema))
+            rows = sql("read_parquet({path})", path=literal(str(path)))
             try:
-                connection.execute(
-                    sql("CREATE VIEW {name} AS FROM read_parquet({path})", name=name, path=literal(str(path)))
-                )
+                connection.execute(sql("CREATE VIEW {name} AS FROM {rows}", name=name, rows=rows))
             except duckdb.Error as error:
                 raise _damaged(path) from error
             yield connection
 
     @contextmanager
     def validation_source(self, version: str, name: str) -> Iterator[DuckDBSource]:
-        """Lend the snapshot, as a view of that name, to a validation.
-
-        Args:
-            version: The data version.
-            name: Name of the view.
-
-        Raises:
-            PlatformError: The snapshot is missing, or is no Parquet file.
-        """
-        with self.view(version, name, "main") as connection:
+        """Lend the snapshot, as a view of that name, to a validation."""
+        with self.view(version, name) as connection:
             yield DuckDBSource(connection, "main")
 
-    @contextmanager
-    def _reading(self, version: str) -> Iterator[Path]:
-        path = self._existing(version)
-        try:
-            yield path
-        except (OSError, ValueError) as error:  # pyarrow's own errors are among these
-            raise _damaged(path) from error
+    def _read(self, version: str, query: str, params: Sequence[object] = ()) -> "pa.Table":
+        import duckdb
+
+        with self.view(version) as connection:
+            try:
+                return connection.sql(query, params=params).to_arrow_table()
+            except duckdb.Error as error:
+                raise _damaged(self.path(version)) from error
 
     def _existing(self, version: str) -> Path:
         path = self.path(version)

@@ -23,11 +23,11 @@ class VersionedSet(Protocol):
         """The ids of its rows; empty in no version."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content as JSON-able values."""
+        """Return the content as values of JSON."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the set of such values; raise ValueError, KeyError or TypeError if they are none."""
+        """Return the set of such values; raise a ValueError, KeyError or TypeError if they are none."""
 
 
 Set = TypeVar("Set", bound=VersionedSet)
@@ -48,27 +48,12 @@ class EvaluationSetStore(dg.ConfigurableResource):
         return sorted(int(name) for name in names if name.isdecimal())
 
     def current(self, kind: type[Set]) -> Set | None:
-        """Read the newest version; return None before the first.
-
-        Args:
-            kind: The class of the set.
-
-        Raises:
-            PlatformError: Its file is damaged.
-        """
+        """Read the newest version as a set of that class; return None before the first."""
         versions = self.versions()
         return self.read(versions[-1], kind) if versions else None
 
     def read(self, version: int, kind: type[Set]) -> Set:
-        """Read a version.
-
-        Args:
-            version: The version.
-            kind: The class of the set.
-
-        Raises:
-            PlatformError: Its file is missing or damaged.
-        """
+        """Read a version as a set of that class; a missing or damaged file is a `PlatformError`."""
         path = self.path(version)
         try:
             evaluation_set = kind.from_dict(json.loads(path.read_text(encoding="utf-8")))
@@ -84,14 +69,7 @@ class EvaluationSetStore(dg.ConfigurableResource):
         return evaluation_set
 
     def add(self, new: Set) -> Set:
-        """Store a new version, unless another run was faster.
-
-        Args:
-            new: The set.
-
-        Returns:
-            What is stored under its version: the new set, or the other run's.
-        """
+        """Store a new version and return it, or what another run has stored under the same version."""
         from filelock import FileLock
 
         path = self.path(new.version)
