@@ -42,7 +42,7 @@ def transform(settings: Settings) -> None:
     project = dbt_project(settings)
     nodes = [node for node in project.manifest["nodes"].values() if node["resource_type"] in ("model", "test")]
     with build_resources(settings)["warehouse"].connect():
-        build = DbtRunner.of(project).build([".".join(node["fqn"]) for node in nodes])
+        build = DbtRunner(options=project.options).build([".".join(node["fqn"]) for node in nodes])
     assert all(node.status in ("success", "pass") for node in build.nodes), build.log
 
 

@@ -46,8 +46,8 @@ def dbt_resource(settings: DbtSettings, project: PreparedProject) -> Dbt:
         from mlops_platform.resources.dbt.cloud import dbt_cloud_runner
 
         return dbt_cloud_runner(settings)
-    secrets = bigquery_secrets(settings.bigquery_credentials) if settings.env == "production" else None
-    return DbtRunner.of(project, secrets)
+    secrets = bigquery_secrets(settings.bigquery_credentials if settings.env == "production" else None)
+    return DbtRunner(options=project.options, secrets=secrets)
 
 
 def duckdb_warehouse(settings: WarehouseSettings) -> DuckDBWarehouse:

@@ -58,7 +58,7 @@ def _definitions(project: PreparedProject, warehouse: DuckDBWarehouse) -> dg.Def
     selection = dg.AssetSelection.assets("labeled_projects", "unlabeled_projects", "downstream")
     return dg.Definitions(
         [dg.AssetSpec("projects"), dg.AssetSpec("tags"), build_transform_assets(project), downstream],
-        resources={"warehouse": warehouse, "dbt": DbtRunner.of(project)},
+        resources={"warehouse": warehouse, "dbt": DbtRunner(options=project.options)},
         jobs=[
             dg.define_asset_job("all", selection),
             dg.define_asset_job("only_labeled", dg.AssetSelection.assets("labeled_projects")),

@@ -90,7 +90,7 @@ class Course:
         assert set(statuses.values()) == {"success"}, statuses
 
     def _statuses(self, select: list[str], options: dict[str, Any]) -> dict[str, str]:
-        runner = DbtRunner.of(self.project, bigquery_secrets(self.settings.bigquery_credentials))
+        runner = DbtRunner(options=self.project.options, secrets=bigquery_secrets(self.settings.bigquery_credentials))
         return {node.unique_id.split(".")[2]: node.status for node in runner.build(select, **options).nodes}
 
     def merges(self, model: str) -> list[str]:

@@ -141,7 +141,7 @@ def test_definitions_ask_dbt_cloud_nothing(cloud: DbtCloud) -> None:
 def test_a_run_tells_what_a_run_in_this_process_tells(cloud: DbtCloud, warehouse: DuckDBWarehouse, damage: str) -> None:
     if damage:
         warehouse.execute(damage)
-    here = _run(build_transform_assets(cloud.project), DbtRunner.of(cloud.project), warehouse)
+    here = _run(build_transform_assets(cloud.project), DbtRunner(options=cloud.project.options), warehouse)
     warehouse.execute("drop table labeled_projects; drop table unlabeled_projects")
     there = _through(cloud, warehouse)
     assert len(_story(there)) >= 14

@@ -46,7 +46,7 @@ class Stage:
 
     def run(self) -> dg.ExecuteInProcessResult:
         self.proxy.requests.clear()
-        dbt = DbtRunner.of(self.project, bigquery_secrets(self.settings.bigquery_credentials))
+        dbt = DbtRunner(options=self.project.options, secrets=bigquery_secrets(self.settings.bigquery_credentials))
         return dg.materialize(
             [build_transform_assets(self.project)],
             resources={"warehouse": bigquery_warehouse(self.settings), "dbt": dbt},

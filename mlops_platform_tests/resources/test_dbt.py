@@ -142,7 +142,7 @@ def test_a_build_leaves_the_process_as_it_was(project: PreparedProject, capfd: p
         connection.execute(RAW)
     before = _state()
 
-    runner = DbtRunner.of(project)
+    runner = DbtRunner(options=project.options)
     good = runner.build(["mlops_course.labeled_projects", "mlops_course.unlabeled_projects"])
     assert [(node.status, node.message) for node in good.nodes] == [("success", "OK")] * 2
     assert good.nodes[0].sql.startswith("select")

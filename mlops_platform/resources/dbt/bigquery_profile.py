@@ -17,11 +17,7 @@ from mlops_platform.settings import WarehouseSettings
 
 
 def bigquery_variables(settings: WarehouseSettings) -> dict[str, str]:
-    """Return the variables of the target `bigquery` in profiles.yml.
-
-    Args:
-        settings: The project, the dataset, the limits and the kind of credentials.
-    """
+    """Return the variables of the target `bigquery` in profiles.yml."""
     variables = {
         "schema_name": settings.schema_name,
         "bigquery_project": settings.bigquery_project,
@@ -41,23 +37,14 @@ def bigquery_variables(settings: WarehouseSettings) -> dict[str, str]:
 
 
 def bigquery_secrets(credentials: SecretStr | None) -> DbtSecrets:
-    """Return what the environment must hold while dbt runs.
-
-    Args:
-        credentials: A service-account key as base64, if one is set.
-
-    Raises:
-        TransformError: It is not a key.
-    """
+    """Return what the environment must hold while dbt runs, if a service-account key is set as base64."""
     if credentials is None:
         return DbtSecrets()
     try:
         text = base64.b64decode(credentials.get_secret_value(), validate=True).decode()
-        is_key = isinstance(json.loads(text), dict)
-    except ValueError:
-        is_key = False
-    if not is_key:
+        json.loads(text).keys()
+    except (ValueError, AttributeError):  # without the cause, which may quote the key
         raise TransformError(
             "MLOPS_BIGQUERY_CREDENTIALS is no service-account key: set it to the JSON key file as base64, on one line."
-        )
+        ) from None
     return DbtSecrets({"MLOPS_BIGQUERY_KEYFILE_JSON": text})

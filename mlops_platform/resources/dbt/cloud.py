@@ -1,7 +1,6 @@
 """Runs of dbt in dbt Cloud, with the same results as runs in this process.
 
-What belongs here: triggering a run, waiting for it, and the one-sentence error when there is no result. The Cloud
-environment has its own connection to the warehouse and its own commit of `dbt_transforms/`.
+The Cloud environment has its own connection to the warehouse and its own commit of `dbt_transforms/`.
 """
 
 import time
@@ -36,11 +35,7 @@ class DbtCloudRunner(Dbt):
         return [("timeout", self.timeout)]  # dagster-dbt's workspace would print its token
 
     def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
-        """Run `dbt build` in dbt Cloud for exactly these models and tests; see `Dbt.build`.
-
-        Raises:
-            TransformError: dbt Cloud can't be reached, or the run gave no results or was cancelled.
-        """
+        """Run `dbt build` in dbt Cloud; see `Dbt.build`."""
         arguments = ["build", "--indirect-selection", "empty", "--select", *select]
         if full_refresh:
             arguments.append("--full-refresh")
@@ -69,11 +64,9 @@ class DbtCloudRunner(Dbt):
         """Return the id of the job for runs from Dagster; create it if it is missing."""
         workspace, client = self.workspace, self.workspace.get_client()
         ids = {"project_id": workspace.project_id, "environment_id": workspace.environment_id}
-        name = workspace.adhoc_job_name or get_dagster_adhoc_job_name(**ids)
-        for job in client.list_jobs(**ids):
-            if job.get("name") == name:
-                return int(job["id"])
-        job = client.create_job(**ids, job_name=name, description="Runs of the asset graph's transform stage.")
+        name = get_dagster_adhoc_job_name(**ids)
+        job = next((job for job in client.list_jobs(**ids) if job.get("name") == name), None)
+        job = job or client.create_job(**ids, job_name=name, description="Runs of the asset graph's transform stage.")
         return int(job["id"])
 
     def _wait(self, handler: DbtCloudJobRunHandler) -> DbtCloudRun:
@@ -117,11 +110,7 @@ def _node_result(result: Mapping[str, Any]) -> NodeResult:
 
 
 def dbt_cloud_runner(settings: DbtSettings) -> DbtCloudRunner:
-    """Return the runner for the account in the settings, without a call to dbt Cloud.
-
-    Args:
-        settings: The address, the account, the project, the environment, the token and the timeout.
-    """
+    """Return the runner for the account in the settings, without a call to dbt Cloud."""
     credentials = DbtCloudCredentials(
         account_id=settings.dbt_cloud_account_id,
         token=settings.dbt_cloud_token.get_secret_value(),

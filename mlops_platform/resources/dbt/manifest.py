@@ -1,6 +1,6 @@
 """The dbt project and its manifest, which dbt parses again when a file of the project has changed.
 
-Running models and tests is in `dbt.py`; which project, target and variables the settings mean is in `assembly.py`.
+Running models and tests is in `runner.py`; which project, target and variables the settings mean, in `factory.py`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class PreparedProject:
 
 
 def prepare_project(project_dir: Path, state_dir: Path, variables: Mapping[str, str], target: str) -> PreparedProject:
-    """Return a dbt project with its manifest, which is parsed here when there is none of these files.
+    """Return a dbt project with its manifest, which is parsed when there is none of these files.
 
     The manifest lies in a folder named after the content of the project's files, the target, the variables and dbt's
     version, so a stale one is never read. Processes that prepare the same project wait for each other.
@@ -64,28 +64,18 @@ def prepare_project(project_dir: Path, state_dir: Path, variables: Mapping[str, 
         raise TransformError(f"No dbt project in {project_dir}: run from a full checkout of the repository.")
     target_path = state_dir / _fingerprint(project_dir, target, variables)
     dbt_project = DbtProject(project_dir, target_path=target_path, target=target)
-    manifest = _read_manifest(dbt_project)
-    if manifest is None:
-        try:
-            manifest = _parse(PreparedProject(dbt_project, variables, {}))
-        except OSError as error:
-            raise TransformError(
-                f"Cannot write dbt's manifest in {state_dir} ({error.strerror or error}): "
-                "set MLOPS_HOME to a folder that you may write."
-            ) from error
+    try:
+        manifest = _read_manifest(dbt_project) or _parse(PreparedProject(dbt_project, variables, {}))
+    except OSError as error:
+        raise TransformError(
+            f"Cannot write dbt's manifest in {state_dir} ({error.strerror or error}): "
+            "set MLOPS_HOME to a folder that you may write."
+        ) from error
     return PreparedProject(dbt_project, dict(variables), manifest)
 
 
 def invoke_dbt(arguments: Sequence[str], callbacks: Sequence[Callable[[Any], None]] = ()) -> Any:
-    """Run a dbt command in this process.
-
-    Args:
-        arguments: The command and its options.
-        callbacks: Functions that receive each of dbt's events.
-
-    Returns:
-        dbt's `dbtRunnerResult`.
-    """
+    """Run a dbt command in this process and return dbt's `dbtRunnerResult`; the callbacks receive its events."""
     from dbt.cli.main import dbtRunner
 
     outcome = dbtRunner(callbacks=list(callbacks)).invoke(list(arguments))
@@ -103,21 +93,18 @@ def first_lines(message: str) -> str:
 
 
 def _parse(project: PreparedProject) -> dict[str, Any]:
-    project_dir, target_path = project.dbt_project.project_dir, project.dbt_project.target_path
+    dbt_project, target_path = project.dbt_project, project.dbt_project.target_path
     target_path.mkdir(parents=True, exist_ok=True)
     with FileLock(target_path.parent / ".parse.lock"):
-        manifest = _read_manifest(project.dbt_project)  # another process may have parsed it meanwhile
-        if manifest is None:
+        if _read_manifest(dbt_project) is None:  # another process may have parsed it meanwhile
             outcome = invoke_dbt(["parse", *project.options])
             if not outcome.success:
                 reason = first_lines(str(outcome.exception))
-                raise TransformError(f"dbt cannot read the project in {project_dir}: {reason}.")
-            manifest = _read_manifest(project.dbt_project)
-        if manifest is None:
-            raise TransformError(f"dbt parsed {project_dir} but wrote no manifest in {target_path}.")
+                raise TransformError(f"dbt cannot read the project in {dbt_project.project_dir}: {reason}.")
         parses = sorted(filter(Path.is_dir, target_path.parent.iterdir()), key=lambda path: path.stat().st_mtime)
         for old in parses[:-_KEPT_PARSES]:
             shutil.rmtree(old, ignore_errors=True)
+    manifest: dict[str, Any] = json.loads(dbt_project.manifest_path.read_bytes())
     return manifest
 
 
@@ -130,28 +117,11 @@ def _read_manifest(project: DbtProject) -> dict[str, Any] | None:
 
 
 def _fingerprint(project_dir: Path, target: str, variables: Mapping[str, str]) -> str:
-    digest = hashlib.sha256()
-
-    def add(text: bytes) -> None:
-        digest.update(len(text).to_bytes(8, "big") + text)
-
-    packages = [f"{name} {_version(name)}" for name in ("dbt-core", f"dbt-{target}")]
-    add(json.dumps([str(project_dir), target, dict(variables), packages], sort_keys=True).encode())
-    for path in sorted(_project_files(project_dir)):
-        add(path.relative_to(project_dir).as_posix().encode())
-        add(path.read_bytes())
+    versions = [version(package) for package in ("dbt-core", f"dbt-{target}")]
+    digest = hashlib.sha256(json.dumps([str(project_dir), target, dict(variables), versions], sort_keys=True).encode())
+    for path in sorted(filter(Path.is_file, project_dir.rglob("*"))):
+        name = path.relative_to(project_dir)
+        if name.parts[0] not in _WRITTEN_BY_DBT and not any(part.startswith(".") for part in name.parts):
+            content = path.read_bytes()
+            digest.update(f"{name.as_posix()} {len(content)} ".encode() + content)
     return digest.hexdigest()[:20]
-
-
-def _project_files(project_dir: Path) -> Iterator[Path]:
-    for path in project_dir.rglob("*"):
-        parts = path.relative_to(project_dir).parts
-        if parts[0] not in _WRITTEN_BY_DBT and not any(part.startswith(".") for part in parts) and path.is_file():
-            yield path
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"

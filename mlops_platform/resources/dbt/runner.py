@@ -1,8 +1,4 @@
-"""Runs of dbt in this process.
-
-What belongs here: running models and tests, and the one-sentence error when dbt stops. The manifest is in
-`dbt_manifest.py`; how models and tests become assets and checks is in `assets/transform.py`; the SQL is in
-`dbt_transforms/`.
+"""Runs of dbt's models and tests in this process; how these become assets and checks is in `assets/transform.py`.
 
 dbt runs in process because a subprocess imports dbt again for each run (4.7 s of CPU for 0.4 s of work) and,
 if the run is killed, survives it and keeps the warehouse file locked.
@@ -20,7 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.errors import TransformError
-from mlops_platform.resources.dbt.manifest import PreparedProject, first_lines, invoke_dbt
+from mlops_platform.resources.dbt.manifest import first_lines, invoke_dbt
 from mlops_platform.resources.warehouse.bigquery.job_labels import job_labels
 
 
@@ -51,20 +47,6 @@ class DbtSecrets:
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    @contextmanager
-    def exported(self) -> Iterator[None]:
-        """Set them in the environment of the process within the block."""
-        before = {name: os.environ.get(name) for name in self.environment}
-        os.environ.update(self.environment)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-
 
 class Dbt(dg.ConfigurableResource, ABC):
     """What runs dbt for the graph."""
@@ -87,19 +69,9 @@ class Dbt(dg.ConfigurableResource, ABC):
 class DbtRunner(Dbt):
     """Runs dbt in this process."""
 
-    options: list[str] = Field(description="Options of the dbt command: project, profile, target and variables.")
+    options: list[str] = Field(description="Options of the dbt command, such as `PreparedProject.options`.")
     # not a config field, since the UI shows those
     secrets: dg.ResourceDependency[DbtSecrets] = DbtSecrets()  # type: ignore[assignment]
-
-    @classmethod
-    def of(cls, project: PreparedProject, secrets: DbtSecrets | None = None) -> "DbtRunner":
-        """Return the runner of a prepared project.
-
-        Args:
-            project: The project, from `prepare_project`.
-            secrets: What the profile's target takes from the environment; by default nothing.
-        """
-        return cls(options=project.options, secrets=secrets or DbtSecrets())
 
     def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
         """Run `dbt build` in this process; see `Dbt.build`."""
@@ -109,13 +81,25 @@ class DbtRunner(Dbt):
         if full_refresh:
             arguments.append("--full-refresh")
         # not a variable, since dbt parses the project again when one changes
-        labels = DbtSecrets({"MLOPS_JOB_LABELS": json.dumps(job_labels())})
-        with self.secrets.exported(), labels.exported():
+        with _environment({**self.secrets.environment, "MLOPS_JOB_LABELS": json.dumps(job_labels())}):
             outcome = invoke_dbt([*arguments, "--select", *select], [lambda event: _keep_line(event, lines)])
         results = getattr(outcome.result, "results", None)
         if results is None:
             raise TransformError(f"dbt stopped: {first_lines(str(outcome.exception))}.") from outcome.exception
         return BuildResult([_node_result(result) for result in results], "\n".join(lines))
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of the process within the block."""
+    before = {name: os.environ[name] for name in variables if name in os.environ}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _keep_line(event: Any, lines: list[str]) -> None:
