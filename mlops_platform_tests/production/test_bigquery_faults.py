@@ -19,12 +19,13 @@ from google.api_core import exceptions
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.validation.suite import read_suite
 from mlops_platform.resources.validation.suite_runner import evaluate
-from mlops_platform.resources.warehouse.bigquery.error_messages import Dataset, as_warehouse_error
+from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
+from mlops_platform.resources.warehouse.bigquery.error_messages import as_warehouse_error
 from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform_tests.production.bigquery_emulator import PROJECT, Emulator
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to
 
-DATASET = Dataset(PROJECT, "shop", "EU", 300)
+WAREHOUSE = BigQueryWarehouse(project=PROJECT, schema_name="shop", location="EU", key=BigQueryKey())
 ROWS = "SELECT n FROM UNNEST(generate_series(1, 50)) AS s(n) ORDER BY n"
 
 
@@ -101,7 +102,7 @@ def test_a_storage_api_that_refuses_names_the_permission(
 def test_a_limit_that_a_job_has_reached_names_its_setting(reason: str, message: str, setting: str) -> None:
     # Google's client makes a 500 of a job's error whose reason it doesn't know
     error = exceptions.InternalServerError(message, errors=[{"reason": reason, "message": message}])
-    with pytest.raises(WarehouseError, match=setting), as_warehouse_error(DATASET):
+    with pytest.raises(WarehouseError, match=setting), as_warehouse_error(WAREHOUSE):
         raise error
 
 
@@ -125,7 +126,7 @@ def test_a_limit_that_a_job_has_reached_names_its_setting(reason: str, message: 
     ],
 )
 def test_the_missing_permission_is_named_and_no_other(message: str, sentence: str) -> None:
-    with pytest.raises(WarehouseError) as caught, as_warehouse_error(DATASET):
+    with pytest.raises(WarehouseError) as caught, as_warehouse_error(WAREHOUSE):
         raise exceptions.Forbidden(message)
     assert sentence in str(caught.value)
     assert str(caught.value).count("permission") == sentence.count("permission")
@@ -134,7 +135,7 @@ def test_the_missing_permission_is_named_and_no_other(message: str, sentence: st
 def test_a_key_that_is_not_accepted_names_the_settings() -> None:
     with (
         pytest.raises(WarehouseError, match="MLOPS_BIGQUERY_KEYFILE or MLOPS_BIGQUERY_CREDENTIALS"),
-        as_warehouse_error(DATASET),
+        as_warehouse_error(WAREHOUSE),
     ):
         raise exceptions.Unauthorized("Request had invalid authentication credentials.")
 

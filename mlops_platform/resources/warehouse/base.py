@@ -16,6 +16,7 @@ from pydantic import Field
 from mlops_platform.resources.csv_ingest.csv_loader import LoadResult
 from mlops_platform.resources.warehouse.partitions import Partition
 from mlops_platform.resources.warehouse.split_sql import split_sql
+from mlops_platform.sql import SQL, sql
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,18 +29,15 @@ __all__ = ["LoadResult", "Warehouse"]
 class Warehouse(dg.ConfigurableResource):
     """Tables in one schema; each method succeeds as a whole or leaves what was there.
 
-    Types have DuckDB's names. Times are UTC, without a time zone.
+    Types have DuckDB's names. Times are UTC, without a time zone. A missing table, and all else that the warehouse
+    refuses, is a `WarehouseError`.
     """
 
     schema_name: str = Field(default="mlops_course", description="Schema of the tables.")
 
     @abstractmethod
     def connect(self) -> AbstractContextManager[Any]:
-        """Hold one connection for the whole block; outside of one, each method opens its own.
-
-        Raises:
-            WarehouseError: The warehouse can't be opened.
-        """
+        """Hold one connection for the whole block; outside of one, each method opens its own."""
 
     @abstractmethod
     def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
@@ -53,7 +51,6 @@ class Warehouse(dg.ConfigurableResource):
 
         Raises:
             SourceError: The file can't be loaded; the old table stays.
-            WarehouseError: The warehouse can't store the rows; the old table stays.
         """
 
     @abstractmethod
@@ -71,7 +68,6 @@ class Warehouse(dg.ConfigurableResource):
 
         Raises:
             SourceError: The landing table lacks a column or has no row that can be read; the old table stays.
-            WarehouseError: The landing table doesn't exist.
         """
 
     @abstractmethod
@@ -80,14 +76,12 @@ class Warehouse(dg.ConfigurableResource):
 
         Args:
             table: Name of the table; when missing, it is created with the file's columns.
-            file: The new rows; all of them should meet `where`, or a second call would add them again.
+            file: The new rows, with the columns of the table; all of them should meet `where`, or a second call would
+                add them again.
             where: Column to value: rows that have all of these values are deleted. Empty: all rows are.
 
         Returns:
             Number of rows inserted.
-
-        Raises:
-            WarehouseError: The file's columns are not the table's; the old rows stay.
         """
 
     @abstractmethod
@@ -98,57 +92,33 @@ class Warehouse(dg.ConfigurableResource):
     def has_table(self, table: str) -> bool:
         """Return whether the table (or view) exists."""
 
-    @abstractmethod
     def row_count(self, table: str) -> int:
-        """Count the rows of a table.
-
-        Raises:
-            WarehouseError: The table doesn't exist.
-        """
+        """Count the rows of a table."""
+        return int(self.fetch_rows(sql("SELECT count(*) FROM {table}", table=table))[0][0])
 
     @abstractmethod
     def describe(self, table: str) -> list[tuple[str, str]]:
-        """List a table's columns as (name, DuckDB type), in their order.
-
-        Raises:
-            WarehouseError: The table doesn't exist.
-        """
+        """List a table's columns as (name, DuckDB type), in their order."""
 
     @abstractmethod
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
-        """Digest a table's content, independent of row order.
+        """Digest the content of a table in some or all columns, independent of row order (see `table_version`).
 
-        Below `LARGE_ROWS` (see `table_version`) the digest is the same on each warehouse.
-
-        Args:
-            table: Name of the table.
-            columns: Names of the columns that count; by default all.
-
-        Raises:
-            WarehouseError: The table doesn't exist.
+        Below `LARGE_ROWS` the digest is the same on each warehouse.
         """
 
     @abstractmethod
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
-        """List the current partitions of tables; no table is read where the warehouse keeps statistics.
+        """List the current partitions of tables; one that doesn't exist has none.
 
-        Args:
-            tables: Names of tables; one that doesn't exist has no partition.
-
-        Raises:
-            WarehouseError: The warehouse can't be queried.
+        No table is read where the warehouse keeps statistics.
         """
 
     @abstractmethod
     def export_parquet(self, query: str, path: Path) -> int:
-        """Write a query's rows to a Parquet file, atomically.
+        """Write the rows of a SELECT, in its order, to a Parquet file, atomically; return their number.
 
-        Args:
-            query: A SELECT; its ORDER BY is the order of the rows.
-            path: The file; its folder is created when missing, an old file is replaced.
-
-        Returns:
-            Number of rows.
+        The folder of the file is created when missing, an old file is replaced.
         """
 
     @abstractmethod
@@ -159,20 +129,16 @@ class Warehouse(dg.ConfigurableResource):
     def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Return a query's rows as tuples; for few rows."""
 
-    @abstractmethod
     def execute(self, query: str, params: Sequence[object] | None = None) -> None:
         """Run a statement; several in one string are no transaction unless they say BEGIN and COMMIT."""
+        self.fetch_rows(query, params)
 
-    def split_sql(self, id_column: str, test_share: float) -> str:
+    def split_sql(self, id_column: str, test_share: float) -> SQL:
         """Return an expression that is 'train' or 'test' (see `split_sql.split_sql`)."""
         return split_sql(id_column, test_share)
 
-    def refusal(self, said: str) -> str | None:  # noqa: ARG002
-        """Return one sentence for what the warehouse refused to a tool that works on it, or None.
-
-        Args:
-            said: The warehouse's message, as the tool passed it on.
-        """
+    def refusal(self, message: str) -> str | None:  # noqa: ARG002
+        """Return one sentence for the warehouse's message as a tool that works on it passed it on, or None."""
         return None
 
     @abstractmethod

@@ -1,7 +1,6 @@
 """The embedded warehouse: one DuckDB file, and the only place that opens it.
 
-All that goes into or comes out of a warehouse table passes here. How a CSV is read belongs to ``csv_loading``; what a
-table means belongs to the assets.
+How a CSV is read belongs to ``csv_ingest``; what a table means belongs to the assets.
 """
 
 import re
@@ -46,14 +45,8 @@ class DuckDBWarehouse(Warehouse):
     """
 
     path: str = Field(description="The DuckDB file; it and its folder are created when missing.")
-    lock_timeout: float = Field(
-        default=60.0, ge=0, description="Seconds to wait for another process that holds the file."
-    )
-    memory_mb: int = Field(
-        default=1024,
-        ge=64,
-        description="MiB that DuckDB may hold in memory; the rest goes to files beside it.",
-    )
+    lock_timeout: float = Field(default=60.0, ge=0, description="Seconds to wait for another process with the file.")
+    memory_mb: int = Field(default=1024, ge=64, description="MiB that DuckDB may hold; the rest goes to files.")
     # texts that are all different shrink to 0.4, and that is two thirds of what a load costs
     compress_texts: bool = Field(default=False, description="Whether tables take less disk and more time to write.")
 
@@ -62,10 +55,6 @@ class DuckDBWarehouse(Warehouse):
         """Open the file read-write, in UTC and in the platform's schema, and close it at the end.
 
         Always with DuckDB's default configuration: a second connection of the process with another one fails.
-
-        Raises:
-            WarehouseError: Another process still holds the file after `lock_timeout` seconds, or the file isn't a
-                database that this DuckDB can open.
         """
         connection = self._open()
         try:
@@ -74,7 +63,13 @@ class DuckDBWarehouse(Warehouse):
                 f"SET TimeZone = 'UTC'; SET memory_limit = '{self.memory_mb}MiB'; "
                 f"SET disabled_compression_methods = '{disabled}'"
             )
-            self._use_schema(connection)
+            exists = connection.execute(
+                "SELECT 1 FROM duckdb_schemas() WHERE database_name = current_database() AND schema_name = ?",
+                [self.schema_name],
+            ).fetchone()
+            if exists is None:  # two threads that create it at once would conflict
+                connection.execute(sql("CREATE SCHEMA IF NOT EXISTS {schema}", schema=self.schema_name))
+            connection.execute(sql("USE {schema}", schema=self.schema_name))
             yield connection
         finally:
             connection.close()
@@ -86,7 +81,7 @@ class DuckDBWarehouse(Warehouse):
 
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
         """Replace a table, and its entries in `rejects`, by the typed rows of another one, in one transaction."""
-        with self._on_table(landing) as connection:
+        with self._session() as connection:
             return load_table(connection, table, landing, columns, source)
 
     def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
@@ -112,36 +107,28 @@ class DuckDBWarehouse(Warehouse):
 
     def has_table(self, table: str) -> bool:
         """Return whether the table (or view) exists."""
-        with self._session() as connection:
-            return self._exists(connection, table)
-
-    def row_count(self, table: str) -> int:
-        """Count the rows of a table."""
-        with self._on_table(table) as connection:
-            ((rows,),) = connection.execute(sql("SELECT count(*) FROM {table}", table=table)).fetchall()
-        return int(rows)
+        query = (
+            "SELECT 1 FROM information_schema.tables WHERE table_catalog = current_database() "
+            "AND table_schema = current_schema() AND lower(table_name) = lower(?)"
+        )
+        return bool(self.fetch_rows(query, [table]))
 
     def describe(self, table: str) -> list[tuple[str, str]]:
         """List a table's columns as (name, DuckDB type), in their order."""
-        with self._on_table(table) as connection:
+        with self._session() as connection:
             return list(_columns(connection, identifier(table)).items())
 
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
         """Digest a table's content, independent of row order (see `table_version`)."""
-        with self._on_table(table) as connection:
+        with self._session() as connection:
             return table_version(connection, table, columns)
 
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
-        """List the current partitions of tables (see `duckdb_partitions`).
-
-        Sensors call this, so it waits less long for the lock than a run does.
-
-        Raises:
-            WarehouseError: Another process holds the file, or it can't be read.
-        """
+        """List the current partitions of tables; sensors call this, so it waits less long for the lock than a run."""
         brief = self.model_copy(update={"lock_timeout": min(self.lock_timeout, _SENSOR_LOCK_TIMEOUT)})
         with brief._session() as connection:
-            return duckdb_partitions(connection, tables)
+            existing = [table for table in tables if brief.has_table(table)]
+            return [partition for table in existing for partition in duckdb_partitions(connection, table)]
 
     def export_parquet(self, query: str, path: Path) -> int:
         """Write a query's rows to a Parquet file, atomically."""
@@ -170,11 +157,6 @@ class DuckDBWarehouse(Warehouse):
         with self._session() as connection:
             return connection.execute(query, params).fetchall()
 
-    def execute(self, query: str, params: Sequence[object] | None = None) -> None:
-        """Run a statement; several in one string are no transaction unless they say BEGIN and COMMIT."""
-        with self._session() as connection:
-            connection.execute(query, params)
-
     @contextmanager
     def validation_source(self) -> Iterator[DuckDBSource]:
         """Lend the tables to a validation that runs where they are."""
@@ -189,37 +171,15 @@ class DuckDBWarehouse(Warehouse):
         with self.connect() as connection:
             try:
                 yield connection
-            except duckdb.CatalogException as error:
-                missing = re.search(r"(?:Table|View) with name (\S+) does not exist", str(error))
-                if missing is None:
-                    raise WarehouseError(self._refused(error)) from error
-                raise WarehouseError(self._missing(missing[1])) from error
             except duckdb.Error as error:
-                raise WarehouseError(self._refused(error)) from error
-
-    @contextmanager
-    def _on_table(self, table: str) -> Iterator["duckdb.DuckDBPyConnection"]:
-        with self._session() as connection:
-            if not self._exists(connection, table):
-                raise WarehouseError(self._missing(table))
-            yield connection
-
-    def _exists(self, connection: "duckdb.DuckDBPyConnection", table: str) -> bool:
-        found = connection.execute(
-            "SELECT 1 FROM information_schema.tables WHERE table_catalog = current_database() "
-            "AND table_schema = ? AND lower(table_name) = lower(?)",
-            [self.schema_name, table],
-        ).fetchone()
-        return found is not None
-
-    def _missing(self, table: str) -> str:
-        return (
-            f"The warehouse {self.path} has no table {self.schema_name}.{table}; "
-            "materialize the asset that writes it first."
-        )
-
-    def _refused(self, error: "duckdb.Error") -> str:
-        return f"The warehouse {self.path} refused a statement: {str(error).splitlines()[0]}"
+                message = str(error).splitlines()[0]
+                missing = re.search(r"(?:Table|View) with name (\S+) does not exist", message)
+                if missing is None:
+                    raise WarehouseError(f"The warehouse {self.path} refused a statement: {message}") from error
+                raise WarehouseError(
+                    f"The warehouse {self.path} has no table {self.schema_name}.{missing[1]}; "
+                    "materialize the asset that writes it first."
+                ) from error
 
     def _open(self) -> "duckdb.DuckDBPyConnection":
         import duckdb
@@ -231,8 +191,7 @@ class DuckDBWarehouse(Warehouse):
                 f"The folder of the warehouse {self.path} cannot be created ({error.strerror}); "
                 "check MLOPS_HOME and its permissions."
             ) from error
-        deadline = time.monotonic() + self.lock_timeout
-        waiting = False
+        deadline, waiting = time.monotonic() + self.lock_timeout, False
         while True:
             try:
                 return duckdb.connect(self.path)
@@ -243,7 +202,8 @@ class DuckDBWarehouse(Warehouse):
                         f"The warehouse {self.path} cannot be opened ({message.splitlines()[0]}); "
                         "move the file away to start with an empty one, or check its permissions."
                     ) from error
-                holder = _lock_holder(message)
+                named = re.search(r"held in (.+?) \(PID (\d+)\)", message)
+                holder = f"process {named[2]} ({named[1]})" if named else "another process"
             if time.monotonic() >= deadline:
                 raise WarehouseError(
                     f"The warehouse {self.path} is held by {holder}, and was not free within "
@@ -256,23 +216,8 @@ class DuckDBWarehouse(Warehouse):
                 )
             time.sleep(max(0.0, min(_LOCK_RETRY_SECONDS, deadline - time.monotonic())))
 
-    def _use_schema(self, connection: "duckdb.DuckDBPyConnection") -> None:
-        known = connection.execute(
-            "SELECT 1 FROM duckdb_schemas() WHERE database_name = current_database() AND schema_name = ?",
-            [self.schema_name],
-        ).fetchone()
-        if known is None:  # two threads that create it at once would conflict
-            connection.execute(sql("CREATE SCHEMA IF NOT EXISTS {schema}", schema=self.schema_name))
-        connection.execute(sql("USE {schema}", schema=self.schema_name))
-
 
 def _columns(connection: "duckdb.DuckDBPyConnection", rows: SQL) -> dict[str, str]:
     """Return name and type of each column of what may follow FROM."""
     described = connection.execute(sql("DESCRIBE FROM {rows}", rows=rows)).fetchall()
     return {name: kind for name, kind, *_ in described}
-
-
-def _lock_holder(message: str) -> str:
-    """Return the holder of the lock that DuckDB's message names."""
-    found = re.search(r"held in (.+?) \(PID (\d+)\)", message)
-    return f"process {found[2]} ({found[1]})" if found else "another process"

@@ -21,17 +21,9 @@ def load_rows(
     rows: Iterable[Mapping[str, Any]],
     where: Mapping[str, object] | None = None,
 ) -> int:
-    """Replace rows of a warehouse table by rows from Python, in one transaction.
+    """Replace the rows that meet `where` by rows from Python, in one transaction; return the number of these.
 
-    Args:
-        warehouse: The warehouse.
-        table: Name of the table; when missing, it is created.
-        columns: As in `write_rows`.
-        rows: As in `write_rows`.
-        where: As in `Warehouse.replace_rows`; by default all rows are replaced.
-
-    Returns:
-        Number of rows inserted.
+    See `write_rows` and `Warehouse.replace_rows` for the arguments.
     """
     with tempfile.TemporaryDirectory(prefix=f"mlops-{table}-") as folder:
         file = Path(folder) / f"{table}.parquet"

@@ -1,13 +1,11 @@
 """The partitions of warehouse tables as they are now: which exist, when each changed, how many rows it has.
 
-Queries of a warehouse belong here (BigQuery's: `bigquery_sql`); what a difference between two polls means, in
-`sensors/`.
+BigQuery's query is in `bigquery.dialect`; what a difference between two polls means, in `sensors/`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,27 +39,8 @@ class Partition:
     created: str = ""
 
 
-def duckdb_partitions(connection: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> list[Partition]:
-    """Partition tables by the UTC day of `created_on`; a table without such a timestamp is one partition.
-
-    Args:
-        connection: An open connection whose current schema holds the tables.
-        tables: Names of tables; one that doesn't exist gives no partition.
-
-    Returns:
-        At least one partition for each table that exists.
-    """
-    existing = {
-        name
-        for (name,) in connection.execute(
-            "SELECT table_name FROM information_schema.tables "
-            "WHERE table_catalog = current_database() AND table_schema = current_schema()"
-        ).fetchall()
-    }
-    return [partition for table in tables if table in existing for partition in _days(connection, table)]
-
-
-def _days(connection: duckdb.DuckDBPyConnection, table: str) -> list[Partition]:
+def duckdb_partitions(connection: duckdb.DuckDBPyConnection, table: str) -> list[Partition]:
+    """Partition a table by the UTC day of `created_on`; a table without such a timestamp is one partition."""
     described = connection.execute(sql("DESCRIBE {table}", table=table)).fetchall()
     columns = {name: kind for name, kind, *_ in sorted(described)}
     dated = columns.get(_DAY_COLUMN, "").startswith(("TIMESTAMP", "DATE"))

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from mlops_platform.sql import SQL, literal, sql
 
-__all__ = ["split_sql"]
-
 _DIGITS = 8  # hex digits of the MD5 that are compared
 
 
 def split_sql(id_column: str, test_share: float) -> SQL:
-    """Return an expression that is 'train' or 'test', by the MD5 of an id.
+    """Return an expression that is 'train' or 'test', by the MD5 of an integer id.
 
     Args:
-        id_column: Name of an integer column.
+        id_column: Name of the column.
         test_share: Expected share of ids in the test split, in (0, 1).
-
-    Raises:
-        ValueError: `test_share` is out of range.
     """
     if not 0.0 < test_share < 1.0:
         raise ValueError(f"test_share is {test_share}; it must lie between 0 and 1, both excluded.")

@@ -11,7 +11,7 @@ from dagster_gcp import BigQueryResource
 from google.cloud import bigquery
 from google.cloud.bigquery_storage import BigQueryReadClient
 
-from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey, credentials
+from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
 
 
 class BigQueryConnection(BigQueryResource):
@@ -26,29 +26,21 @@ class BigQueryConnection(BigQueryResource):
 
     @contextmanager
     def get_client(self) -> Iterator[bigquery.Client]:
-        """Yield a client.
-
-        Raises:
-            WarehouseError: There are no credentials.
-        """
-        client = bigquery.Client(
+        """Yield a client."""
+        with bigquery.Client(
             project=self.project,
             location=self.location,
-            credentials=credentials(self.key),
+            credentials=self.key.credentials(),
             client_options={"api_endpoint": self.endpoint} if self.endpoint else None,
-        )
-        try:
+        ) as client:
             yield client
-        finally:
-            client.close()
 
 
 @contextmanager
 def storage_client(endpoint: str | None) -> Iterator[BigQueryReadClient | None]:
-    """Yield a client of the Storage API at another address than Google's, without TLS.
+    """Yield a client of the Storage API at another address (host:port) than Google's, without TLS.
 
-    Args:
-        endpoint: host:port; without one, nothing is yielded and Google's client opens its own.
+    Without an address nothing is yielded, and Google's client opens its own.
     """
     if endpoint is None:
         yield None

@@ -25,33 +25,31 @@ class BigQueryKey:
     encoded: SecretStr | None = None
     file: Path | None = None
 
+    def credentials(self) -> Any:
+        """Return Google's credentials.
 
-def credentials(key: BigQueryKey) -> Any:
-    """Return Google's credentials of a key.
+        Raises:
+            WarehouseError: The key can't be read, or there are no credentials at all.
+        """
+        import google.auth
+        from google.auth.exceptions import DefaultCredentialsError
+        from google.cloud.bigquery import Client
+        from google.oauth2.service_account import Credentials
 
-    Raises:
-        WarehouseError: The key can't be read, or there are no credentials at all.
-    """
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
-    from google.cloud.bigquery import Client
-    from google.oauth2.service_account import Credentials
-
-    try:
-        if key.encoded is not None:
-            setting = "MLOPS_BIGQUERY_CREDENTIALS"
-            info = json.loads(base64.b64decode(key.encoded.get_secret_value(), validate=True))
-        elif key.file is not None:
-            setting = f"MLOPS_BIGQUERY_KEYFILE ({key.file})"
-            info = json.loads(key.file.read_bytes())
-        else:
-            return google.auth.default(scopes=Client.SCOPE)[0]
-        return Credentials.from_service_account_info(info, scopes=Client.SCOPE)
-    except OSError as error:
-        raise WarehouseError(f"{setting} cannot be read ({error.strerror}): check the path.") from None
-    except (ValueError, AttributeError, TypeError):  # without the cause, which may quote the key
-        raise WarehouseError(
-            f"{setting} is not a service-account key: create a new one (as base64 in the variable)."
-        ) from None
-    except DefaultCredentialsError:  # after ValueError: a malformed key is both
-        raise WarehouseError(f"There are no credentials for BigQuery: {HOW_TO_LOG_IN}.") from None
+        setting = f"MLOPS_BIGQUERY_KEYFILE ({self.file})" if self.encoded is None else "MLOPS_BIGQUERY_CREDENTIALS"
+        try:
+            if self.encoded is not None:
+                text = base64.b64decode(self.encoded.get_secret_value(), validate=True)
+            elif self.file is not None:
+                text = self.file.read_bytes()
+            else:
+                return google.auth.default(scopes=Client.SCOPE)[0]
+            return Credentials.from_service_account_info(json.loads(text), scopes=Client.SCOPE)
+        except OSError as error:
+            raise WarehouseError(f"{setting} cannot be read ({error.strerror}): check the path.") from None
+        except (ValueError, AttributeError, TypeError):  # without the cause, which may quote the key
+            raise WarehouseError(
+                f"{setting} is not a service-account key: create a new one (as base64 in the variable)."
+            ) from None
+        except DefaultCredentialsError:  # after ValueError: a malformed key is both
+            raise WarehouseError(f"There are no credentials for BigQuery: {HOW_TO_LOG_IN}.") from None

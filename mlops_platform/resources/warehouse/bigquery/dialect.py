@@ -9,21 +9,8 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from mlops_platform.resources.warehouse.partitions import UNPARTITIONED
-from mlops_platform.sql import SQL, identifier, literal, sql
+from mlops_platform.sql import SQL, literal, sql
 
-# BigQuery's name (of the API and of SQL) to DuckDB's; both kinds of DuckDB's times have no zone and are UTC here
-DUCKDB_TYPES = {
-    "INTEGER": "BIGINT",
-    "INT64": "BIGINT",
-    "STRING": "VARCHAR",
-    "TIMESTAMP": "TIMESTAMP",
-    "DATETIME": "TIMESTAMP",
-    "FLOAT": "DOUBLE",
-    "FLOAT64": "DOUBLE",
-    "BOOLEAN": "BOOLEAN",
-    "BOOL": "BOOLEAN",
-    "DATE": "DATE",
-}
 BIGQUERY_TYPES = {
     "BIGINT": "INT64",
     "VARCHAR": "STRING",
@@ -32,6 +19,12 @@ BIGQUERY_TYPES = {
     "BOOLEAN": "BOOL",
     "DATE": "DATE",
 }
+# BigQuery's name (of the API and of SQL) to DuckDB's; both kinds of DuckDB's times have no zone and are UTC here
+DUCKDB_TYPES = {
+    **{name: kind for kind, name in BIGQUERY_TYPES.items()},
+    **{"INTEGER": "BIGINT", "FLOAT": "DOUBLE", "BOOLEAN": "BOOLEAN", "DATETIME": "TIMESTAMP"},
+}
+_FUNCTIONS = {"STRLEN": "BYTE_LENGTH", "EPOCH_US": "UNIX_MICROS"}  # which sqlglot passes through
 
 
 @functools.lru_cache(maxsize=512)
@@ -45,16 +38,19 @@ def to_bigquery(query: str) -> str:
     from sqlglot import exp
     from sqlglot.errors import SqlglotError
 
-    def in_utc(node: exp.Expression) -> exp.Expression:
+    def translate(node: exp.Expression) -> exp.Expression:
         # DuckDB's times without a zone are UTC: BigQuery's TIMESTAMP, which it does not compare with a DATETIME
-        zoneless = isinstance(node, exp.DataType) and node.is_type("timestamp", "timestampntz", "datetime")
-        return exp.DataType.build("timestamptz") if zoneless else node
+        if isinstance(node, exp.DataType) and node.is_type("timestamp", "timestampntz", "datetime"):
+            return exp.DataType.build("timestamptz")
+        if isinstance(node, exp.Anonymous):
+            node.set("this", _FUNCTIONS.get(node.name.upper(), node.name))
+        return node
 
     try:
         statements = sqlglot.parse(query, read="duckdb")
     except SqlglotError:
         return query
-    return ";\n".join(statement.transform(in_utc).sql("bigquery") for statement in statements if statement)
+    return ";\n".join(statement.transform(translate).sql("bigquery") for statement in statements if statement)
 
 
 def landing_sql(landing: str, columns: Sequence[tuple[str, str]]) -> SQL:
@@ -62,20 +58,6 @@ def landing_sql(landing: str, columns: Sequence[tuple[str, str]]) -> SQL:
     as_text = dict.fromkeys(("JSON", "RECORD", "STRUCT"), "TO_JSON_STRING({name}) AS {name}")
     texts = ", ".join(sql(as_text.get(kind, "CAST({name} AS VARCHAR) AS {name}"), name=name) for name, kind in columns)
     return sql("SELECT {texts} FROM {landing}", texts=SQL(texts), landing=landing)
-
-
-def version_sql(table: str, columns: Sequence[tuple[str, str]]) -> SQL:
-    """Return the query of a table's `Sums`; the columns are (name, BigQuery type)."""
-    row_text = SQL(" || ".join(_encode(name, kind) for name, kind in sorted(columns)))
-    # as NUMERIC: a sum of 60-bit numbers leaves INT64 after eight rows
-    number = "SUM(CAST(CAST('0x' || substr(digest, {start}, 15) AS BIGINT) AS DECIMAL(29, 0)))"
-    return sql(
-        "SELECT COUNT(*), {high}, {low} FROM (SELECT md5({row_text}) AS digest FROM {table})",
-        high=sql(number, start=1),
-        low=sql(number, start=16),
-        row_text=row_text,
-        table=table,
-    )
 
 
 def partitions_sql(schema: str, tables: Iterable[str]) -> SQL:
@@ -101,12 +83,3 @@ def partitions_sql(schema: str, tables: Iterable[str]) -> SQL:
         schema=schema,
         names=SQL(", ".join(map(literal, tables))),
     )
-
-
-def _encode(name: str, kind: str) -> SQL:
-    """Return the text of a value as in `table_version.row_text`: `length:text;`, or `-;` for NULL."""
-    value: str = identifier(name)
-    if DUCKDB_TYPES.get(kind) == "TIMESTAMP":
-        value = sql("UNIX_MICROS({time})", time=SQL(value if kind == "TIMESTAMP" else f"TIMESTAMP({value})"))
-    text = SQL(value if kind == "STRING" else sql("CAST({value} AS VARCHAR)", value=SQL(value)))
-    return sql("coalesce(CAST(BYTE_LENGTH({text}) AS VARCHAR) || ':' || {text}, '-') || ';'", text=text)

@@ -32,14 +32,14 @@ class BigQuerySource(ValidationSource):
 
     def columns(self, table: str) -> set[str]:
         """Return the names of a table's columns; none where there is no such table."""
-        if not self._warehouse.has_table(table):
-            return set()
-        return {name for name, _ in self._warehouse.describe(table)}
+        return set(dict(self._warehouse.describe(table))) if self._warehouse.has_table(table) else set()
 
     @contextmanager
     def engine_arguments(self) -> Iterator[EngineArguments]:
         """Lend the warehouse's client; an error of BigQuery is raised as the warehouse's sentence."""
-        with self._warehouse.connect() as client, self._warehouse.refusals():
+        from mlops_platform.resources.warehouse.bigquery.error_messages import as_warehouse_error
+
+        with self._warehouse.connect() as client, as_warehouse_error(self._warehouse):
             url = f"bigquery://{self._warehouse.project}/{self.schema}?user_supplied_client=true"
             # a few rows come back: not worth a second connection, to the Storage API
             yield EngineArguments(url, {"connect_args": {"client": client, "prefer_bqstorage_client": False}})

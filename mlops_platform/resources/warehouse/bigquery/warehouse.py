@@ -17,21 +17,13 @@ from pydantic import Field, PrivateAttr
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.content_version import Sums, version_of
+from mlops_platform.resources.content_version import md5_sums, version_of
 from mlops_platform.resources.csv_ingest.csv_loader import LoadResult
 from mlops_platform.resources.csv_ingest.landing_table import META, require_columns
 from mlops_platform.resources.warehouse.base import Warehouse
-from mlops_platform.resources.warehouse.bigquery import loading
 from mlops_platform.resources.warehouse.bigquery.credentials import BigQueryKey
-from mlops_platform.resources.warehouse.bigquery.dialect import (
-    DUCKDB_TYPES,
-    landing_sql,
-    partitions_sql,
-    to_bigquery,
-    version_sql,
-)
+from mlops_platform.resources.warehouse.bigquery.dialect import landing_sql, partitions_sql
 from mlops_platform.resources.warehouse.bigquery.job_labels import job_labels
-from mlops_platform.resources.warehouse.bigquery.query_jobs import Jobs
 from mlops_platform.resources.warehouse.bigquery.validation import BigQuerySource
 from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 from mlops_platform.resources.warehouse.partitions import Partition
@@ -44,7 +36,7 @@ if TYPE_CHECKING:
     from google.cloud.bigquery.table import RowIterator
     from google.cloud.bigquery_storage import BigQueryReadClient
 
-    from mlops_platform.resources.warehouse.bigquery.error_messages import Dataset
+    from mlops_platform.resources.warehouse.bigquery.dataset import Dataset
 
 
 class BigQueryWarehouse(Warehouse):
@@ -59,20 +51,17 @@ class BigQueryWarehouse(Warehouse):
     max_bytes: int = Field(default=10 * 1024**3, gt=0, description="Bytes that a query may bill.")
     retry_seconds: float = Field(default=120.0, gt=0, description="Seconds for which a passing failure is retried.")
 
-    _open: threading.local = PrivateAttr(default_factory=threading.local)
+    _thread: threading.local = PrivateAttr(default_factory=threading.local)
 
     @contextmanager
     def connect(self) -> Iterator["bigquery.Client"]:
         """Hold one client for what the block does in this thread.
 
         Its jobs carry the run and the asset as labels, the job time-out and the limit of bytes billed.
-
-        Raises:
-            WarehouseError: If there is no project, or there are no credentials.
         """
-        held = getattr(self._open, "client", None)
-        if held is not None:
-            yield held
+        open_client = getattr(self._thread, "client", None)
+        if open_client is not None:
+            yield open_client
             return
         if not self.project:
             raise WarehouseError("There is no project for BigQuery: set MLOPS_BIGQUERY_PROJECT.")
@@ -87,62 +76,51 @@ class BigQueryWarehouse(Warehouse):
         with connection.get_client() as client:
             client.default_load_job_config = LoadJobConfig(**every_job)
             client.default_query_job_config = QueryJobConfig(
-                default_dataset=self._dataset_id, maximum_bytes_billed=self.max_bytes, **every_job
+                default_dataset=self._dataset_name, maximum_bytes_billed=self.max_bytes, **every_job
             )
-            self._open.client = client
+            self._thread.client = client
             try:
                 yield client
             finally:
-                self._open.client = None
+                self._thread.client = None
 
     def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
         """Replace a table by the rows of a CSV file as the embedded warehouse reads it, then its `rejects`."""
-        with self._jobs() as jobs, _embedded() as (local, connection):
+        with self._dataset() as dataset, _embedded() as (local, connection):
             result = local.load_csv(table, path, columns, source)
-            loading.replace_table(jobs, connection, table, columns, result.rejected)
+            dataset.replace_table(connection, table, columns, result.rejected)
         return result
 
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
         """Replace a table by the rows of another one as the embedded warehouse types them, then its `rejects`."""
-        with self._jobs() as jobs, _embedded() as (local, connection):
-            present = {column.lower(): (column, kind) for column, kind in jobs.columns(landing)}
+        with self._dataset() as dataset, _embedded() as (local, connection):
+            present = {name.lower(): (name, kind) for name, kind in dataset.columns(landing).items()}
             require_columns(landing, present, columns, source)
-            wanted = [present[column] for column in (*columns, META) if column in present]
+            landed = [present[column] for column in (*columns, META) if column in present]
             file = Path(local.path).with_name("landing.parquet")
-            self.export_parquet(landing_sql(landing, wanted), file)
+            self.export_parquet(landing_sql(landing, landed), file)
             rows = literal(str(file))
             connection.execute(sql("CREATE TABLE {landing} AS FROM read_parquet({rows})", landing=landing, rows=rows))
             rejected = local.load_table(table, landing, columns, source)
-            loading.replace_table(jobs, connection, table, columns, rejected)
+            dataset.replace_table(connection, table, columns, rejected)
         return rejected
 
     def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
         """Replace some of a table's rows by those of a Parquet file, in one statement."""
-        with self._jobs() as jobs:
-            return loading.replace_rows(jobs, table, file, where)
+        with self._dataset() as dataset:
+            return dataset.replace_rows(table, file, where)
 
     def append_once(
         self, table: str, file: Path, columns: Mapping[str, str], name: str, failed: MutableMapping[str, int]
     ) -> None:
-        """Append a Parquet file to a table, which is created when missing: once, however often this is called.
-
-        Args:
-            table: Name of the table.
-            file: The rows; a time in it says that it is UTC.
-            columns: Column names and their DuckDB types.
-            name: Name of the rows, from which the job's id is made: letters, digits, `_` and `-`.
-            failed: Name to the number of failed attempts; the caller keeps it between calls.
-
-        Raises:
-            WarehouseError: BigQuery can't take it, or doesn't say whether it has.
-        """
-        with self._jobs() as jobs:
-            jobs.load_once(table, file, loading.load_config(columns), name, failed)
+        """Append a Parquet file to a table, once, however often this is called; see `Dataset.append_once`."""
+        with self._dataset() as dataset:
+            dataset.append_once(table, file, columns, name, failed)
 
     def clear_rejects(self, table: str) -> None:
         """Delete a table's entries from `rejects`, which is created when missing."""
-        with self._jobs() as jobs:
-            loading.clear_rejects(jobs, table)
+        with self._dataset() as dataset:
+            dataset.clear_rejects(table)
 
     def has_table(self, table: str) -> bool:
         """Return whether the table (or view) exists."""
@@ -150,31 +128,26 @@ class BigQueryWarehouse(Warehouse):
 
         from mlops_platform.resources.warehouse.bigquery.error_messages import names_dataset
 
-        with self._jobs() as jobs:
+        with self._dataset() as dataset:
             try:
-                jobs.columns(table)
+                dataset.columns(table)
             except NotFound as error:
                 if names_dataset(error):
                     raise
                 return False
             return True
 
-    def row_count(self, table: str) -> int:
-        """Count the rows of a table."""
-        return int(self.fetch_rows(sql("SELECT COUNT(*) FROM {table}", table=table))[0][0])
-
     def describe(self, table: str) -> list[tuple[str, str]]:
         """Return a table's columns as (name, DuckDB type), in their order."""
-        with self._jobs() as jobs:
-            return [(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in jobs.columns(table)]
+        with self._dataset() as dataset:
+            return list(dataset.columns(table).items())
 
     def content_version(self, table: str, columns: Collection[str] | None = None) -> str:
         """Return the digest of a table's content, computed in BigQuery, as DuckDB gives it for a small table."""
-        with self._jobs() as jobs:
-            counted = [column for column in jobs.columns(table) if columns is None or column[0] in columns]
-            ((rows, high, low),) = self.fetch_rows(version_sql(table, counted))
-        sums = Sums(rows, int(high or 0), int(low or 0))
-        return version_of([(name, DUCKDB_TYPES.get(kind, kind)) for name, kind in counted], sums)
+        with self.connect():
+            counted = [column for column in self.describe(table) if columns is None or column[0] in columns]
+            (sums,) = self.fetch_rows(md5_sums(table, counted))
+        return version_of(counted, sums)
 
     def partitions(self, tables: Sequence[str]) -> list[Partition]:
         """List the partitions of tables as they are now, in one query that reads no table."""
@@ -210,55 +183,29 @@ class BigQueryWarehouse(Warehouse):
 
     def fetch_rows(self, query: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
         """Return a query's rows as tuples; for few rows."""
-        with self._jobs() as jobs:
-            return [tuple(map(_without_zone, row.values())) for row in jobs.query(to_bigquery(query), params)]
-
-    def execute(self, query: str, params: Sequence[object] | None = None) -> None:
-        """Run a statement; several in one string share no transaction unless they say so."""
-        with self._jobs() as jobs:
-            jobs.query(to_bigquery(query), params)
+        with self._dataset() as dataset:
+            return [tuple(map(_without_zone, row.values())) for row in dataset.query(query, params)]
 
     @contextmanager
     def validation_source(self) -> Iterator[BigQuerySource]:
         """Lend the tables to a validation that happens where they are."""
-        with self._jobs():
+        with self.connect():
             yield BigQuerySource(self)
 
-    @contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Turn an error that wraps one of BigQuery's into its sentence: SQLAlchemy's, Great Expectations'.
-
-        Raises:
-            WarehouseError: BigQuery's error is among the causes.
-        """
-        from google.api_core.exceptions import GoogleAPICallError
-
-        from mlops_platform.resources.warehouse.bigquery.error_messages import as_warehouse_error
-
-        try:
-            yield
-        except Exception as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, GoogleAPICallError):
-                cause = cause.__cause__ or cause.__context__
-            if cause is None:
-                raise
-            with as_warehouse_error(self._dataset):
-                raise cause from None
-
-    def refusal(self, said: str) -> str | None:
+    def refusal(self, message: str) -> str | None:
         """Return the sentence for what BigQuery refused to another tool; see `Warehouse.refusal`."""
         from mlops_platform.resources.warehouse.bigquery.error_messages import refusal
 
-        return refusal(said, self._dataset)
+        return refusal(message, self)
 
     @contextmanager
-    def _jobs(self) -> Iterator[Jobs]:
-        """Yield the dataset's jobs, whose errors become one sentence."""
+    def _dataset(self) -> Iterator["Dataset"]:
+        """Yield the dataset, whose errors become one sentence."""
+        from mlops_platform.resources.warehouse.bigquery.dataset import Dataset
         from mlops_platform.resources.warehouse.bigquery.error_messages import as_warehouse_error
 
-        with self.connect() as client, as_warehouse_error(self._dataset):
-            yield Jobs(client, self._dataset_id, self.retry_seconds, self.timeout)
+        with self.connect() as client, as_warehouse_error(self):
+            yield Dataset(client, self._dataset_name, self.retry_seconds, self.timeout)
 
     @contextmanager
     def _rows(
@@ -267,18 +214,12 @@ class BigQueryWarehouse(Warehouse):
         """Run a query; yield its result and the client of the Storage API to read it with."""
         from mlops_platform.resources.warehouse.bigquery.connection import storage_client
 
-        with self._jobs() as jobs, storage_client(self.storage_endpoint) as storage:
-            yield jobs.query(to_bigquery(query), params), storage
+        with self._dataset() as dataset, storage_client(self.storage_endpoint) as storage:
+            yield dataset.query(query, params), storage
 
     @property
-    def _dataset_id(self) -> str:
+    def _dataset_name(self) -> str:
         return f"{self.project}.{self.schema_name}"
-
-    @property
-    def _dataset(self) -> "Dataset":
-        from mlops_platform.resources.warehouse.bigquery.error_messages import Dataset
-
-        return Dataset(self.project, self.schema_name, self.location, self.timeout)
 
 
 @contextmanager
