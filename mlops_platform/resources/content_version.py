@@ -21,15 +21,10 @@ _EXACT = {"BIGINT", "INTEGER", "VARCHAR", "TIMESTAMP", "DATE", "BOOLEAN"}
 
 
 def table_version(connection: duckdb.DuckDBPyConnection, table: str, columns: Collection[str] | None = None) -> str:
-    """Digest the content of a table, independent of the order of its rows and columns.
+    """Digest the content of a table in some or all columns, independent of the order of its rows and columns.
 
     A large table (`digested_by`) is digested by DuckDB's own 64-bit hash() in a tenth of the time of `md5_sums`; since
     another release may hash otherwise, the release is part of the digest.
-
-    Args:
-        connection: An open connection whose current schema holds the table.
-        table: Name of a table that exists.
-        columns: Names of the columns that count; by default all.
 
     Returns:
         32 hex digits; the same on every machine and, below `LARGE_ROWS`, in every DuckDB release.
@@ -56,14 +51,10 @@ def digested_by(columns: Iterable[tuple[str, str]], rows: int) -> str:
 
 
 def md5_sums(table: str, columns: Iterable[tuple[str, str]]) -> SQL:
-    """Return the query of a table's number of rows and the two sums over them that make its content version.
+    """Return the query of a table's number of rows and two sums over them; the columns are (name, DuckDB type).
 
     Every row is written out without ambiguity (`length:text;` for each column, `-;` for NULL), its MD5 is cut into two
     60-bit numbers, and these are summed: a sum has no order, and unlike an exclusive or it sees duplicates.
-
-    Args:
-        table: Name of the table.
-        columns: Name and DuckDB type of each column that counts; their order doesn't matter.
     """
     # one concat, because a chain of || makes a new text at each step
     texts = SQL(", ".join(_encode(name, kind) for name, kind in sorted(columns)))

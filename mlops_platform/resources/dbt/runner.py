@@ -53,16 +53,10 @@ class Dbt(dg.ConfigurableResource, ABC):
 
     @abstractmethod
     def build(self, select: Sequence[str], *, full_refresh: bool = False) -> BuildResult:
-        """Run `dbt build` for exactly these models and tests, in dbt's order.
+        """Run `dbt build` for exactly these models and tests (fully qualified names), in dbt's order.
 
-        A model or test that fails raises nothing: its status says so.
-
-        Args:
-            select: Fully qualified names of dbt nodes.
-            full_refresh: Rebuild incremental models.
-
-        Raises:
-            TransformError: dbt stopped before it ran anything.
+        A model or test that fails raises nothing: its status says so. If dbt stops before it runs anything, that is a
+        `TransformError`.
         """
 
 

@@ -41,47 +41,31 @@ class Warehouse(dg.ConfigurableResource):
 
     @abstractmethod
     def load_csv(self, table: str, path: Path, columns: Mapping[str, str], source: str) -> LoadResult:
-        """Replace a table, and its entries in `rejects`, by the rows of a CSV file.
+        """Replace a table, and its entries in `rejects`, by the rows of a local CSV file with these columns and types.
 
-        Args:
-            table: Name of the table.
-            path: The local file.
-            columns: Column names and their DuckDB types.
-            source: Name of the file in errors and in `rejects`.
-
-        Raises:
-            SourceError: The file can't be loaded; the old table stays.
+        Errors and `rejects` name the file `source`. One that can't be loaded is a `SourceError`, and the old table
+        stays.
         """
 
     @abstractmethod
     def load_table(self, table: str, landing: str, columns: Mapping[str, str], source: str) -> int:
-        """Replace a table, and its entries in `rejects`, by the typed rows of a landing table.
+        """Replace a table, and its entries in `rejects`, by the typed rows of a landing table that a loader wrote.
 
-        Args:
-            table: Name of the table.
-            landing: The table that a loader wrote; it stays as it is.
-            columns: Column names and their DuckDB types; other columns of the landing table are left out.
-            source: Name of the load in errors and in `rejects`.
+        Other columns of the landing table are left out. One that lacks a column, or has no row that can be read, is a
+        `SourceError` that names `source`, and the old table stays.
 
         Returns:
             Number of rows that went to `rejects`.
-
-        Raises:
-            SourceError: The landing table lacks a column or has no row that can be read; the old table stays.
         """
 
     @abstractmethod
     def replace_rows(self, table: str, file: Path, where: Mapping[str, object]) -> int:
-        """Replace some of a table's rows by those of a Parquet file, in one transaction.
+        """Replace some of a table's rows by those of a Parquet file, in one transaction; return the number of these.
 
         Args:
             table: Name of the table; when missing, it is created with the file's columns.
-            file: The new rows, with the columns of the table; all of them should meet `where`, or a second call would
-                add them again.
+            file: The new rows; all of them should meet `where`, or a second call would add them again.
             where: Column to value: rows that have all of these values are deleted. Empty: all rows are.
-
-        Returns:
-            Number of rows inserted.
         """
 
     @abstractmethod
