@@ -1,7 +1,7 @@
 """Inspect a CSV file's bytes before anything is loaded: whether it is a CSV in UTF-8, and what its header says.
 
 The one streamed pass also returns the fingerprint and the number of physical lines, which the load needs. Records and
-their damage belong to ``csv_records``.
+their damage belong to ``parser``.
 """
 
 from __future__ import annotations
@@ -44,14 +44,13 @@ class CsvFile:
         fingerprint: XXH3 of the bytes, 128 bits in hex.
         lines: Number of physical lines (LF, CRLF or CR), header and blank lines included.
         header: The column names as they stand in the file.
-        one_line_header: Whether the header is exactly the first physical line.
-        plain: False where the file holds something that ``read_csv`` is known to change in silence.
+        plain: Whether the header is exactly the first physical line, and the file holds nothing that ``read_csv`` is
+            known to change in silence.
     """
 
     fingerprint: str
     lines: int
     header: tuple[str, ...]
-    one_line_header: bool
     plain: bool
 
 
@@ -94,7 +93,7 @@ def inspect_csv(path: Path, source: str) -> CsvFile:
     except OSError as error:
         raise SourceError(f"{source} cannot be read ({error.strerror}); check the file's permissions.") from error
     header, one_line = _header(path, source)
-    return CsvFile(digest.hexdigest(), lines + (last not in b"\r\n"), header, one_line, plain)
+    return CsvFile(digest.hexdigest(), lines + (last not in b"\r\n"), header, plain and one_line)
 
 
 def match_columns(header: Iterable[str], columns: Iterable[str], source: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -81,19 +82,15 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
-def require_file(path: Path, source: str) -> None:
-    """Raise unless a path is a file with content.
-
-    Args:
-        path: Where the file should be.
-        source: Name of the file in errors.
+def require_file(path: Path, source: str) -> os.stat_result:
+    """Return the status of a file.
 
     Raises:
         SourceError: It doesn't exist, is empty, or is not a regular file.
     """
     try:
         if path.is_file():
-            size = path.stat().st_size
+            status = path.stat()
         elif path.is_dir():
             raise SourceError(f"{source} is a folder; give the CSV file in it.")
         elif path.exists():
@@ -102,8 +99,9 @@ def require_file(path: Path, source: str) -> None:
             raise SourceError(f"{source} does not exist; check the path.")
     except (OSError, ValueError) as error:  # a name that is too long, or a NUL in it
         raise SourceError(f"{source} is not a path that can be opened ({error}); check the path.") from error
-    if size == 0:
+    if status.st_size == 0:
         raise SourceError(f"{source} is empty; give a CSV with a header and rows.")
+    return status
 
 
 def _download(uri: str, name: str, path: Path, timeout: float) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.csv_ingest.csv_loader import REJECT_COLUMNS
 from mlops_platform.resources.csv_ingest.landing_table import require_same_columns
+from mlops_platform.resources.csv_ingest.typed_table import REJECT_COLUMNS
 from mlops_platform.resources.warehouse.bigquery.dialect import BIGQUERY_TYPES, DUCKDB_TYPES, to_bigquery
 from mlops_platform.sql import SQL, identifier, literal, sql
 
