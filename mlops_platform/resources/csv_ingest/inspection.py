@@ -55,11 +55,7 @@ class CsvFile:
 
 
 def inspect_csv(path: Path, source: str) -> CsvFile:
-    """Read the whole file once, in chunks.
-
-    Args:
-        path: A local file.
-        source: Name of the file in errors.
+    """Read the whole file once, in chunks; `source` is its name in errors.
 
     Raises:
         SourceError: The file can't be read, is empty, isn't UTF-8, or isn't a CSV.
@@ -97,15 +93,7 @@ def inspect_csv(path: Path, source: str) -> CsvFile:
 
 
 def match_columns(header: Iterable[str], columns: Iterable[str], source: str) -> dict[str, int]:
-    """Find each declared column in the header; letter case and spaces around a name don't count.
-
-    Args:
-        header: The column names as they stand in the file.
-        columns: Names of the declared columns.
-        source: Name of the file in errors.
-
-    Returns:
-        Column name to its position in the header, in the order of `columns`.
+    """Return each declared column's position in the header; letter case and spaces around a name don't count.
 
     Raises:
         SourceError: A name stands twice in the header, or a column is missing.
@@ -119,8 +107,8 @@ def match_columns(header: Iterable[str], columns: Iterable[str], source: str) ->
     missing = [name for name in columns if name.casefold() not in positions]
     if missing:
         for delimiter, plural in _DELIMITERS.items():
-            found = {name.strip().strip('"').casefold() for name in ",".join(header).split(delimiter)}
-            if all(name.casefold() in found for name in columns):
+            names = {name.strip().strip('"').casefold() for name in ",".join(header).split(delimiter)}
+            if all(name.casefold() in names for name in columns):
                 raise _delimited(source, plural)
         shown = ", ".join(repr(name.strip()[:40]) for name in header[:10])
         raise SourceError(

@@ -27,12 +27,7 @@ _LONGEST_PAUSE = 20  # seconds of a server's Retry-After that are waited for
 
 @dataclass(frozen=True)
 class Source:
-    """A source as a local file.
-
-    Attributes:
-        name: The address that the user gave, without credentials; for errors and metadata.
-        path: The local file.
-    """
+    """A source as a local file; `name` is its address without credentials, for errors and metadata."""
 
     name: str
     path: Path
@@ -40,14 +35,9 @@ class Source:
 
 @contextmanager
 def fetched(uri: str, timeout: float) -> Iterator[Source]:
-    """Yield a source as a local file; a download is deleted at the end.
+    """Yield the file at a path or http(s) URL as a local file; a download is deleted at the end.
 
-    Args:
-        uri: A path, or an http(s) URL.
-        timeout: Seconds to wait for a connection and between two parts of the response.
-
-    Raises:
-        SourceError: The URL can't be fetched, or the path is not a file.
+    `timeout` is in seconds, for a connection and between two parts of the response.
     """
     name = display_name(uri)
     if not is_url(uri):
