@@ -146,7 +146,7 @@ def read_accounted(
         connection: An open connection with TimeZone UTC, in a transaction.
         columns: The columns of the table.
         table: Name of the table.
-        path: The file.
+        path: The file; its name holds no pattern (`*`, `?`, `[`).
         lines: Physical lines of the file, header included.
 
     Returns:

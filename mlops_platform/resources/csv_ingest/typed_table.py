@@ -99,11 +99,7 @@ def replace_table(
 ) -> tuple[int, int]:
     """Replace a table by the rows of RAW whose texts fit, add the others to its rejects, and drop RAW.
 
-    Args:
-        connection: The connection, in a transaction.
-        columns: The columns of the table.
-        table: Name of the table.
-        source: Name of the load in errors and in `rejects`.
+    The connection is in a transaction, and `source` is the name of the load in errors and in `rejects`.
 
     Returns:
         Number of rows in the table, and of its lines in `rejects`.
