@@ -10,8 +10,7 @@ import duckdb
 import pytest
 
 from mlops_platform.resources.csv_ingest import csv_loader
-from mlops_platform.resources.csv_ingest.csv_loader import LoadResult, load_csv
-from mlops_platform.resources.csv_ingest.fast_path import UnaccountedError
+from mlops_platform.resources.csv_ingest.csv_loader import LoadResult, UnaccountedError, load_csv
 
 PROJECTS = {"id": "BIGINT", "created_on": "TIMESTAMP", "title": "VARCHAR", "description": "VARCHAR"}
 TAGS = {"id": "BIGINT", "tag": "VARCHAR"}
@@ -49,7 +48,7 @@ def loader(tmp_path: Path) -> Iterator[Loader]:
 
 @pytest.fixture(params=["direct", "exact"])
 def both(request: pytest.FixtureRequest, loader: Loader, monkeypatch: pytest.MonkeyPatch) -> Loader:
-    """The loader, once as it is and once made to split every file with csv_records."""
+    """The loader, once as it is and once made to split every file with the parser."""
     if request.param == "exact":
 
         def refuse(*_: object) -> None:

@@ -23,7 +23,7 @@ def write(folder: Path, content: bytes) -> Path:
 
 def test_takes_header_lines_and_fingerprint(tmp_path: Path) -> None:
     file = inspect_csv(write(tmp_path, GOOD), "tags.csv")
-    assert (file.header, file.lines, file.one_line_header, file.plain) == (("id", "tag"), 3, True, True)
+    assert (file.header, file.lines, file.plain) == (("id", "tag"), 3, True)
     assert file.fingerprint == xxhash.xxh3_128(GOOD).hexdigest()
 
 

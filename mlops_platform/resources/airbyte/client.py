@@ -38,22 +38,17 @@ class SyncClient(AirbyteClient):
     _started: set[int] = PrivateAttr(default_factory=set)
 
     def has_started(self, job_id: int) -> bool:
-        """Return whether this client started the job."""
+        """Return whether this client started a job."""
         return job_id in self._started
 
     def verify(self, connection_id: str) -> None:
-        """Request a token and the connection, once each.
-
-        Raises:
-            requests.RequestException: The server is unavailable, or refuses the credentials or the connection.
-        """
+        """Request a token and the connection, once each; a refusal is a `requests.RequestException`."""
+        base, timeout = self.rest_api_base_url, self.request_timeout
         body = {"client_id": self.client_id, "client_secret": self.client_secret}
-        address = f"{self.rest_api_base_url}/applications/token"
-        response = requests.post(address, json=body, timeout=self.request_timeout)
+        response = requests.post(f"{base}/applications/token", json=body, timeout=timeout)
         response.raise_for_status()
         headers = {"Authorization": f"Bearer {response.json().get('access_token')}"}
-        address = f"{self.rest_api_base_url}/connections/{connection_id}"
-        requests.get(address, headers=headers, timeout=self.request_timeout).raise_for_status()
+        requests.get(f"{base}/connections/{connection_id}", headers=headers, timeout=timeout).raise_for_status()
 
     def get_job_details(self, job_id: int) -> Mapping[str, Any]:
         """Return the job's details, with the status `queued` as `pending`."""
@@ -73,11 +68,7 @@ class SyncClient(AirbyteClient):
         return [*ended, *active[-1:]]
 
     def start_sync_job(self, connection_id: str) -> Mapping[str, Any]:
-        """Start a sync; after an error, adopt the job that the request may have started, or try again.
-
-        Raises:
-            dagster.Failure: Airbyte started no sync.
-        """
+        """Start a sync; after an error, adopt the job that the request may have started, or try again."""
         earlier = {job.id for job in self._recent_syncs(connection_id)}
         once = self.model_copy(update={"request_max_retries": 0})
         try:

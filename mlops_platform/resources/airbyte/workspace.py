@@ -26,15 +26,7 @@ _TEMPORARY = {408, 425, 429}  # and every 5xx
 
 @dataclass(frozen=True)
 class SyncResult:
-    """A sync that succeeded.
-
-    Attributes:
-        job_id: Id of Airbyte's job.
-        url: Its page in Airbyte's UI.
-        rows: Rows synced, as Airbyte reports them; None if it reports none.
-        bytes: Bytes synced; likewise.
-        joined: Whether the job was already running.
-    """
+    """A sync that succeeded: its job, the job's page, what Airbyte reports, and whether it was already running."""
 
     job_id: int
     url: str
@@ -49,18 +41,8 @@ class Airbyte:
 
     A plain object and not a ConfigurableResource, whose values Dagster's UI shows: the secret too.
 
-    Attributes:
-        url: Address of a self-managed Airbyte.
-        cloud: Whether it is Airbyte Cloud instead.
-        workspace_id: Id of the workspace.
-        client_id: Client id of an Airbyte application.
-        client_secret: Its secret.
-        poll_interval: Seconds between two polls of a running sync.
-        poll_timeout: Seconds after which a sync is cancelled.
-        request_timeout: Seconds to wait for a response.
-        request_max_retries: Number of retries of a failed request.
-        request_retry_delay: Seconds before a retry. The defaults bridge three minutes: a restart of the server, and the
-            150 s after which dagster-airbyte renews a token that such a restart made invalid.
+    All intervals are in seconds. The retries bridge three minutes: a restart of the server, and the 150 s after which
+    dagster-airbyte renews a token that such a restart made invalid.
     """
 
     url: str
@@ -121,11 +103,7 @@ class Airbyte:
         )
 
     def client(self) -> SyncClient:
-        """Build the API client.
-
-        Raises:
-            AirbyteError: A setting is missing.
-        """
+        """Build the API client; a missing setting is an AirbyteError."""
         required = {
             "MLOPS_AIRBYTE_URL": self.url or self.cloud,
             "MLOPS_AIRBYTE_WORKSPACE_ID": self.workspace_id,
@@ -156,11 +134,7 @@ class Airbyte:
         )
 
     def require(self, connection_ids: Sequence[str]) -> None:
-        """Check that Airbyte answers, accepts the credentials and knows the connections.
-
-        Raises:
-            AirbyteError: A setting is missing, or one of these checks fails.
-        """
+        """Raise an AirbyteError unless Airbyte is reachable, accepts the credentials and knows the connections."""
         client = self.client()
         for connection_id in connection_ids:
             try:

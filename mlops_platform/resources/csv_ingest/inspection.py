@@ -1,7 +1,7 @@
 """Inspect a CSV file's bytes before anything is loaded: whether it is a CSV in UTF-8, and what its header says.
 
 The one streamed pass also returns the fingerprint and the number of physical lines, which the load needs. Records and
-their damage belong to ``csv_records``.
+their damage belong to ``parser``.
 """
 
 from __future__ import annotations
@@ -44,23 +44,18 @@ class CsvFile:
         fingerprint: XXH3 of the bytes, 128 bits in hex.
         lines: Number of physical lines (LF, CRLF or CR), header and blank lines included.
         header: The column names as they stand in the file.
-        one_line_header: Whether the header is exactly the first physical line.
-        plain: False where the file holds something that ``read_csv`` is known to change in silence.
+        plain: Whether the header is exactly the first physical line, and the file holds nothing that ``read_csv`` is
+            known to change in silence.
     """
 
     fingerprint: str
     lines: int
     header: tuple[str, ...]
-    one_line_header: bool
     plain: bool
 
 
 def inspect_csv(path: Path, source: str) -> CsvFile:
-    """Read the whole file once, in chunks.
-
-    Args:
-        path: A local file.
-        source: Name of the file in errors.
+    """Read the whole file once, in chunks; `source` is its name in errors.
 
     Raises:
         SourceError: The file can't be read, is empty, isn't UTF-8, or isn't a CSV.
@@ -94,19 +89,11 @@ def inspect_csv(path: Path, source: str) -> CsvFile:
     except OSError as error:
         raise SourceError(f"{source} cannot be read ({error.strerror}); check the file's permissions.") from error
     header, one_line = _header(path, source)
-    return CsvFile(digest.hexdigest(), lines + (last not in b"\r\n"), header, one_line, plain)
+    return CsvFile(digest.hexdigest(), lines + (last not in b"\r\n"), header, plain and one_line)
 
 
 def match_columns(header: Iterable[str], columns: Iterable[str], source: str) -> dict[str, int]:
-    """Find each declared column in the header; letter case and spaces around a name don't count.
-
-    Args:
-        header: The column names as they stand in the file.
-        columns: Names of the declared columns.
-        source: Name of the file in errors.
-
-    Returns:
-        Column name to its position in the header, in the order of `columns`.
+    """Return each declared column's position in the header; letter case and spaces around a name don't count.
 
     Raises:
         SourceError: A name stands twice in the header, or a column is missing.
@@ -120,8 +107,8 @@ def match_columns(header: Iterable[str], columns: Iterable[str], source: str) ->
     missing = [name for name in columns if name.casefold() not in positions]
     if missing:
         for delimiter, plural in _DELIMITERS.items():
-            found = {name.strip().strip('"').casefold() for name in ",".join(header).split(delimiter)}
-            if all(name.casefold() in found for name in columns):
+            names = {name.strip().strip('"').casefold() for name in ",".join(header).split(delimiter)}
+            if all(name.casefold() in names for name in columns):
                 raise _delimited(source, plural)
         shown = ", ".join(repr(name.strip()[:40]) for name in header[:10])
         raise SourceError(

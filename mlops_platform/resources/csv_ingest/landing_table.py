@@ -1,7 +1,6 @@
 """Load a table that another program wrote into a table of declared columns and types, all or nothing.
 
-The casts and the accounts of what is lost are those of a CSV (``csv_loading``), so that the same rows give the
-same table by either way.
+The casts and the rejects are those of a CSV, so that the same rows give the same table by either way.
 """
 
 from __future__ import annotations
@@ -10,8 +9,14 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import SourceError, WarehouseError
-from mlops_platform.resources.csv_ingest.casts import CastPlan
-from mlops_platform.resources.csv_ingest.csv_loader import DAMAGE, RAW, create_damage_table, replace_table, transaction
+from mlops_platform.resources.csv_ingest.typed_table import (
+    RAW,
+    TypedColumns,
+    add_rejects,
+    clear_rejects,
+    replace_table,
+    transaction,
+)
 from mlops_platform.sql import SQL, identifier, literal, sql
 
 if TYPE_CHECKING:
@@ -47,12 +52,36 @@ def load_table(
     require_columns(landing, landed, columns, source)
     if connection.execute(sql("SELECT count(*) FROM {landing}", landing=landing)).fetchall() == [(0,)]:
         raise SourceError(f"{source} left no row in {landing}; the table {table} keeps its old content.")
-    plan = CastPlan(columns, {name: position for position, name in enumerate(columns)}, len(columns))
+    typed = TypedColumns(columns, {name: position for position, name in enumerate(columns)}, len(columns))
+    names = [identifier(landed[name][0]) for name in columns]
+    texts = [f"{name}::VARCHAR AS {raw}" for name, raw in zip(names, typed.raw_names, strict=True)]
     with transaction(connection):
-        create_damage_table(connection)
-        _create_raw(connection, plan, landing, landed)
-        _reject_changed(connection, columns)
-        _, rejected = replace_table(connection, plan, table, source)
+        clear_rejects(connection, table)
+        connection.execute(
+            sql(
+                "CREATE OR REPLACE TEMP TABLE {raw} AS SELECT row_number() OVER () AS line, "
+                "concat_ws(',', {raw_names}) AS text, {raw_and_casts} FROM (SELECT {texts} FROM {landing})",
+                raw=RAW,
+                raw_names=SQL(", ".join(typed.raw_names)),
+                raw_and_casts=typed.raw_and_casts,
+                texts=SQL(", ".join([*texts, _changes(landed)])),
+                landing=landing,
+            )
+        )
+        changed = sql(
+            "SELECT line, lower(note.field), "
+            "'Airbyte could not keep the value (' || concat_ws(', ', note.change, note.reason) || ')', text "
+            "FROM (SELECT line, text, unnest(from_json({meta}, {changes})) AS note FROM {raw}) "
+            "WHERE lower(note.field) IN ({names})",
+            meta=META,
+            changes=_CHANGES,
+            raw=RAW,
+            names=SQL(", ".join(map(literal, columns))),
+        )
+        add_rejects(connection, table, source, changed)
+        delete = "DELETE FROM {raw} WHERE line IN (SELECT line FROM rejects WHERE source_table = ?)"
+        connection.execute(sql(delete, raw=RAW), [table])
+        _, rejected = replace_table(connection, typed, table, source)
     return rejected
 
 
@@ -64,13 +93,7 @@ def require_columns(landing: str, landed: Collection[str], columns: Collection[s
 
 
 def require_same_columns(table: str, existing: Mapping[str, str], new: Mapping[str, str]) -> None:
-    """Raise a WarehouseError unless new rows have a table's columns, in whatever order.
-
-    Args:
-        table: Name of the table.
-        existing: Name and type of each of its columns.
-        new: Name and type of each column of the rows.
-    """
+    """Raise a WarehouseError unless new rows have a table's columns (name and type of each), in whatever order."""
     if dict(existing) != dict(new):
         has, have = (", ".join(f"{name} {kind}" for name, kind in columns.items()) for columns in (existing, new))
         raise WarehouseError(
@@ -78,44 +101,10 @@ def require_same_columns(table: str, existing: Mapping[str, str], new: Mapping[s
         )
 
 
-def _create_raw(
-    connection: duckdb.DuckDBPyConnection, plan: CastPlan, landing: str, landed: Mapping[str, tuple[str, str]]
-) -> None:
-    texts = [
-        f"{identifier(landed[name][0])}::VARCHAR AS {raw}"
-        for name, raw in zip(plan.columns, plan.raw_names, strict=True)
-    ]
-    changes = f"NULL::JSON AS {META}"
-    if META in landed:
-        name, kind = landed[META]
-        text = f"{name}::VARCHAR" if kind in ("VARCHAR", "JSON") else f"to_json({name})::VARCHAR"
-        changes = f"CASE WHEN json_valid({text}) THEN ({text})::JSON -> '$.changes' END AS {META}"
-    connection.execute(
-        sql(
-            "CREATE OR REPLACE TEMP TABLE {raw} AS SELECT row_number() OVER () AS line, "
-            "concat_ws(',', {raw_names}) AS text, {casts} FROM (SELECT {texts} FROM {landing})",
-            raw=RAW,
-            raw_names=SQL(", ".join(plan.raw_names)),
-            casts=SQL(", ".join(["*", *plan.casts()])),
-            texts=SQL(", ".join([*texts, changes])),
-            landing=landing,
-        )
-    )
-
-
-def _reject_changed(connection: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
-    """Move the rows in which Airbyte changed a declared column from RAW to DAMAGE."""
-    connection.execute(
-        sql(
-            "INSERT INTO {damage} SELECT line, lower(note.field), "
-            "'Airbyte could not keep the value (' || concat_ws(', ', note.change, note.reason) || ')', text "
-            "FROM (SELECT line, text, unnest(from_json({meta}, {changes})) AS note FROM {raw}) "
-            "WHERE lower(note.field) IN ({names})",
-            damage=DAMAGE,
-            meta=META,
-            changes=_CHANGES,
-            raw=RAW,
-            names=SQL(", ".join(literal(name) for name in columns)),
-        )
-    )
-    connection.execute(sql("DELETE FROM {raw} WHERE line IN (SELECT line FROM {damage})", raw=RAW, damage=DAMAGE))
+def _changes(landed: Mapping[str, tuple[str, str]]) -> str:
+    """Return SQL for the list of changes that Airbyte notes in a row."""
+    if META not in landed:
+        return f"NULL::JSON AS {META}"
+    name, kind = landed[META]
+    text = f"{name}::VARCHAR" if kind in ("VARCHAR", "JSON") else f"to_json({name})::VARCHAR"
+    return f"CASE WHEN json_valid({text}) THEN ({text})::JSON -> '$.changes' END AS {META}"

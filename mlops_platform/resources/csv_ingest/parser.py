@@ -69,24 +69,20 @@ class _Parsed:
 
 def read_header(lines: LineSource) -> Record | Reject | None:
     """Return the first record that is not blank, whatever its width; None if there is none."""
-    return next(_records(lines, width=None, row_start=None), None)
+    return next(read_records(lines, width=None, row_start=None), None)
 
 
-def read_records(lines: LineSource, width: int, row_start: re.Pattern[str] | None) -> Iterator[Record | Reject]:
+def read_records(lines: LineSource, width: int | None, row_start: re.Pattern[str] | None) -> Iterator[Record | Reject]:
     """Yield every record of `width` fields, and a reject for each line that is in none.
 
     Blank lines carry no data and are passed over; so are surplus fields that are empty (a trailing comma).
 
     Args:
         lines: The lines behind the header.
-        width: Number of fields of a row.
+        width: Number of fields of a row; None for any.
         row_start: Pattern of the start of a row. A quoted field that holds such a line is taken for a field whose
             closing quote is lost, because it would swallow rows in silence.
     """
-    return _records(lines, width, row_start)
-
-
-def _records(lines: LineSource, width: int | None, row_start: re.Pattern[str] | None) -> Iterator[Record | Reject]:
     while (parsed := _parse(lines)) is not None:
         raw, fields = parsed.raw, parsed.fields
         number = lines.number - len(raw) + 1
@@ -97,13 +93,12 @@ def _records(lines: LineSource, width: int | None, row_start: re.Pattern[str] | 
             lines.give_back(raw[1:])
             yield Reject(number, column, problem, _shown(raw[0]))
             continue
+        if width is not None and not any(fields[width:]):
+            del fields[width:]
         blame: int | None = None
         if width is not None and len(fields) != width:
-            if len(fields) > width and not any(fields[width:]):
-                del fields[width:]
-            else:
-                problem = f"the row has {len(fields)} fields, the header has {width}"
-                blame = len(fields) if len(fields) < width else None
+            problem = f"the row has {len(fields)} fields, the header has {width}"
+            blame = len(fields) if len(fields) < width else None
         swallowed = row_start is not None and any(row_start.match(line) for line in raw[1:])
         if problem is not None and swallowed:
             lines.give_back(raw[1:])

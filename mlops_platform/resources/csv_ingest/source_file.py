@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,12 +27,7 @@ _LONGEST_PAUSE = 20  # seconds of a server's Retry-After that are waited for
 
 @dataclass(frozen=True)
 class Source:
-    """A source as a local file.
-
-    Attributes:
-        name: The address that the user gave, without credentials; for errors and metadata.
-        path: The local file.
-    """
+    """A source as a local file; `name` is its address without credentials, for errors and metadata."""
 
     name: str
     path: Path
@@ -39,14 +35,9 @@ class Source:
 
 @contextmanager
 def fetched(uri: str, timeout: float) -> Iterator[Source]:
-    """Yield a source as a local file; a download is deleted at the end.
+    """Yield the file at a path or http(s) URL as a local file; a download is deleted at the end.
 
-    Args:
-        uri: A path, or an http(s) URL.
-        timeout: Seconds to wait for a connection and between two parts of the response.
-
-    Raises:
-        SourceError: The URL can't be fetched, or the path is not a file.
+    `timeout` is in seconds, for a connection and between two parts of the response.
     """
     name = display_name(uri)
     if not is_url(uri):
@@ -81,19 +72,15 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
-def require_file(path: Path, source: str) -> None:
-    """Raise unless a path is a file with content.
-
-    Args:
-        path: Where the file should be.
-        source: Name of the file in errors.
+def require_file(path: Path, source: str) -> os.stat_result:
+    """Return the status of a file.
 
     Raises:
         SourceError: It doesn't exist, is empty, or is not a regular file.
     """
     try:
         if path.is_file():
-            size = path.stat().st_size
+            status = path.stat()
         elif path.is_dir():
             raise SourceError(f"{source} is a folder; give the CSV file in it.")
         elif path.exists():
@@ -102,8 +89,9 @@ def require_file(path: Path, source: str) -> None:
             raise SourceError(f"{source} does not exist; check the path.")
     except (OSError, ValueError) as error:  # a name that is too long, or a NUL in it
         raise SourceError(f"{source} is not a path that can be opened ({error}); check the path.") from error
-    if size == 0:
+    if status.st_size == 0:
         raise SourceError(f"{source} is empty; give a CSV with a header and rows.")
+    return status
 
 
 def _download(uri: str, name: str, path: Path, timeout: float) -> None:

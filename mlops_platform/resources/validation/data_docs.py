@@ -37,15 +37,7 @@ _SCRIPTS = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Validation:
-    """What a page shows.
-
-    Attributes:
-        heading: What it is filed under: a table or an asset.
-        table: Where the rows were.
-        suite: Name of the suite.
-        rules: The expectations.
-        outcomes: The outcome of each, by its name.
-    """
+    """The content of a page; `heading` is the table or asset whose folder it is in, `outcomes` are by rule name."""
 
     heading: str
     table: str
@@ -78,19 +70,7 @@ class Validation:
 
 
 def write_page(site: Path, validation: Validation, results: Sequence[Any]) -> Path:
-    """Write the page of a validation and rewrite the index.
-
-    Args:
-        site: Folder of the site.
-        validation: What was validated.
-        results: Great Expectations' results of the rules that it evaluated.
-
-    Returns:
-        The page.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
+    """Write the page of a validation, with Great Expectations' results, and rewrite the site's index."""
     now = datetime.now(tz=UTC)
     folder = site / validation.heading
     page = folder / f"{now:{_STAMP}}-{validation.verdict}.html"
@@ -114,21 +94,26 @@ class _EscapingView(DefaultJinjaSectionView):
 
     @pass_context
     def render_content_block(self, context: Any, content_block: Any, *arguments: Any, **options: Any) -> Any:
-        def escaped(block: Any) -> Any:
-            if block is None or (isinstance(block, dict) and "content_block_type" in block):
-                return block
-            return html.escape(str(block))
-
-        blocks = (
-            [escaped(block) for block in content_block] if isinstance(content_block, list) else escaped(content_block)
-        )
+        if isinstance(content_block, list):
+            blocks: Any = [_escaped(block) for block in content_block]
+        else:
+            blocks = _escaped(content_block)
         return super().render_content_block(context, blocks, *arguments, **options)
 
 
+def _escaped(block: Any) -> Any:
+    rendered_by_template = isinstance(block, dict) and "content_block_type" in block
+    return block if block is None or rendered_by_template else html.escape(str(block))
+
+
 def _sections(validation: Validation, results: Sequence[Any]) -> str:
-    """Let Great Expectations render the rules that it evaluated: one section a column."""
-    evaluated = [_with_examples(result, validation) for result in results]
-    shown = [result for result in evaluated if result is not None]
+    """Render the rules that Great Expectations evaluated, one section a column."""
+    outcomes = [validation.outcomes[result.expectation_config.meta["check"]] for result in results]
+    shown = [
+        _with_examples(result, outcome)
+        for result, outcome in zip(results, outcomes, strict=True)
+        if outcome.error is None
+    ]
     if not shown:
         return ""
     suite_result = ExpectationSuiteValidationResult(
@@ -143,11 +128,8 @@ def _sections(validation: Validation, results: Sequence[Any]) -> str:
     return _SCRIPTS.sub("", "\n".join(rendered))
 
 
-def _with_examples(result: Any, validation: Validation) -> Any:
-    """Return a result that shows whole rows, with long texts cut, in place of values; None for an error."""
-    outcome = validation.outcomes[result.expectation_config.meta["check"]]
-    if outcome.error is not None:
-        return None
+def _with_examples(result: Any, outcome: Outcome) -> ExpectationValidationResult:
+    """Return a result that shows whole rows, with long texts cut, in place of values."""
     figures = {key: value for key, value in result.result.items() if key != "partial_unexpected_counts"}
     figures["partial_unexpected_list"] = [
         ", ".join(f"{key}: {'null' if value is None else value}" for key, value in example.items())

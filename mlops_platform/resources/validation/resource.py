@@ -1,7 +1,7 @@
 """The resource that runs expectation suites: one at a time, with an outcome for each rule and a page of the Data Docs.
 
-What a failed expectation means to the asset graph belongs in ``checks``. Great Expectations itself is called in
-``validation`` and ``data_docs``, which are imported when the first suite runs.
+What a failed expectation means to the asset graph belongs in ``checks``. ``suite_runner`` and ``data_docs`` call Great
+Expectations and are imported when the first suite runs.
 """
 
 import threading
@@ -52,17 +52,14 @@ class ExpectationsEngine(dg.ConfigurableResource):
         expectations: Sequence[Expectation] | None = None,
         subject: str | None = None,
     ) -> SuiteResult:
-        """Evaluate a suite on a table or view.
+        """Evaluate a suite on a table or view; the outcomes are in the order of the suite.
 
         Args:
             suite: Name of the suite.
             source: Where the table is.
             table: The table or view.
             expectations: Those to evaluate; by default all of the committed suite.
-            subject: What the Data Docs file it under, such as the asset; by default the table.
-
-        Returns:
-            One outcome for each expectation, in the order of the suite.
+            subject: The folder of the Data Docs page, such as the asset; by default the table.
 
         Raises:
             PlatformError: The table does not exist, or the validation as a whole failed.

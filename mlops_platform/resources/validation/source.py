@@ -39,11 +39,7 @@ class ValidationSource(ABC):
 
     @abstractmethod
     def fetch_rows(self, query: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a query.
-
-        Args:
-            query: SQL in DuckDB's dialect.
-            params: Values of its `?`.
+        """Return the rows of a query in DuckDB's dialect, with parameters for its `?`.
 
         Raises:
             WarehouseError: The database refuses the query.
@@ -57,7 +53,7 @@ class ValidationSource(ABC):
     def rows_with(
         self, table: str, columns: Sequence[str], examples: Sequence[Mapping[str, Any]], limit: int
     ) -> list[tuple[Any, ...]] | None:
-        """Look up the rows that hold one of several combinations of values.
+        """Return the columns of the rows that hold one of several combinations of values, ordered by their values.
 
         Args:
             table: The table.
@@ -66,22 +62,20 @@ class ValidationSource(ABC):
             limit: Largest number of rows.
 
         Returns:
-            The rows, ordered by their values; None where there is no such column or a value cannot be queried.
+            None where there is no such column or a value cannot be queried.
         """
-        rows = []
-        for example in examples:
+
+        def condition(column: str, value: Any) -> str:
             # NULL as a parameter would have no type on BigQuery
-            values = (
-                sql("{column} IS NULL" if value is None else "{column} = ?", column=column)
-                for column, value in example.items()
-            )
-            rows.append(f"({' AND '.join(values)})")
+            return sql("{column} IS NULL" if value is None else "{column} = ?", column=column)
+
+        rows = [" AND ".join(condition(*item) for item in example.items()) for example in examples]
         query = sql(
             "SELECT {columns} FROM {schema}.{table} WHERE {condition} ORDER BY {order} LIMIT {limit}",
             columns=identifiers(columns),
             schema=self.schema,
             table=table,
-            condition=SQL(" OR ".join(rows)),
+            condition=SQL(" OR ".join(f"({row})" for row in rows)),
             order=SQL(", ".join(sql("{column} NULLS LAST", column=column) for column in columns)),
             limit=limit,
         )

@@ -18,13 +18,13 @@ ID = "id"
 
 @dataclass(frozen=True)
 class Expectation:
-    """One rule of a suite, as its JSON file says it.
+    """One rule of a suite.
 
     Attributes:
         name: Derived from type and columns; names the asset check.
         type: Great Expectations' name of the rule.
-        kwargs: What the rule is about.
-        critical: Whether a violation blocks what is downstream.
+        kwargs: The rule's arguments.
+        critical: Whether a violation blocks downstream assets.
         description: The rule in words.
     """
 
@@ -46,7 +46,7 @@ class Outcome:
     """The outcome of one expectation.
 
     Attributes:
-        name: The expectation's.
+        name: Name of the expectation.
         passed: Whether the table meets it; False too where it could not be evaluated.
         error: Why it could not be evaluated, in words; None where it was.
         rows: Rows that were evaluated; None where the rule is not about rows.
@@ -72,14 +72,7 @@ class Outcome:
 
 
 def read_suite(name: str, root: Path = GX_ROOT_DIR) -> list[Expectation]:
-    """Read a committed suite, without importing Great Expectations.
-
-    Args:
-        name: Name of the suite.
-        root: The folder that holds `expectations/`.
-
-    Returns:
-        Its expectations; their names are unique.
+    """Read the suite `expectations/<name>.json` of a folder; the names of its expectations are unique.
 
     Raises:
         PlatformError: The file is missing, or is not a suite.

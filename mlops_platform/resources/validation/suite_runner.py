@@ -9,7 +9,6 @@ Importing this module imports Great Expectations, which takes seconds: import it
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -46,7 +45,7 @@ def evaluate(
         rules: What to evaluate; the table has their columns.
         source: Where the table is.
         table: The table or view.
-        with_ids: The table has the column `id`, which identifies the offending rows.
+        with_ids: Whether the table has the column `id`, which identifies the offending rows.
 
     Returns:
         Great Expectations' result of each rule that it accepted, and the outcome of every rule by its name.
@@ -58,12 +57,17 @@ def evaluate(
     outcomes = {}
     for rule in rules:
         try:
-            expectations.append(_expectation(rule))
-        except pydantic.ValidationError as error:
-            problems = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors())
-            outcomes[rule.name] = Outcome(
-                rule.name, passed=False, error=f"{rule.type} does not take these arguments ({_sentence(problems)})"
+            expectation = get_expectation_impl(rule.type)(
+                **rule.kwargs,
+                meta={"check": rule.name},
+                severity="critical" if rule.critical else "warning",
+                description=rule.description,
             )
+            expectations.append(expectation)
+        except pydantic.ValidationError as error:
+            problems = _sentence("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+            message = f"{rule.type} does not take these arguments ({problems})"
+            outcomes[rule.name] = Outcome(rule.name, passed=False, error=message)
         except Exception as error:  # whatever one rule's class raises, the others are still evaluated
             outcomes[rule.name] = Outcome(rule.name, passed=False, error=_sentence(error))
     try:
@@ -79,15 +83,6 @@ def evaluate(
     return results, outcomes
 
 
-def _expectation(rule: Expectation) -> Any:
-    return get_expectation_impl(rule.type)(
-        **rule.kwargs,
-        meta={"check": rule.name},
-        severity="critical" if rule.critical else "warning",
-        description=rule.description,
-    )
-
-
 def _name(result: Any) -> str:
     return str(result.expectation_config.meta["check"])
 
@@ -95,7 +90,6 @@ def _name(result: Any) -> str:
 def _validate(
     suite: str, expectations: Sequence[Any], source: ValidationSource, table: str, *, with_ids: bool
 ) -> list[Any]:
-    """Return the results of the expectations, in their order."""
     # its warnings are in the result; its progress bars are off, yet their monitor thread would outlive the run and
     # make DuckDB complain at exit
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
@@ -129,20 +123,20 @@ def _validate(
             ).results
             return {_name(result): result for result in results}
 
-        verdicts = validate([each for each in expectations if _allows_no_row(each)], "BOOLEAN_ONLY")
+        verdicts = validate([rule for rule in expectations if _allows_no_row(rule)], "BOOLEAN_ONLY")
         settled = {
             name: result
             for name, result in verdicts.items()
             if result.success or _exception(result.exception_info) is not None
         }
-        detailed = validate([each for each in expectations if each.meta["check"] not in settled], details)
+        detailed = validate([rule for rule in expectations if rule.meta["check"] not in settled], details)
     passed = [result for result in settled.values() if result.success]
     if passed:
         rows = source.row_count(table)
         for result in passed:
             result.result = {"element_count": rows, "unexpected_count": 0, "unexpected_percent": 0.0}
     results = settled | detailed
-    return [results[each.meta["check"]] for each in expectations]
+    return [results[rule.meta["check"]] for rule in expectations]
 
 
 def _allows_no_row(expectation: Any) -> bool:
@@ -197,7 +191,9 @@ def _rows_with(combinations: Sequence[Mapping[str, Any]], source: ValidationSour
 def _exception(info: Mapping[str, Any] | None) -> str | None:
     """Return the database's or the library's error, which Great Expectations reports as a failed expectation."""
     info = info or {}
-    problems = [info] if "raised_exception" in info else [each for each in info.values() if isinstance(each, Mapping)]
+    problems = (
+        [info] if "raised_exception" in info else [value for value in info.values() if isinstance(value, Mapping)]
+    )
     for problem in problems:
         if problem.get("raised_exception"):
             return _sentence(problem.get("exception_message"))
@@ -212,17 +208,11 @@ def _sentence(problem: object) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON holds it, with long texts cut."""
-    return _shortened(json.loads(json.dumps(value, default=str)))
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, str):
-        return _cut(value)
-    if isinstance(value, list):
-        return [_shortened(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _shortened(item) for key, item in value.items()}
-    return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else _cut(str(value))
 
 
 def _cut(text: str) -> str:

@@ -16,8 +16,9 @@ from pydantic import Field
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.content_version import table_version
-from mlops_platform.resources.csv_ingest.csv_loader import LoadResult, create_rejects, load_csv, transaction
+from mlops_platform.resources.csv_ingest.csv_loader import LoadResult, load_csv
 from mlops_platform.resources.csv_ingest.landing_table import load_table, require_same_columns
+from mlops_platform.resources.csv_ingest.typed_table import clear_rejects, transaction
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.resources.warehouse.duckdb_validation import DuckDBSource
 from mlops_platform.resources.warehouse.partitions import Partition, duckdb_partitions
@@ -102,8 +103,7 @@ class DuckDBWarehouse(Warehouse):
     def clear_rejects(self, table: str) -> None:
         """Delete a table's entries from `rejects`, which is created when missing."""
         with self._session() as connection:
-            create_rejects(connection)
-            connection.execute("DELETE FROM rejects WHERE source_table = ?", [table])
+            clear_rejects(connection, table)
 
     def has_table(self, table: str) -> bool:
         """Return whether the table (or view) exists."""
