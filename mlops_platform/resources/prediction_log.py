@@ -10,11 +10,10 @@ import datetime as dt
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops_platform.errors import PlatformError
 from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.sql import SQL, identifiers, literal, sql
 
@@ -56,7 +55,6 @@ class LocalLog:
 
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
         """See `LogStore`."""
-        import_segments(self._log)
         return self._log.days((PREDICTION, FEEDBACK), first, after)
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
@@ -68,7 +66,6 @@ class BigQueryLog:
     """The table `prediction_log`: partitioned by day of `at`, clustered by id."""
 
     def __init__(self, warehouse: BigQueryWarehouse) -> None:
-        """Open nothing yet."""
         self._warehouse = warehouse
         self._failed: dict[str, int] = {}
 
@@ -110,11 +107,7 @@ class BigQueryLog:
             yield
 
     def take(self, name: str, events: Iterable[Event]) -> None:
-        """Load events, once however often it is repeated: the id of the job is derived from their name.
-
-        Raises:
-            PlatformError: The events are not in the table.
-        """
+        """Load events, once however often it is repeated: the id of the job is derived from their name."""
         from mlops_platform.resources.warehouse.parquet_writer import write_rows
 
         with tempfile.TemporaryDirectory(prefix="mlops-upload-") as folder:
@@ -140,32 +133,6 @@ def log_row(event: Event, segment: str | None = None) -> dict[str, Any]:
     probabilities = None if row["probabilities"] is None else json.dumps(row["probabilities"])
     at = event.at.astimezone(dt.UTC).replace(tzinfo=None)
     return {**row, "kind": event.kind, "at": at, "probabilities": probabilities, "segment": segment}
-
-
-def import_segments(log: EventLog) -> None:
-    """Move the prediction log of earlier versions, JSON lines in the folder `prediction_log`, into the event log.
-
-    Each file is renamed afterwards, so it is imported once. A last line without an end was never acknowledged.
-
-    Args:
-        log: The target; the folder is beside its file.
-
-    Raises:
-        PlatformError: A file cannot be read; the files before it are imported.
-    """
-    folder = log.path.with_name("prediction_log")
-    for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
-        with suppress(FileNotFoundError):  # another process was faster
-            records = map(json.loads, file.read_text(encoding="utf-8").split("\n")[:-1])
-            try:
-                log.append_missing(
-                    [Event(row.pop("kind"), dt.datetime.fromisoformat(row.pop("at")), row) for row in records]
-                )
-            except (KeyError, TypeError, ValueError) as error:
-                raise PlatformError(
-                    f"{file} cannot be imported into the event log ({error}): correct it, or move it away."
-                ) from error
-            file.rename(f"{file}.imported")
 
 
 def _timestamp(day: dt.date) -> SQL:
