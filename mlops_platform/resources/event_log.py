@@ -88,11 +88,7 @@ class EventLog:
             self._disconnect()
 
     def append(self, events: Sequence[Event]) -> None:
-        """Append events, all or none; they are on the disk when this returns.
-
-        Raises:
-            EventLogError: They cannot be written; none of them is in the log.
-        """
+        """Append events, all or none; they are on the disk when this returns."""
         committed: Future[None] = Future()
         self._waiting.append(([_row(event) for event in events], committed))
         with self._lock:

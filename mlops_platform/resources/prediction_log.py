@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.sql import SQL, identifiers, literal, sql
@@ -37,16 +37,6 @@ LOG_COLUMNS = {"kind": "VARCHAR", "id": "VARCHAR", "at": "TIMESTAMP", **ANSWER_C
 _BATCH_ROWS = 4096
 
 
-class LogStore(Protocol):
-    """A source of logged predictions and feedback."""
-
-    def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
-        """Return the days (UTC) from `first` up to, not including, `after` that have rows."""
-
-    def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows of a kind and a day with the columns `LOG_COLUMNS`; memory holds a batch of them."""
-
-
 class LocalLog:
     """The event log on this disk."""
 
@@ -54,11 +44,11 @@ class LocalLog:
         self._log = log
 
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
-        """See `LogStore`."""
+        """Return the days (UTC) from `first` up to, not including, `after` that have rows."""
         return self._log.days((PREDICTION, FEEDBACK), first, after)
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """See `LogStore`."""
+        """Yield the rows of a kind and a day with the columns `LOG_COLUMNS`; memory holds a batch of them."""
         return (log_row(event) for event in self._log.read_day(kind, day))
 
 
@@ -70,7 +60,7 @@ class BigQueryLog:
         self._failed: dict[str, int] = {}
 
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
-        """See `LogStore`."""
+        """See `LocalLog`."""
         if not self._warehouse.has_table(TABLE):
             return []
         rows = self._warehouse.fetch_rows(
@@ -80,7 +70,7 @@ class BigQueryLog:
         return sorted(day for (day,) in rows)
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """See `LogStore`; a record that a person loaded twice is returned once."""
+        """See `LocalLog`; a record that a person loaded twice is returned once."""
         import pyarrow.parquet as pq
 
         query = sql(
@@ -118,7 +108,10 @@ class BigQueryLog:
             self._warehouse.append_once(TABLE, file, LOG_COLUMNS, name, self._failed)
 
 
-def log_store(settings: WarehouseSettings) -> LocalLog | BigQueryLog:
+LogStore = LocalLog | BigQueryLog
+
+
+def log_store(settings: WarehouseSettings) -> LogStore:
     """Return the store of the environment."""
     if settings.env == "production":
         from mlops_platform.resources.factory import bigquery_warehouse

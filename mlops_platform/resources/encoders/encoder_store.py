@@ -38,7 +38,7 @@ class EncoderStore(dg.ConfigurableResource):
         return SqliteVectorCache(Path(self.base_dir) / "vectors.db")
 
     def find_model(self) -> ModelFolder:
-        """Return the folder of the model to export; see `export.find_model`."""
+        """Return the model to export."""
         return find_model(self.model, Path(self.base_dir) / "hub")
 
     def lock(self) -> FileLock:

@@ -106,11 +106,9 @@ def append(path: Path, labels: Sequence[Label]) -> None:
 
 
 def append_missing(path: Path, choose: Callable[[Sequence[Label]], Sequence[Label]]) -> Sequence[Label]:
-    """Append the labels that a function chooses given those in the log, and return them; other writers wait meanwhile.
+    """Append the labels that a function chooses given those in the log, and return them; see `append`.
 
-    Raises:
-        LabelError: One of them is not valid; none is saved.
-        EventLogError: The log cannot be read or written; none is saved.
+    Other writers wait meanwhile.
     """
     chosen: Sequence[Label] = ()
 

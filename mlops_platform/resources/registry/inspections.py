@@ -76,16 +76,12 @@ def ask(
         if inspection.day == day:
             return inspection
     inspection = Inspection(day, _now(), version, problems, reason[:MAX_REASON], dagster_run_id)
-    _store(tracking, inspection)
+    tracking.set_record(f"{_PREFIX}{day}", asdict(inspection))
     return inspection
 
 
 def answer(tracking: MlflowTracking, decision: Answer, *, by: str, reason: str) -> list[Inspection]:
-    """Close every open inspection with a person's answer, and return them.
-
-    Raises:
-        ModelError: No inspection is open.
-    """
+    """Close every open inspection with a person's answer, and return them; none is a `ModelError`."""
     closed = [
         replace(opened, answer=decision, answered_at=_now(), answered_by=by, answer_reason=reason[:MAX_REASON])
         for opened in inspections(tracking)
@@ -94,12 +90,8 @@ def answer(tracking: MlflowTracking, decision: Answer, *, by: str, reason: str) 
     if not closed:
         raise ModelError("Nothing waits for an answer: no inspection is open.")
     for inspection in closed:
-        _store(tracking, inspection)
+        tracking.set_record(f"{_PREFIX}{inspection.day}", asdict(inspection))
     return closed
-
-
-def _store(tracking: MlflowTracking, inspection: Inspection) -> None:
-    tracking.set_record(f"{_PREFIX}{inspection.day}", asdict(inspection))
 
 
 def _now() -> str:

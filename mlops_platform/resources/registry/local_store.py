@@ -57,7 +57,7 @@ class MlflowStore:
         return None if self.is_server else (self.folder / "artifacts").as_uri()
 
     def exists(self) -> bool:
-        """Return whether there is a store to query; a local one is created with the first model."""
+        """Return whether there is a store to query; a local one is created by its first client."""
         return self.is_server or self._database.exists()
 
     def require_server(self) -> None:
