@@ -11,9 +11,6 @@ PING_SECONDS = 2.0
 def celery_workers(settings: Settings) -> list[str]:
     """Return the names of the Celery workers that answer within two seconds.
 
-    Args:
-        settings: The broker.
-
     Raises:
         PlatformError: The broker cannot be reached, or no worker answers.
     """

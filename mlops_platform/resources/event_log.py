@@ -1,15 +1,13 @@
 """The event log: predictions, feedback and labels in one SQLite file that several processes append to and read.
 
-An event is on the disk when `append` returns (WAL mode, ``synchronous=FULL``), so it survives a killed process and a
-power cut. What an event holds is decided by its writer: ``serving`` for predictions and feedback, ``label_log`` for
-labels. The file must be on a local disk: SQLite's WAL mode does not work over a network file system.
+What an event holds is decided by its writer: ``serving`` for predictions and feedback, ``label_log`` for labels. The
+file must be on a local disk: SQLite's WAL mode does not work over a network file system.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import secrets
 import sqlite3
 import threading
 from collections import deque
@@ -21,6 +19,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from mlops_platform.errors import EventLogError
 from mlops_platform.sql import SQL, sql
 
@@ -28,30 +28,35 @@ __all__ = ["Event", "EventLog", "EventLogError", "among"]
 
 BUSY_SECONDS = 30.0  # how long a writer waits for the others
 _PROBE_BYTES = 16_384
-_SCHEMA = (
-    "CREATE TABLE log (id TEXT NOT NULL)",
-    # AUTOINCREMENT: the row id of a deleted event is never given again
-    "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, at TEXT NOT NULL, "
-    "body TEXT NOT NULL)",
-    "CREATE INDEX events_by_time ON events (kind, at)",
-    # ranges of row ids that are on their way to a warehouse, or there
-    "CREATE TABLE uploads (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, events INTEGER NOT NULL, "
-    "bytes INTEGER NOT NULL, uploaded_at REAL)",
-    "CREATE TABLE probe (content BLOB NOT NULL)",
-    "PRAGMA user_version = 1",
-)
+_SCHEMA = """
+    BEGIN IMMEDIATE;
+    CREATE TABLE log (id TEXT NOT NULL);
+    INSERT INTO log VALUES (lower(hex(randomblob(8))));
+    -- AUTOINCREMENT: the row id of a deleted event is never given again
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, at TEXT NOT NULL, body TEXT NOT NULL
+    );
+    CREATE INDEX events_by_time ON events (kind, at);
+    -- ranges of row ids that are on their way to a warehouse, or there
+    CREATE TABLE uploads (
+        first INTEGER PRIMARY KEY, last INTEGER NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        uploaded_at REAL
+    );
+    CREATE TABLE probe (content BLOB NOT NULL);
+    PRAGMA user_version = 1;
+    COMMIT;
+"""
 _INSERT = "INSERT INTO events (kind, at, body) VALUES (?, ?, ?)"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened.
+    """A prediction, feedback or a label.
 
     Attributes:
-        kind: What it is, such as `prediction`.
-        at: When, with a time zone.
-        body: The rest, as JSON values.
+        at: With a time zone.
+        body: JSON values.
         row_id: Its place in the log, counted from 1; 0 for an event that is not in a log yet.
     """
 
@@ -74,14 +79,8 @@ class EventLog:
         self.problem: str | None = None
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: deque[tuple[list[tuple[str, str, str]], Future[None]]] = deque()
-
-    def __enter__(self) -> EventLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; the next write opens it again."""
@@ -89,11 +88,7 @@ class EventLog:
             self._disconnect()
 
     def append(self, events: Sequence[Event]) -> None:
-        """Append events, all or none; they are on the disk when this returns.
-
-        Raises:
-            EventLogError: They cannot be written; none of them is in the log.
-        """
+        """Append events, all or none; they are on the disk when this returns."""
         committed: Future[None] = Future()
         self._waiting.append(([_row(event) for event in events], committed))
         with self._lock:
@@ -102,25 +97,8 @@ class EventLog:
                 self._commit([self._waiting.popleft() for _ in range(len(self._waiting))])
         committed.result()
 
-    def append_missing(self, events: Sequence[Event]) -> None:
-        """Append those of some events that are not in the log, all or none.
-
-        Raises:
-            EventLogError: They cannot be written; none of them is in the log.
-        """
-        with self.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO events (kind, at, body) SELECT ?1, ?2, ?3 WHERE NOT EXISTS "
-                "(SELECT 1 FROM events WHERE kind = ?1 AND at = ?2 AND body = ?3)",
-                [_row(event) for event in events],
-            )
-
     def append_chosen(self, kind: str, choose: Callable[[Sequence[Event]], Sequence[Event]]) -> None:
-        """Append the events that a function chooses given those of a kind in the log; other writers wait meanwhile.
-
-        Raises:
-            EventLogError: The log cannot be read or written; nothing is appended.
-        """
+        """Append the events that a function chooses given those of a kind in the log; other writers wait meanwhile."""
         with self.transaction() as connection:
             connection.executemany(_INSERT, [_row(event) for event in choose(tuple(self.read(kind)))])
 
@@ -137,20 +115,40 @@ class EventLog:
         Raises:
             EventLogError: SQLite reports an error; the transaction is rolled back.
         """
-        with self._lock, self._write() as connection:
-            yield connection
+        with self._lock:
+            try:
+                if self._connection is None or not self._is_current():
+                    self._disconnect()
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
+                    self.path.touch(mode=0o640)  # SQLite gives its other files the same permissions
+                    self._connection = _connect(self.path)
+                    self._inode = self.path.stat().st_ino
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except (OSError, sqlite3.Error) as error:
+                self._disconnect()
+                problem = (
+                    f"The event log {self.path} cannot be written ({error}): free some space, or check the permissions "
+                    "of MLOPS_HOME."
+                )
+                if self.problem is None:  # logged as it begins, not for each request
+                    _log.error("%s", problem)
+                self.problem = problem
+                raise EventLogError(problem) from error
+            except BaseException:
+                self._disconnect()
+                raise
+            self.problem = None
 
     def identity(self) -> str | None:
         """Return the random name that tells this log from others; None if the log is missing."""
-        for (name,) in self._select("SELECT id FROM log"):
-            return str(name)
-        return None
+        return next((str(name) for (name,) in self._select("SELECT id FROM log")), None)
 
     def last_row(self, kind: str) -> int:
         """Return the highest row id of a kind of event; 0 if there is none."""
-        for (row_id,) in self._select("SELECT max(+id) FROM events WHERE kind = ?", kind):
-            return row_id or 0
-        return 0
+        rows = self._select("SELECT coalesce(max(+id), 0) FROM events WHERE kind = ?", kind)
+        return next((int(row_id) for (row_id,) in rows), 0)
 
     def read(self, kind: str) -> Iterator[Event]:
         """Yield all events of a kind by row id."""
@@ -195,7 +193,7 @@ class EventLog:
 
     def _commit(self, group: Sequence[tuple[list[tuple[str, str, str]], Future[None]]]) -> None:
         try:
-            with self._write() as connection:
+            with self.transaction() as connection:
                 connection.executemany(_INSERT, [row for rows, _ in group for row in rows])
         except Exception as error:
             for _, committed in group:
@@ -203,34 +201,6 @@ class EventLog:
         else:
             for _, committed in group:
                 committed.set_result(None)
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection in a transaction; the lock is held."""
-        try:
-            if self._connection is None or not self._is_current():
-                self._disconnect()
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self.path.touch(mode=0o640)  # SQLite gives its other files the same permissions
-                self._connection = _connect(self.path)
-                self._inode = self.path.stat().st_ino
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield self._connection
-            self._connection.execute("COMMIT")
-        except (OSError, sqlite3.Error) as error:
-            self._disconnect()
-            problem = (
-                f"The event log {self.path} cannot be written ({error}): free some space, or check the permissions of "
-                "MLOPS_HOME."
-            )
-            if self.problem is None:  # logged as it begins, not for each request
-                _log.error("%s", problem)
-            self.problem = problem
-            raise EventLogError(problem) from error
-        except BaseException:
-            self._disconnect()
-            raise
-        self.problem = None
 
     def _is_current(self) -> bool:
         """Return whether the open file is still the one at the path, which somebody may have moved."""
@@ -256,32 +226,20 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA synchronous = FULL")
-        if not _version(connection):
-            _create(connection, path)
+        if _is_empty(connection):
+            # SQLite does not wait for other processes while it changes the mode of a file
+            with FileLock(f"{path}.lock"):
+                if _is_empty(connection):
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.executescript(_SCHEMA)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _create(connection: sqlite3.Connection, path: Path) -> None:
-    from filelock import FileLock
-
-    # SQLite does not wait for other processes while it changes the mode of a file
-    with FileLock(f"{path}.lock"):
-        if _version(connection):
-            return
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute("INSERT INTO log VALUES (?)", (secrets.token_hex(8),))
-        connection.execute("COMMIT")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    ((version,),) = connection.execute("PRAGMA user_version")
-    return int(version)
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return connection.execute("PRAGMA user_version").fetchone() == (0,)
 
 
 def _row(event: Event) -> tuple[str, str, str]:

@@ -1,9 +1,4 @@
-"""All resources of the graph, built from the settings.
-
-Only the mapping from settings to resources belongs here; what the settings mean belongs to each resource.
-"""
-
-from __future__ import annotations
+"""All resources of the graph, built from the settings; what the settings mean belongs to each resource."""
 
 from typing import Any
 
@@ -27,12 +22,7 @@ from mlops_platform.settings import DBT_PROJECT_DIR, DbtSettings, RegistrySettin
 
 
 def dbt_project(settings: DbtSettings) -> PreparedProject:
-    """Return the dbt project for the warehouse of the settings, with its manifest.
-
-    Raises:
-        PlatformError: Packages of production are missing.
-        TransformError: There is no project, dbt cannot read it, or its folder cannot be written.
-    """
+    """Return the dbt project for the warehouse of the settings, with its manifest."""
     require_production_packages(settings)
     if settings.env == "production":
         return prepare_project(DBT_PROJECT_DIR, settings.home / "dbt", bigquery_variables(settings), "bigquery")

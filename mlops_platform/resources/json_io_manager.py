@@ -32,19 +32,8 @@ class JsonValues(dg.ConfigurableIOManager):
         return self.read(context.asset_key)
 
     def read(self, key: dg.AssetKey) -> Any:
-        """Read the latest value of an asset.
-
-        Args:
-            key: The asset.
-
-        Returns:
-            The value of its latest materialization.
-
-        Raises:
-            PlatformError: There is no value, or its file is damaged.
-        """
-        path = self._path(key)
-        name = key.to_user_string()
+        """Read the latest value of an asset; a missing or damaged one is a `PlatformError`."""
+        path, name = self._path(key), key.to_user_string()
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

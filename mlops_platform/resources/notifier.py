@@ -1,7 +1,4 @@
-"""Alerts to people, sent by apprise to the services of MLOPS_ALERTS.
-
-What is worth an alert is decided by the alert sensor.
-"""
+"""Alerts to people, sent by apprise to the services of MLOPS_ALERTS; the alert sensor decides what is worth one."""
 
 from __future__ import annotations
 
@@ -31,12 +28,7 @@ class Notifier:
     routes: SecretStr
 
     def send(self, owners: Sequence[str], title: str, text: str) -> None:
-        """Send a message to the addresses of its owners, and to those that get all messages.
-
-        Args:
-            owners: Such as `team:data`.
-            title: One line.
-            text: The message.
+        """Send a message to the addresses of its owners, such as `team:data`, and to those that get all messages.
 
         Raises:
             PlatformError: The setting is invalid, or a service did not accept the message.
@@ -55,11 +47,7 @@ class Notifier:
                 raise PlatformError(f"An alert could not be sent by {kind}: check MLOPS_ALERTS and that service.")
 
     def parse(self) -> list[tuple[str, str]]:
-        """Return the routes as pairs of owner and address.
-
-        Raises:
-            PlatformError: The setting is invalid.
-        """
+        """Return the routes as pairs of owner and address; an invalid setting is a `PlatformError`."""
         routes = []
         for number, entry in enumerate(self.routes.get_secret_value().split(), start=1):
             route = _ROUTE.fullmatch(entry)

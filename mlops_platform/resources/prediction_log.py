@@ -10,11 +10,10 @@ import datetime as dt
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from mlops_platform.errors import PlatformError
 from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.sql import SQL, identifiers, literal, sql
 
@@ -38,16 +37,6 @@ LOG_COLUMNS = {"kind": "VARCHAR", "id": "VARCHAR", "at": "TIMESTAMP", **ANSWER_C
 _BATCH_ROWS = 4096
 
 
-class LogStore(Protocol):
-    """A source of logged predictions and feedback."""
-
-    def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
-        """Return the days (UTC) from `first` up to, not including, `after` that have rows."""
-
-    def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows of a kind and a day with the columns `LOG_COLUMNS`; memory holds a batch of them."""
-
-
 class LocalLog:
     """The event log on this disk."""
 
@@ -55,12 +44,11 @@ class LocalLog:
         self._log = log
 
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
-        """See `LogStore`."""
-        import_segments(self._log)
+        """Return the days (UTC) from `first` up to, not including, `after` that have rows."""
         return self._log.days((PREDICTION, FEEDBACK), first, after)
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """See `LogStore`."""
+        """Yield the rows of a kind and a day with the columns `LOG_COLUMNS`; memory holds a batch of them."""
         return (log_row(event) for event in self._log.read_day(kind, day))
 
 
@@ -68,12 +56,11 @@ class BigQueryLog:
     """The table `prediction_log`: partitioned by day of `at`, clustered by id."""
 
     def __init__(self, warehouse: BigQueryWarehouse) -> None:
-        """Open nothing yet."""
         self._warehouse = warehouse
         self._failed: dict[str, int] = {}
 
     def days(self, first: dt.date, after: dt.date) -> list[dt.date]:
-        """See `LogStore`."""
+        """See `LocalLog`."""
         if not self._warehouse.has_table(TABLE):
             return []
         rows = self._warehouse.fetch_rows(
@@ -83,7 +70,7 @@ class BigQueryLog:
         return sorted(day for (day,) in rows)
 
     def rows(self, kind: str, day: dt.date) -> Iterator[Mapping[str, Any]]:
-        """See `LogStore`; a record that a person loaded twice is returned once."""
+        """See `LocalLog`; a record that a person loaded twice is returned once."""
         import pyarrow.parquet as pq
 
         query = sql(
@@ -110,11 +97,7 @@ class BigQueryLog:
             yield
 
     def take(self, name: str, events: Iterable[Event]) -> None:
-        """Load events, once however often it is repeated: the id of the job is derived from their name.
-
-        Raises:
-            PlatformError: The events are not in the table.
-        """
+        """Load events, once however often it is repeated: the id of the job is derived from their name."""
         from mlops_platform.resources.warehouse.parquet_writer import write_rows
 
         with tempfile.TemporaryDirectory(prefix="mlops-upload-") as folder:
@@ -125,7 +108,10 @@ class BigQueryLog:
             self._warehouse.append_once(TABLE, file, LOG_COLUMNS, name, self._failed)
 
 
-def log_store(settings: WarehouseSettings) -> LocalLog | BigQueryLog:
+LogStore = LocalLog | BigQueryLog
+
+
+def log_store(settings: WarehouseSettings) -> LogStore:
     """Return the store of the environment."""
     if settings.env == "production":
         from mlops_platform.resources.factory import bigquery_warehouse
@@ -140,32 +126,6 @@ def log_row(event: Event, segment: str | None = None) -> dict[str, Any]:
     probabilities = None if row["probabilities"] is None else json.dumps(row["probabilities"])
     at = event.at.astimezone(dt.UTC).replace(tzinfo=None)
     return {**row, "kind": event.kind, "at": at, "probabilities": probabilities, "segment": segment}
-
-
-def import_segments(log: EventLog) -> None:
-    """Move the prediction log of earlier versions, JSON lines in the folder `prediction_log`, into the event log.
-
-    Each file is renamed afterwards, so it is imported once. A last line without an end was never acknowledged.
-
-    Args:
-        log: The target; the folder is beside its file.
-
-    Raises:
-        PlatformError: A file cannot be read; the files before it are imported.
-    """
-    folder = log.path.with_name("prediction_log")
-    for file in sorted([*folder.glob("*.jsonl"), *folder.glob("*.open")]):
-        with suppress(FileNotFoundError):  # another process was faster
-            records = map(json.loads, file.read_text(encoding="utf-8").split("\n")[:-1])
-            try:
-                log.append_missing(
-                    [Event(row.pop("kind"), dt.datetime.fromisoformat(row.pop("at")), row) for row in records]
-                )
-            except (KeyError, TypeError, ValueError) as error:
-                raise PlatformError(
-                    f"{file} cannot be imported into the event log ({error}): correct it, or move it away."
-                ) from error
-            file.rename(f"{file}.imported")
 
 
 def _timestamp(day: dt.date) -> SQL:

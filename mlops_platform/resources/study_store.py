@@ -1,7 +1,4 @@
-"""Persistent storage of Optuna studies.
-
-What a search tries belongs to the tuning asset and `ml.tuning`.
-"""
+"""Persistent storage of Optuna studies; what a search tries belongs to the tuning asset and `ml.tuning`."""
 
 import logging
 from collections.abc import Iterator
@@ -9,6 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.postgres import advisory_lock, is_postgres, parsed, require_postgres, unreachable
@@ -34,20 +33,13 @@ class StudyStore:
         """Open a study, and hold its lock while other processes wait.
 
         A search marks trials that a killed process left running as failed: two at once would fail each other's trials.
-
-        Raises:
-            PlatformError: The storage cannot be opened.
         """
         study = self.open(name)
         with self._lock(f"study {name}"):
             yield study
 
     def open(self, name: str) -> "optuna.Study":
-        """Return a study, which maximizes; it is created if missing.
-
-        Raises:
-            PlatformError: The storage cannot be opened.
-        """
+        """Return a study, which maximizes; it is created if missing."""
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -76,6 +68,4 @@ class StudyStore:
         """Return a lock that all processes with this storage share."""
         if is_postgres(self.url):
             return advisory_lock(self.url, purpose)
-        from filelock import FileLock
-
         return FileLock(f"{self.url.removeprefix('sqlite:///')}.{purpose.partition(' ')[0]}.lock")

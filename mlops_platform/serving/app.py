@@ -3,7 +3,6 @@
 What a request may contain belongs in ``schemas``, which model answers it in ``champion``.
 """
 
-import logging
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,11 +18,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, SecretStr
 
-from mlops_platform.errors import EventLogError, PlatformError
+from mlops_platform.errors import EventLogError
 from mlops_platform.optional_dependencies import require_production_packages
 from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.factory import build_registry
-from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, import_segments, log_store
+from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, log_store
 from mlops_platform.serving.champion import Champion, ChampionFollower
 from mlops_platform.serving.log_uploader import Destination, LogUploader
 from mlops_platform.serving.middleware import BodyLimit, RequestMetrics
@@ -40,7 +39,6 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     }
 }
 NOT_LOGGED = "The event log cannot be written, so no prediction or label is accepted: try again later."
-_log = logging.getLogger(__name__)
 
 
 class Prediction(BaseModel):
@@ -145,10 +143,6 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        try:
-            import_segments(log)
-        except (OSError, PlatformError) as error:  # a worker that does not start would end the service
-            _log.warning("The prediction log of an earlier version is not imported: %s", error)
         # a worker accepts connections after this, so the first request has a model
         await run_in_threadpool(champions.start)
         if uploader is not None:

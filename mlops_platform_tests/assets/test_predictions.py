@@ -133,13 +133,3 @@ def test_what_is_missing_is_a_sentence_and_leaves_the_table(days: Days) -> None:
     days.home.warehouse.execute("drop table unlabeled_projects")
     assert "has no table unlabeled_projects" in days.run("2024-01-01").failure
     assert days.rows() == before
-
-
-def test_the_prediction_log_of_an_earlier_version_is_ingested(days: Days) -> None:
-    today = dt.datetime.now(dt.UTC)
-    folder = days.home.settings.home / "prediction_log"
-    folder.mkdir(parents=True)
-    record = json.dumps(_record("k.0", today.isoformat()))
-    (folder / "20260101T000000000000Z-1-abcdef12.open").write_text(record + "\n" + '{"kind": "predi')
-    assert days.run(str(today.date())).success
-    assert [row[0] for row in days.rows()] == ["k.0"]

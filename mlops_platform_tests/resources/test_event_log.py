@@ -191,14 +191,6 @@ def test_a_log_that_somebody_moves_away_is_followed_by_another(path: Path) -> No
     assert log.identity() not in (None, first)
 
 
-def test_what_is_there_is_not_appended_again(path: Path) -> None:
-    log = EventLog(path)
-    log.append([number(1)])
-    log.append_missing([number(1), number(2), number(2), Event("other", AT, {"name": 1})])
-    assert names(path) == [1, 2]
-    assert [event.body["name"] for event in log.read("other")] == [1]
-
-
 def test_a_choice_sees_what_is_there_and_nobody_else_writes_meanwhile(path: Path) -> None:
     logs = [EventLog(path) for _ in range(4)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,9 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from filelock import FileLock
 
-from mlops_platform.errors import PlatformError, WarehouseError
+from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.event_log import Event, EventLog
-from mlops_platform.resources.prediction_log import import_segments
 from mlops_platform.serving import log_uploader
 from mlops_platform.serving.app import build_app, destination
 from mlops_platform.serving.log_uploader import LogUploader, UploadResult
@@ -159,27 +157,6 @@ def test_what_is_not_uploaded_is_not_deleted(log: EventLog, monkeypatch: pytest.
     warehouse.refused.clear()
     shipper.upload()
     assert sorted(warehouse.rows()) == [1, 2]
-
-
-def test_segments_of_an_earlier_version_are_imported_once(log: EventLog, tmp_path: Path) -> None:
-    folder = tmp_path / "prediction_log"
-    folder.mkdir()
-    record = {"kind": "prediction", "id": "a.0", "at": "2026-01-01T00:00:00.000001+00:00", "title": "a\u2028b"}
-    label = {"kind": "feedback", "id": "a.0", "at": "2026-01-01T01:00:00.000000+00:00", "tag": "other"}
-    (folder / "1.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n")
-    (folder / "2.open").write_text(json.dumps(label) + "\n" + '{"kind": "predi')  # a killed writer's
-    for _ in range(2):
-        import_segments(log)
-        (prediction,) = log.read("prediction")
-        assert prediction.body == {"id": "a.0", "title": "a\u2028b"}
-        assert prediction.at == datetime(2026, 1, 1, 0, 0, 0, 1, UTC)
-        assert [event.body for event in log.read("feedback")] == [{"id": "a.0", "tag": "other"}]
-        # a kill before the file was renamed
-        (folder / "1.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n")
-    (folder / "3.jsonl").write_text('{"id": 1}\n')
-    with pytest.raises(PlatformError, match=r"3.jsonl cannot be imported"):
-        import_segments(log)
-    assert sorted(path.name for path in folder.iterdir()) == ["1.jsonl.imported", "2.open.imported", "3.jsonl"]
 
 
 def test_the_service_uploads_reports_and_ends_with_nothing_waiting(service: Service, tmp_path: Path) -> None:

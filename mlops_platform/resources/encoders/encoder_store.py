@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.resources.encoders.export import EncoderFiles, ModelFolder, find_model
@@ -15,7 +16,7 @@ from mlops_platform.resources.encoders.vector_cache import SqliteVectorCache
 
 __all__ = ["EncoderStore"]
 
-_GRAPH, _TOKENIZER, _CONFIG = "encoder.onnx", "tokenizer.json", "config.json"
+_GRAPH, _CONFIG = "encoder.onnx", "encoder.json"
 
 
 class EncoderStore(dg.ConfigurableResource):
@@ -37,26 +38,20 @@ class EncoderStore(dg.ConfigurableResource):
         return SqliteVectorCache(Path(self.base_dir) / "vectors.db")
 
     def find_model(self) -> ModelFolder:
-        """Return the folder of the model to export; see `export.find_model`."""
+        """Return the model to export."""
         return find_model(self.model, Path(self.base_dir) / "hub")
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the store's lock, so that one process exports and the others use its export."""
-        from filelock import FileLock
-
-        base = Path(self.base_dir)
-        base.mkdir(parents=True, exist_ok=True)
-        with FileLock(base / ".lock"):
-            yield
+    def lock(self) -> FileLock:
+        """Return the store's lock: one process exports while the others wait for its export."""
+        Path(self.base_dir).mkdir(parents=True, exist_ok=True)
+        return FileLock(Path(self.base_dir) / ".lock")
 
     def exported(self, model: str) -> list[str]:
         """Return the digests of the encoders that were exported from a model with a digest; empty if there are none."""
         try:
-            digests = json.loads(self._record(model).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return list(map(str, json.loads(self._record(model).read_text(encoding="utf-8"))))
+        except (OSError, TypeError, ValueError):
             return []
-        return [str(digest) for digest in digests] if isinstance(digests, list) else []
 
     def record(self, model: str, encoders: Sequence[str]) -> None:
         """Record the digests of the encoders that were exported from a model."""
@@ -65,25 +60,20 @@ class EncoderStore(dg.ConfigurableResource):
 
     def save(self, digest: str, files: EncoderFiles) -> None:
         """Save an encoder; an existing one is replaced."""
-        folder = Path(self.base_dir) / digest
-        config = json.dumps({"max_tokens": files.max_tokens, "pooling": files.pooling})
-        content = {_GRAPH: files.graph, _TOKENIZER: files.tokenizer.encode(), _CONFIG: config.encode()}
-        for name, data in content.items():
-            with atomic_write(folder / name) as partial:
-                partial.write_bytes(data)
+        config = asdict(files)
+        graph = config.pop("graph")
+        with atomic_write(Path(self.base_dir) / digest / _GRAPH) as partial:
+            partial.write_bytes(graph)
+        with atomic_write(Path(self.base_dir) / digest / _CONFIG) as partial:
+            partial.write_text(json.dumps(config), encoding="utf-8")
 
     def load(self, digest: str) -> EncoderFiles | None:
         """Return an encoder's files, or None if one is missing or unreadable; a caller checks the digest."""
         folder = Path(self.base_dir) / digest
         try:
-            config = json.loads((folder / _CONFIG).read_bytes())
-            return EncoderFiles(
-                (folder / _GRAPH).read_bytes(),
-                (folder / _TOKENIZER).read_text(encoding="utf-8"),
-                int(config["max_tokens"]),
-                str(config["pooling"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            return EncoderFiles(graph=(folder / _GRAPH).read_bytes(), **config)
+        except (OSError, TypeError, ValueError):
             return None
 
     def _record(self, model: str) -> Path:

@@ -1,8 +1,6 @@
-"""Export of a sentence-transformers model to ONNX, in float32 and in int8.
+"""Export of a sentence-transformers model to ONNX, in float32 and in int8: the only use of sentence-transformers.
 
-Locating the model's folder (a setting, an installed package, the Hugging Face hub) and the only use of
-sentence-transformers belong here. Storing the export belongs in ``store``; running it in ``ml.embeddings``, which needs
-only onnxruntime and tokenizers.
+Storing an export belongs in ``encoder_store``; running it in ``ml.embeddings``.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ class EncoderFiles:
         graph: ONNX from token ids and attention mask to one vector per token.
         tokenizer: tokenizer.json of `tokenizers`.
         max_tokens: Number of tokens after which a text is truncated.
-        pooling: How token vectors are combined: "mean" or "cls".
+        pooling: One of `POOLINGS`: how token vectors are combined.
     """
 
     graph: bytes
@@ -77,10 +75,7 @@ def find_model(name: str | None, downloads: Path) -> ModelFolder:
 
 
 def local_model(name: str | None) -> ModelFolder | None:
-    """Return a model's folder on this machine; None if it must be downloaded from the hub.
-
-    Args:
-        name: A folder, or a name on the hub; by default `DEFAULT_MODEL`.
+    """Return the model in a folder, or the installed `DEFAULT_MODEL`; None if it must be downloaded from the hub.
 
     Raises:
         ModelError: One of its files is missing.
@@ -90,17 +85,15 @@ def local_model(name: str | None) -> ModelFolder | None:
     spec = find_spec(MODULE) if name in (None, DEFAULT_MODEL) else None
     if spec is None or not spec.submodule_search_locations:
         return None
-    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
-    return _complete(folder, f"the package {PACKAGE}", f"install {PACKAGE} again")
+    return _complete(
+        Path(spec.submodule_search_locations[0], "model"), f"the package {PACKAGE}", f"install {PACKAGE} again"
+    )
 
 
 def export(model: ModelFolder) -> Sequence[EncoderFiles]:
-    """Export a model to ONNX and quantize it, with the ONNX backend of sentence-transformers.
+    """Export a model to ONNX, and return it in float32 and in int8.
 
     Takes some 20 s and 1 GB of memory for all-MiniLM-L6-v2, most of it the import of torch.
-
-    Returns:
-        The encoder in float32 and in int8.
 
     Raises:
         ModelError: The packages are not installed, a file is damaged, or the model is of another kind.

@@ -14,15 +14,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mlops_platform.sql import SQL, sql
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 __all__ = ["SqliteVectorCache"]
 
-_QUERY_KEYS = 500
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS vectors "
     "(encoder TEXT, text BLOB, vector BLOB, crc32 INTEGER, PRIMARY KEY (encoder, text)) WITHOUT ROWID"
@@ -35,54 +32,32 @@ class SqliteVectorCache:
     """A cache of vectors in half precision; several threads and processes read and write it at once."""
 
     def __init__(self, path: Path) -> None:
-        """Open nothing yet."""
         self._path = path
 
     def read(self, encoder: str, size: int, keys: Sequence[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
-        """Return the vectors that are cached and undamaged, by key.
-
-        Args:
-            encoder: Digest of the encoder.
-            size: Dimensions of a vector.
-            keys: SHA-256 of the texts.
-        """
+        """Return the undamaged vectors of an encoder (its digest) and a size by key (SHA-256 of the text)."""
         import numpy as np
 
         def select(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, int]]:
-            rows: list[tuple[bytes, bytes, int]] = []
-            for start in range(0, len(keys), _QUERY_KEYS):
-                part = keys[start : start + _QUERY_KEYS]
-                query = sql(
-                    "SELECT text, vector, crc32 FROM vectors WHERE encoder = ? AND text IN ({marks})",
-                    marks=SQL(", ".join("?" * len(part))),
-                )
-                rows += connection.execute(query, [encoder, *part])
-            return rows
+            query = "SELECT text, vector, crc32 FROM vectors WHERE encoder = ? AND text = ?"
+            return [row for key in keys for row in connection.execute(query, (encoder, key))]
 
-        rows = self._with_connection(select) or []
         return {
             key: np.frombuffer(vector, np.float16).astype(np.float32)
-            for key, vector, checksum in rows
+            for key, vector, checksum in self._with_connection(select) or ()
             if len(vector) == 2 * size and zlib.crc32(vector) == checksum
         }
 
     def write(self, encoder: str, vectors: Mapping[bytes, npt.NDArray[np.float32]]) -> None:
-        """Store vectors, replacing those that are cached already.
-
-        Args:
-            encoder: Digest of the encoder.
-            vectors: By SHA-256 of the text; they are stored in half precision.
-        """
+        """Store vectors by SHA-256 of the text, replacing those that are cached already."""
         import numpy as np
 
-        halves = {key: vector.astype(np.float16).tobytes() for key, vector in vectors.items()}
+        halves = ((key, vector.astype(np.float16).tobytes()) for key, vector in vectors.items())
+        rows = [(encoder, key, half, zlib.crc32(half)) for key, half in halves]
 
         def insert(connection: sqlite3.Connection) -> None:
             with connection:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)",
-                    [(encoder, key, half, zlib.crc32(half)) for key, half in halves.items()],
-                )
+                connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
 
         self._with_connection(insert)
 

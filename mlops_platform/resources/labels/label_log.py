@@ -6,11 +6,9 @@ A label with an empty tag withdraws the person's earlier one. Which of several p
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,9 +29,8 @@ class Label:
 
     Attributes:
         id: The project's id.
-        tag: The class; empty to withdraw the person's earlier label.
-        labeled_at: Time (UTC, ISO 8601).
-        labeled_by: The person.
+        tag: Empty to withdraw the person's earlier label.
+        labeled_at: UTC, ISO 8601.
         source: `page`, `page-undo`, or `import-` and the beginning of the file's digest; with `-random` after the
             first word if the queue drew the row at random.
     """
@@ -64,36 +61,30 @@ def now() -> str:
 
 
 def read(path: Path, known_tags: Sequence[str] = ()) -> LabelLog:
-    """Read the labels.
-
-    Args:
-        path: The event log; it may be missing.
-        known_tags: The classes; with none, every tag is valid.
+    """Read the labels of an event log, which may be missing; without known tags, every tag is valid.
 
     Raises:
         LabelError: A person's last label of a project has a tag that is not known.
         EventLogError: The log cannot be read.
     """
-    with _opened(path) as log:
-        events = list(log.read(KIND))
-        labels = tuple(Label(**event.body) for event in events)
-        for (project, person), tag in standing(labels).items():
-            if known_tags and tag not in known_tags:
-                raise LabelError(
-                    f"Project {project} has the label {tag!r} by {person}, which is none of the tags "
-                    f"{', '.join(known_tags)}: add it to the suite, or import another label of that person with "
-                    "`mlops label --import`."
-                )
-        return LabelLog(labels, f"{log.identity()}-{events[-1].row_id}" if events else None)
+    log = EventLog(path)
+    events = list(log.read(KIND))
+    labels = tuple(_label(event) for event in events)
+    for (project, person), tag in standing(labels).items():
+        if known_tags and tag not in known_tags:
+            raise LabelError(
+                f"Project {project} has the label {tag!r} by {person}, which is none of the tags "
+                f"{', '.join(known_tags)}: add it to the suite, or import another label of that person with "
+                "`mlops label --import`."
+            )
+    return LabelLog(labels, f"{log.identity()}-{events[-1].row_id}" if events else None)
 
 
 def fingerprint(path: Path) -> str | None:
     """Return the fingerprint of the labels without reading them; None without labels.
 
-    A log that cannot be read, or a CSV file that is not imported yet, has one too: `read` reports the error.
+    A log that cannot be read has one too: `read` reports the error.
     """
-    with suppress(FileNotFoundError):
-        return f"csv-{_csv_of(path).stat().st_mtime_ns}"
     log = EventLog(path)
     try:
         row_id = log.last_row(KIND)
@@ -110,25 +101,23 @@ def append(path: Path, labels: Sequence[Label]) -> None:
         EventLogError: The log cannot be written; none is saved.
     """
     events = [_event(label) for label in labels]
-    with _opened(path) as log:
+    with closing(EventLog(path)) as log:
         log.append(events)
 
 
 def append_missing(path: Path, choose: Callable[[Sequence[Label]], Sequence[Label]]) -> Sequence[Label]:
-    """Append the labels that a function chooses given those in the log, and return them; other writers wait meanwhile.
+    """Append the labels that a function chooses given those in the log, and return them; see `append`.
 
-    Raises:
-        LabelError: One of them is not valid; none is saved.
-        EventLogError: The log cannot be read or written; none is saved.
+    Other writers wait meanwhile.
     """
     chosen: Sequence[Label] = ()
 
     def to_append(events: Sequence[Event]) -> list[Event]:
         nonlocal chosen
-        chosen = choose([Label(**event.body) for event in events])
+        chosen = choose([_label(event) for event in events])
         return [_event(label) for label in chosen]
 
-    with _opened(path) as log:
+    with closing(EventLog(path)) as log:
         log.append_chosen(KIND, to_append)
     return chosen
 
@@ -155,56 +144,22 @@ def require_person(name: str) -> str:
     return name.strip()
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[EventLog]:
-    with EventLog(path) as log:
-        _import_csv(log)
-        yield log
-
-
-def _csv_of(path: Path) -> Path:
-    return path.with_name("labels.csv")
-
-
-def _import_csv(log: EventLog) -> None:
-    """Move the labels of earlier versions, a CSV file beside the event log, into the log; the file is renamed."""
-    file, header = _csv_of(log.path), [field.name for field in fields(Label)]
-    with suppress(FileNotFoundError):  # there is none, or another process was faster
-        # a last line without an end was never acknowledged
-        content = file.read_bytes().rpartition(b"\n")[0].decode("utf-8-sig", errors="surrogateescape")
-        reader = csv.reader(io.StringIO(content, newline=""), strict=True)
-        events = []
-        try:
-            if next(reader, header) != header:
-                raise ValueError(f"the first line must be {','.join(header)}")
-            for values in reader:
-                if len(values) != len(header):
-                    raise ValueError(f"it has {len(values)} values, not {len(header)}")
-                events.append(_event(Label(int(values[0]), *values[1:])))
-        except (ValueError, csv.Error, LabelError) as error:
-            raise LabelError(
-                f"{file}, line {reader.line_num}, is not a label ({error}): correct the line, or move it to another "
-                "file."
-            ) from error
-        log.append_missing(events)
-        file.rename(file.with_name("labels.csv.imported"))
+def _label(event: Event) -> Label:
+    return Label(**event.body)
 
 
 def _event(label: Label) -> Event:
     try:
-        _require_valid(label)
+        at = datetime.fromisoformat(label.labeled_at)
+        if at.utcoffset() is None:
+            raise ValueError(f"the time {label.labeled_at} has no offset from UTC")
+        if not 0 <= label.id <= _MAX_ID:
+            raise ValueError(f"{label.id} is not an id")
+        if label.tag != label.tag.strip() or (label.tag and not label.tag.isprintable()):
+            raise ValueError(f"{label.tag!r} is not a tag")
+        for name, value in (("labeled_by", label.labeled_by), ("source", label.source)):
+            if not value.strip() or not value.isprintable():
+                raise ValueError(f"{name} is {value!r}")
     except ValueError as error:
         raise LabelError(f"The label of project {label.id} is not valid: {error}.") from error
-    return Event(KIND, datetime.fromisoformat(label.labeled_at), asdict(label))
-
-
-def _require_valid(label: Label) -> None:
-    if not 0 <= label.id <= _MAX_ID:
-        raise ValueError(f"{label.id} is not an id")
-    if label.tag != label.tag.strip() or (label.tag and not label.tag.isprintable()):
-        raise ValueError(f"{label.tag!r} is not a tag")
-    if datetime.fromisoformat(label.labeled_at).utcoffset() is None:
-        raise ValueError(f"the time {label.labeled_at} has no offset from UTC")
-    for name, value in (("labeled_by", label.labeled_by), ("source", label.source)):
-        if not value.strip() or not value.isprintable():
-            raise ValueError(f"{name} is {value!r}")
+    return Event(KIND, at, asdict(label))

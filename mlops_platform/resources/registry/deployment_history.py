@@ -6,7 +6,6 @@ happen, because the process was killed in between, does not match the alias, and
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from mlops_platform.errors import ModelError
 from mlops_platform.resources.registry.model_registry import CHAMPION, MODEL_NAME, MlflowTracking
 
 _PREFIX = "deployment."
-_MAX_REASON = 1000  # characters; the registry accepts tags of a few thousand
+MAX_REASON = 1000  # characters; the registry accepts tags of a few thousand
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,9 @@ class Deployment:
     """One move of the alias `champion`.
 
     Attributes:
-        at: Time (UTC, ISO 8601).
-        action: What moved it.
-        version: The version it points to now.
+        at: UTC, ISO 8601.
         previous: The version it pointed to before; None for the first move.
         by: A person, or `dagster`.
-        reason: One sentence.
         forced: Whether the gates had refused the version.
         dagster_run_id: The run that moved it; None for a person.
         trained_by: The Dagster run that trained the version; None if its tags do not name it.
@@ -51,8 +47,7 @@ class Deployment:
 
 def history(tracking: MlflowTracking) -> list[Deployment]:
     """Return the moves, oldest first."""
-    tags = tracking.model_tags()
-    return [Deployment(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_PREFIX)]
+    return [Deployment(**record) for record in tracking.records(_PREFIX)]
 
 
 def served_before(moves: Sequence[Deployment], champion: str) -> list[str]:
@@ -93,13 +88,34 @@ def promote(
     reason: str,
     forced: bool = False,
     dagster_run_id: str | None = None,
+    action: Literal["promote", "rollback"] = "promote",
 ) -> Deployment:
     """Make a version the champion.
 
     Raises:
         ModelError: There is no such version, or it is the champion already.
     """
-    return _move(tracking, "promote", version, by, reason, forced, dagster_run_id)
+    target, champion = tracking.version(version), tracking.by_alias(CHAMPION)
+    if champion is not None and champion.version == target.version:
+        raise ModelError(f"Version {version} of {MODEL_NAME} is the champion already.")
+    now = datetime.now(UTC)
+    move = Deployment(
+        at=now.isoformat(timespec="milliseconds"),
+        action=action,
+        version=target.version,
+        previous=champion.version if champion else None,
+        by=by,
+        reason=reason[:MAX_REASON],
+        forced=forced,
+        dagster_run_id=dagster_run_id,
+        trained_by=target.tags.get("dagster_run_id"),
+        data_version=target.tags.get("data_version"),
+    )
+    tracking.set_record(f"{_PREFIX}{now.strftime('%Y%m%dT%H%M%S%f')}.{secrets.token_hex(2)}", asdict(move))
+    # on the version, too: MLflow's pages show it there
+    tags = {"promoted_because": move.reason, "promoted_by_dagster_run": dagster_run_id or ""}
+    tracking.set_alias(CHAMPION, target.version, tags)
+    return move
 
 
 def rollback(tracking: MlflowTracking, *, by: str, reason: str, dagster_run_id: str | None = None) -> Deployment:
@@ -116,41 +132,8 @@ def rollback(tracking: MlflowTracking, *, by: str, reason: str, dagster_run_id: 
             tracking.load(version)
         except ModelError:
             continue
-        return _move(tracking, "rollback", version, by, reason, False, dagster_run_id)
+        return promote(tracking, version, by=by, reason=reason, dagster_run_id=dagster_run_id, action="rollback")
     raise ModelError(
         f"Before version {champion.version} of {MODEL_NAME} there was no champion that can be loaded: choose a version "
         "with `mlops promote VERSION`."
     )
-
-
-def _move(
-    tracking: MlflowTracking,
-    action: Literal["promote", "rollback"],
-    version: str,
-    by: str,
-    reason: str,
-    forced: bool,
-    dagster_run_id: str | None,
-) -> Deployment:
-    target, champion = tracking.version(version), tracking.by_alias(CHAMPION)
-    if champion is not None and champion.version == target.version:
-        raise ModelError(f"Version {version} of {MODEL_NAME} is the champion already.")
-    now = datetime.now(UTC)
-    move = Deployment(
-        at=now.isoformat(timespec="milliseconds"),
-        action=action,
-        version=target.version,
-        previous=champion.version if champion else None,
-        by=by,
-        reason=reason[:_MAX_REASON],
-        forced=forced,
-        dagster_run_id=dagster_run_id,
-        trained_by=target.tags.get("dagster_run_id"),
-        data_version=target.tags.get("data_version"),
-    )
-    key = f"{_PREFIX}{now.strftime('%Y%m%dT%H%M%S%f')}.{secrets.token_hex(2)}"
-    tracking.set_model_tag(key, json.dumps(asdict(move), ensure_ascii=False))
-    # on the version, too: MLflow's pages show it there
-    tags = {"promoted_because": move.reason, "promoted_by_dagster_run": dagster_run_id or ""}
-    tracking.set_alias(CHAMPION, target.version, tags)
-    return move

@@ -6,18 +6,18 @@ registry, which every promotion reads anyway. When to open one is decided by the
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from mlops_platform.errors import ModelError
+from mlops_platform.resources.registry.deployment_history import MAX_REASON
 from mlops_platform.resources.registry.model_registry import MlflowTracking
 
 Answer = Literal["continue", "improve", "rollback"]
 
 _PREFIX = "inspection."
-_MAX_REASON = 1000  # characters; the registry accepts tags of a few thousand
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,19 @@ class Inspection:
 
     Attributes:
         day: Day of the decision (ISO date).
-        opened_at: Time (UTC, ISO 8601).
+        opened_at: UTC, ISO 8601.
         version: The champion at that time.
         problems: Names of the detected problems.
         reason: The sentence of the decision.
         dagster_run_id: The run that opened it.
         answer: What the person decided; None while it is open.
-        answered_at: Time (UTC, ISO 8601).
-        answered_by: The person.
-        answer_reason: The person's reason.
+        answered_at: UTC, ISO 8601.
     """
 
     day: str
     opened_at: str
     version: str
-    problems: tuple[str, ...]
+    problems: Sequence[str]
     reason: str
     dagster_run_id: str | None
     answer: Answer | None = None
@@ -56,9 +54,7 @@ class Inspection:
 
 def inspections(tracking: MlflowTracking) -> list[Inspection]:
     """Return all inspections, ordered by day."""
-    tags = tracking.model_tags()
-    stored = [json.loads(tags[key]) for key in sorted(tags) if key.startswith(_PREFIX)]
-    return [Inspection(**{**fields, "problems": tuple(fields["problems"])}) for fields in stored]
+    return [Inspection(**record) for record in tracking.records(_PREFIX)]
 
 
 def open_inspection(tracking: MlflowTracking) -> Inspection | None:
@@ -71,7 +67,7 @@ def ask(
     *,
     day: str,
     version: str,
-    problems: tuple[str, ...],
+    problems: Sequence[str],
     reason: str,
     dagster_run_id: str | None = None,
 ) -> Inspection:
@@ -79,31 +75,23 @@ def ask(
     for inspection in inspections(tracking):
         if inspection.day == day:
             return inspection
-    inspection = Inspection(day, _now(), version, problems, reason[:_MAX_REASON], dagster_run_id)
-    _store(tracking, inspection)
+    inspection = Inspection(day, _now(), version, problems, reason[:MAX_REASON], dagster_run_id)
+    tracking.set_record(f"{_PREFIX}{day}", asdict(inspection))
     return inspection
 
 
 def answer(tracking: MlflowTracking, decision: Answer, *, by: str, reason: str) -> list[Inspection]:
-    """Close every open inspection with a person's answer, and return them.
-
-    Raises:
-        ModelError: No inspection is open.
-    """
+    """Close every open inspection with a person's answer, and return them; none is a `ModelError`."""
     closed = [
-        replace(opened, answer=decision, answered_at=_now(), answered_by=by, answer_reason=reason[:_MAX_REASON])
+        replace(opened, answer=decision, answered_at=_now(), answered_by=by, answer_reason=reason[:MAX_REASON])
         for opened in inspections(tracking)
         if opened.is_open
     ]
     if not closed:
         raise ModelError("Nothing waits for an answer: no inspection is open.")
     for inspection in closed:
-        _store(tracking, inspection)
+        tracking.set_record(f"{_PREFIX}{inspection.day}", asdict(inspection))
     return closed
-
-
-def _store(tracking: MlflowTracking, inspection: Inspection) -> None:
-    tracking.set_model_tag(f"{_PREFIX}{inspection.day}", json.dumps(asdict(inspection), ensure_ascii=False))
 
 
 def _now() -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.errors import ModelError
@@ -51,20 +52,16 @@ class MlflowStore:
         return self.uri.startswith(("http://", "https://"))
 
     @property
-    def artifacts_uri(self) -> str:
+    def artifacts_uri(self) -> str | None:
         """The artifact location of a local store."""
-        return (self.folder / "artifacts").as_uri()
+        return None if self.is_server else (self.folder / "artifacts").as_uri()
 
     def exists(self) -> bool:
-        """Return whether there is a store to query; a local one is created with the first model."""
+        """Return whether there is a store to query; a local one is created by its first client."""
         return self.is_server or self._database.exists()
 
     def require_server(self) -> None:
-        """Check that the server answers; a local store has none.
-
-        Raises:
-            ModelError: It does not answer within about 10 s.
-        """
+        """Raise a `ModelError` if there is a server that does not answer within about 10 s."""
         if not self.is_server:
             return
         import requests
@@ -96,7 +93,11 @@ class MlflowStore:
             logging.getLogger(name).setLevel(logging.ERROR)
         with self.lock():
             if not self.exists():
-                self._create()
+                from mlflow import db
+
+                # created atomically: a killed process would leave MLflow's migrations incomplete
+                with atomic_write(self._database) as partial:
+                    db.upgrade.main([f"{_SQLITE}{partial}"], standalone_mode=False)
             mlflow.set_tracking_uri(self.uri)
             try:
                 return mlflow.MlflowClient(self.uri)
@@ -106,25 +107,13 @@ class MlflowStore:
                     "restore its database, or move it away to start with an empty one."
                 ) from error
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the lock of a local store, for what only one process may do at a time."""
+    def lock(self) -> AbstractContextManager[object]:
+        """Return the lock of a local store, for what only one process may do at a time."""
         if self.is_server:
-            yield
-            return
-        from filelock import FileLock
-
+            return nullcontext()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / ".lock"):
-            yield
+        return FileLock(self.folder / ".lock")
 
     @property
     def _database(self) -> Path:
         return Path(self.uri.removeprefix(_SQLITE))
-
-    def _create(self) -> None:
-        """Create the database atomically: a killed process would leave MLflow's migrations incomplete."""
-        from mlflow import db
-
-        with atomic_write(self._database) as partial:
-            db.upgrade.main([f"{_SQLITE}{partial}"], standalone_mode=False)

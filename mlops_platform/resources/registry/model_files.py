@@ -6,11 +6,13 @@ The registry, which names the saved models, belongs in ``model_registry``.
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_platform.resources.registry.bundled_code import encoder_code
 from mlops_platform.resources.registry.local_store import configure_mlflow
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("mlflow", "pandas", "scikit-learn", "skops")
 _ENCODER_PACKAGES = ("onnxruntime", "tokenizers")
+_ENCODER_MODULE = Path("ml", "embeddings", "encoder.py")
+# where this package is installed as well, its other modules stay importable
+_SHARED_PACKAGE = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
 
 
 def log_model(model: Pipeline, example: pd.DataFrame, trusted_types: list[str], *, sentence_vectors: bool) -> str:
@@ -27,7 +32,7 @@ def log_model(model: Pipeline, example: pd.DataFrame, trusted_types: list[str], 
     from mlflow.models import infer_signature
 
     packages = (*_PACKAGES, *(_ENCODER_PACKAGES if sentence_vectors else ()))
-    with encoder_code(sentence_vectors) as code:
+    with _encoder_code(sentence_vectors) as code:
         info = mlflow.sklearn.log_model(
             model,
             name="model",
@@ -43,11 +48,7 @@ def log_model(model: Pipeline, example: pd.DataFrame, trusted_types: list[str], 
 
 
 def load_model(location: str | Path) -> Pipeline:
-    """Load a saved pipeline.
-
-    Args:
-        location: An MLflow URI, or the folder with the model's files, which needs no store.
-    """
+    """Load a pipeline from an MLflow URI, or from the folder with its files, which needs no store."""
     configure_mlflow()
     import mlflow.sklearn
 
@@ -57,3 +58,19 @@ def load_model(location: str | Path) -> Pipeline:
     finally:
         # MLflow prepends the code that was saved with a model, which would shadow later imports
         sys.path = path
+
+
+@contextmanager
+def _encoder_code(sentence_vectors: bool) -> Iterator[list[str] | None]:
+    """Yield MLflow's `code_paths`, with which a model loads where this package is not installed."""
+    if not sentence_vectors:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="mlops-code-") as folder:
+        package = Path(folder) / "mlops_platform"
+        module = package / _ENCODER_MODULE
+        module.parent.mkdir(parents=True)
+        for subpackage in (package, package / "ml", module.parent):
+            (subpackage / "__init__.py").write_text(_SHARED_PACKAGE, encoding="utf-8")
+        module.write_bytes((Path(__file__).parents[2] / _ENCODER_MODULE).read_bytes())
+        yield [str(package)]

@@ -1,11 +1,12 @@
 """Experiment tracking and the model registry: the calls to MLflow.
 
-When to train, to register a version or to move an alias is decided in ``assets``. The connection belongs in
-``local_store``, the format of the files in ``model_files``.
+The connection belongs in ``local_store``, the format of the files in ``model_files``.
 """
 
+import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,21 +75,14 @@ class MlflowTracking(dg.ConfigurableResource):
         return f"{self.ui_url}/#/experiments/{experiment_id}/runs/{run_id}"
 
     def experiment(self, name: str) -> str:
-        """Return the id of an experiment, which is created if missing.
+        """Return the id of an experiment, which is created if missing; a deleted one is a `ModelError`."""
+        client = self._client()
+        from mlflow.exceptions import MlflowException
 
-        Raises:
-            ModelError: The experiment was deleted.
-        """
-        client, store = self._client(), self.store
-        with store.lock():
-            experiment = client.get_experiment_by_name(name)
-            if experiment is None and not store.is_server:
-                return str(client.create_experiment(name, artifact_location=store.artifacts_uri))
+        experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            from mlflow.exceptions import MlflowException
-
             try:
-                return str(client.create_experiment(name))
+                return str(client.create_experiment(name, artifact_location=self.store.artifacts_uri))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -101,13 +95,7 @@ class MlflowTracking(dg.ConfigurableResource):
         return str(experiment.experiment_id)
 
     def close_unfinished(self, experiment_id: str, fingerprint: str, *, finished: str | None = None) -> None:
-        """End the runs of a fingerprint that a killed process left running.
-
-        Args:
-            experiment_id: The experiment.
-            fingerprint: The fingerprint of the version to train.
-            finished: The run whose version is registered, if any: it is marked as finished, the others as killed.
-        """
+        """End the runs of a fingerprint that a killed process left running: `finished`, if given, as finished."""
         client = self._client()
         running = client.search_runs(
             [experiment_id], f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and attributes.status = 'RUNNING'"
@@ -117,12 +105,11 @@ class MlflowTracking(dg.ConfigurableResource):
 
     def log_evaluation(self, run_id: str, metrics: Mapping[str, float], artifacts: Mapping[str, bytes]) -> None:
         """Add metrics, and artifacts by file name, to a run; a repetition overwrites them."""
-        client = self._client()
-        from mlflow.entities import Metric
+        self._client()
+        import mlflow
 
-        now = int(datetime.now(UTC).timestamp() * 1000)
-        client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
-        _log_artifacts(client, run_id, artifacts)
+        mlflow.log_metrics(dict(metrics), step=0, run_id=run_id)
+        _log_artifacts(run_id, artifacts)
 
     def metrics(self, run_id: str) -> dict[str, float]:
         """Return the metrics of a run."""
@@ -154,25 +141,16 @@ class MlflowTracking(dg.ConfigurableResource):
     ) -> RegisteredVersion:
         """Log a fitted model in a new run, register it as a new version, and return the version.
 
-        Args:
-            model: A fitted pipeline.
-            example: Rows of its input, for the signature.
-            experiment_id: The experiment of the run.
-            run_name: Name of the run.
-            params: The model's parameters.
-            metrics: The metrics known at training.
-            tags: Tags of the run and of the version; they include the fingerprint.
-            artifacts: Files of the run: contents by name.
-            trusted_types: Types that skops may load again.
-            sentence_vectors: Whether the pipeline encodes sentences: the encoder's code is saved with it.
+        The run and the version get the tags, the fingerprint among them; artifacts are contents by file name. Rows of
+        input are the example for the signature. With sentence vectors, the encoder's code is saved with the model.
         """
-        client = self._client()
+        self._client()
         import mlflow
 
         with mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags)) as run:
             mlflow.log_params(dict(params))
             mlflow.log_metrics(dict(metrics))
-            _log_artifacts(client, run.info.run_id, artifacts)
+            _log_artifacts(run.info.run_id, artifacts)
             uri = log_model(model, example, trusted_types, sentence_vectors=sentence_vectors)
             with self.store.lock():
                 return _registered(mlflow.register_model(uri, MODEL_NAME, tags=dict(tags)))
@@ -183,34 +161,22 @@ class MlflowTracking(dg.ConfigurableResource):
         candidates = client.search_model_versions(
             f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
         )
-        for candidate in sorted(candidates, key=lambda version: int(version.version)):
-            if candidate.status == "READY" and self._is_usable(client, candidate):
-                return _registered(candidate)
-        return None
-
-    def _is_usable(self, client: "MlflowClient", version: "ModelVersion") -> bool:
         from mlflow.exceptions import MlflowException
 
-        try:
-            # a deleted run accepts no more metrics
-            if client.get_run(version.run_id).info.lifecycle_stage != "active":
-                return False
-            self.load(str(version.version))
-        except (MlflowException, ModelError):
-            return False
-        return True
+        for version in _oldest_first(version for version in candidates if version.status == "READY"):
+            with suppress(MlflowException, ModelError):
+                # a deleted run accepts no more metrics
+                if client.get_run(version.run_id).info.lifecycle_stage == "active":
+                    self.load(version.version)
+                    return version
+        return None
 
     def versions(self) -> list[RegisteredVersion]:
         """Return all versions of the model, oldest first."""
-        versions = self._client().search_model_versions(f"name = '{MODEL_NAME}'")
-        return sorted(map(_registered, versions), key=lambda version: int(version.version))
+        return _oldest_first(self._client().search_model_versions(f"name = '{MODEL_NAME}'"))
 
     def version(self, version: str) -> RegisteredVersion:
-        """Return a version.
-
-        Raises:
-            ModelError: There is no such version.
-        """
+        """Return a version; a missing one is a `ModelError`."""
         registered = _query(self._client().get_model_version, MODEL_NAME, version)
         if registered is None:
             raise ModelError(
@@ -224,30 +190,24 @@ class MlflowTracking(dg.ConfigurableResource):
         return None if version is None else _registered(version)
 
     def set_alias(self, alias: str, version: str, tags: Mapping[str, str]) -> None:
-        """Point an alias at a version, with the reason in the version's tags.
-
-        The tags are set first: an alias that was moved always has its reason.
-        """
+        """Point an alias at a version, whose tags are set first: an alias that was moved always has its reason."""
         client = self._client()
         for key, value in tags.items():
             client.set_model_version_tag(MODEL_NAME, version, key, value)
         client.set_registered_model_alias(MODEL_NAME, alias, version)
 
-    def model_tags(self) -> dict[str, str]:
-        """Return the tags of the registered model; none before the first version."""
+    def records(self, prefix: str) -> list[dict[str, Any]]:
+        """Return the JSON records in the registered model's tags with a prefix, by key; none before version 1."""
         model = _query(self._client().get_registered_model, MODEL_NAME)
-        return {} if model is None else dict(model.tags)
+        tags = {} if model is None else model.tags
+        return [json.loads(tags[key]) for key in sorted(tags) if key.startswith(prefix)]
 
-    def set_model_tag(self, key: str, value: str) -> None:
-        """Set a tag of the registered model."""
-        self._client().set_registered_model_tag(MODEL_NAME, key, value)
+    def set_record(self, key: str, record: Mapping[str, Any]) -> None:
+        """Store a JSON record in a tag of the registered model."""
+        self._client().set_registered_model_tag(MODEL_NAME, key, json.dumps(record, ensure_ascii=False))
 
     def load(self, version: str) -> "Pipeline":
-        """Load the pipeline of a version.
-
-        Raises:
-            ModelError: Its files are missing or damaged.
-        """
+        """Load the pipeline of a version; missing or damaged files are a `ModelError`."""
         self._client()
         try:
             return load_model(f"models:/{MODEL_NAME}/{version}")
@@ -282,13 +242,19 @@ def _query(call: Callable[..., Any], *arguments: str) -> Any:
         raise ModelError(f"The model registry did not answer: {error.message}") from None
 
 
+def _oldest_first(versions: "Iterable[ModelVersion]") -> list[RegisteredVersion]:
+    return sorted(map(_registered, versions), key=lambda version: int(version.version))
+
+
 def _registered(version: "ModelVersion") -> RegisteredVersion:
     created = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     return RegisteredVersion(str(version.version), str(version.run_id), dict(version.tags), created)
 
 
-def _log_artifacts(client: "MlflowClient", run_id: str, artifacts: Mapping[str, bytes]) -> None:
+def _log_artifacts(run_id: str, artifacts: Mapping[str, bytes]) -> None:
+    import mlflow
+
     with tempfile.TemporaryDirectory() as folder:
         for name, content in artifacts.items():
             (Path(folder) / name).write_bytes(content)
-        client.log_artifacts(run_id, folder)
+        mlflow.log_artifacts(folder, run_id=run_id)
