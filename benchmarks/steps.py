@@ -78,9 +78,9 @@ def validate(settings: Settings) -> None:
             "labeled_projects", DuckDBSource(connection, "main"), "labeled_projects"
         )
         assert result.success
-    train, test = (resources["datasets"].load(version, split) for split in ("train", "test"))
-    tags, cuts = ([*train[name], *test[name]] for name in ("tag", "split"))
-    assert splits.stratification(tags, cuts).p_value > 0
+    train, test = (resources["datasets"].counts(version, split) for split in ("train", "test"))
+    counts = {tag: (train.get(tag, 0), test.get(tag, 0)) for tag in {*train, *test}}
+    assert splits.stratification_of(counts).p_value > 0
 
 
 def optimize(settings: Settings) -> None:

@@ -25,7 +25,7 @@ from mlops_platform.checks.labels import build_conflict_check, build_label_check
 from mlops_platform.checks.model import build_model_checks
 from mlops_platform.checks.rejects import build_ingest_checks
 from mlops_platform.executor import build_executor
-from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.ml.training_data.resampling import Recipe
 from mlops_platform.optional_dependencies import require_training_packages
 from mlops_platform.resources.factory import build_resources, dbt_project, dbt_resource
 from mlops_platform.resources.notifier import Notifier
@@ -68,15 +68,12 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
             settings.projects_uri, settings.tags_uri, settings.fetch_timeout, settings.event_log_path
         )
         sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri, settings.event_log_path))
-    recipe = Recipe(
-        settings.balance, settings.balance_ratio, settings.augmentations, settings.recent_days, settings.replay_share
-    )
     assets = [
         *raw,
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
         build_dataset_asset(settings.test_share, settings.stream_above_rows),
         build_tuning_asset(settings.num_trials, settings.tuning_workers, settings.tuning_cpu_seconds),
-        build_training_asset(recipe),
+        build_training_asset(Recipe(settings.balance, settings.balance_ratio, settings.augmentations)),
         model_evaluation,
         build_deployment_asset(settings.min_f1),
         build_predictions_asset(settings.first_day, log_store(settings)),

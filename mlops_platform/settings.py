@@ -212,12 +212,6 @@ class TrainingSettings(PlatformSettings):
         description="Changed copies of each training row: of drop_words, swap_words, title_only, description_only, "
         "comma-separated.",
     )
-    recent_days: int = Field(
-        0, ge=0, description="Days before the newest row from which all rows train; 0 takes those of all times."
-    )
-    replay_share: float = Field(
-        0.5, ge=0.0, lt=1.0, description="Share of older rows in the training data where MLOPS_RECENT_DAYS is set."
-    )
 
     @field_validator("augment")
     @classmethod

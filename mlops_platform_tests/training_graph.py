@@ -21,7 +21,7 @@ from mlops_platform.assets.promotion import build_deployment_asset
 from mlops_platform.assets.training import build_training_asset
 from mlops_platform.assets.tuning import build_tuning_asset
 from mlops_platform.cli.run_progress import failure_sentence
-from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.ml.training_data.resampling import Recipe
 from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.factory import build_resources
 from mlops_platform.resources.registry.model_registry import MlflowTracking

@@ -5,7 +5,8 @@ How a model is fitted is in ``ml.classifier``; what decides whether a fit is nee
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from mlops_platform.assets.declarations import TRAINING, json_digest
 from mlops_platform.assets.evaluation_set import evaluation_set, training_versions
 from mlops_platform.assets.sentence_encoder import tuned_encoder
 from mlops_platform.errors import platform_errors_as_failures
-from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.ml.training_data.resampling import Recipe
 from mlops_platform.resources.datasets.dataset_store import DatasetStore
 from mlops_platform.resources.datasets.evaluation_set_store import EvaluationSetStore
 from mlops_platform.resources.encoders.encoder_store import EncoderStore
@@ -38,16 +39,14 @@ if TYPE_CHECKING:
     from mlops_platform.ml.classifier.text_classifier import Params
     from mlops_platform.ml.embeddings.encoder import Encoder
     from mlops_platform.ml.evaluation.holdout import EvaluationSet
-    from mlops_platform.ml.training_data.resampling import Composed
+    from mlops_platform.ml.training_data.resampling import TrainingRow
 
 # the sources and packages that determine which model the same data and parameters give
 _MODEL_SOURCES = (
     "classifier/text.py",
     "classifier/text_classifier.py",
     "embeddings/encoder.py",
-    "training_data/config.py",
     "training_data/resampling.py",
-    "training_data/splits.py",
 )
 _MODEL_PACKAGES = ("scikit-learn", "imbalanced-learn")
 _STREAM_SOURCES = ("classifier/out_of_core.py", "classifier/hashed_features.py")
@@ -128,7 +127,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
                 if recipe != recipe.weights_only():
                     context.log.warning(
                         "There are too many rows to train in memory: out of core, classes can be weighted "
-                        "(MLOPS_BALANCE=weights or none), but rows are not resampled, augmented or replayed."
+                        "(MLOPS_BALANCE=weights or none), but rows are not resampled or augmented."
                     )
                 trainer = _OutOfCoreTrainer(datasets, dataset, recipe.weights_only())
             else:
@@ -241,21 +240,22 @@ class _InMemoryTrainer:
         from mlops_platform.ml.evaluation.holdout import check_never_trained_on
         from mlops_platform.ml.training_data.resampling import compose_rows
 
-        composed = compose_rows(self._datasets.load(self._dataset, "train"), self.recipe, seed=self._seed)
+        train = self._datasets.load(self._dataset, "train")
+        rows = compose_rows(train, self.recipe, seed=self._seed)
         if holdout is not None:
-            check_never_trained_on(holdout, (row.id for row in composed.rows))
-        frame = text_classifier.frame(*zip(*((row.title, row.description) for row in composed.rows), strict=True))
+            check_never_trained_on(holdout, (row.id for row in rows))
+        frame = text_classifier.frame(*zip(*((row.title, row.description) for row in rows), strict=True))
         fitted = text_classifier.fit(
             frame,
-            [row.tag for row in composed.rows],
+            [row.tag for row in rows],
             self._params,
             seed=self._seed,
             # copies of a row stay in one calibration fold
-            groups=[row.id for row in composed.rows] if self.recipe.to_dict() else None,
-            weighted=self.recipe.weighs_classes,
+            groups=[row.id for row in rows] if self.recipe.to_dict() else None,
+            weighted=self.recipe.balance == "weights",
             encoder=self._encoder,
         )
-        return _Training(fitted, frame.head(EXAMPLE_ROWS), len(frame), _composition(composed))
+        return _Training(fitted, frame.head(EXAMPLE_ROWS), len(frame), _composition(train["tag"], rows))
 
 
 class _OutOfCoreTrainer:
@@ -278,7 +278,7 @@ class _OutOfCoreTrainer:
         if holdout is not None:
             check_never_trained_on(holdout, self._datasets.tags_of(self._dataset, holdout.tags, "train"))
         counts = self._datasets.counts(self._dataset, "train")
-        weights = out_of_core.class_weights(counts) if self.recipe.weighs_classes else None
+        weights = out_of_core.class_weights(counts) if self.recipe.balance == "weights" else None
         fitted = out_of_core.fit_stream(self._rows, counts, weights=weights)
         first = next(iter(self._rows()))
         example = text_classifier.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
@@ -308,10 +308,11 @@ class _OutOfCoreTrainer:
             yield Batch(*(batch.column(name).to_pylist() for name in _TRAINING_COLUMNS))
 
 
-def _composition(composed: "Composed") -> dict[str, Any]:
+def _composition(tags: Iterable[str], rows: "Sequence[TrainingRow]") -> dict[str, Any]:
+    before, after = Counter(tags), Counter(row.tag for row in rows)
     return {
-        "rows_by_tag": dg.MetadataValue.table([dg.TableRecord(rows) for rows in composed.by_tag()]),
-        "replayed_rows": composed.replayed,
-        "left_out_rows": composed.left_out,
-        "changed_copies": composed.copies,
+        "rows_by_tag": dg.MetadataValue.table(
+            [dg.TableRecord({"tag": tag, "before": before[tag], "after": after[tag]}) for tag in sorted(before)]
+        ),
+        "changed_copies": sum(row.change is not None for row in rows),
     }

@@ -131,6 +131,6 @@ def splits_are_stratified(validated_dataset: dict[str, Any], datasets: dg.Resour
         description=f"A random split is this uneven with probability {result.p_value:.3f}.",
         metadata={
             "p_value": result.p_value,
-            "classes": dg.MetadataValue.json(result.to_dict()["classes"]),
+            "classes": dg.MetadataValue.json(result.classes),
         },
     )

@@ -15,7 +15,7 @@ import pytest
 from mlops_platform.assets import evaluation_set
 from mlops_platform.ml.classifier import out_of_core
 from mlops_platform.ml.evaluation.holdout import EvaluationSet
-from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.ml.training_data.resampling import Recipe
 from mlops_platform.resources.datasets import dataset_store
 from mlops_platform_tests.training_graph import LATTER, ROWS, TrainingHome
 
@@ -91,7 +91,7 @@ def test_streamed_training_weighs_classes_and_ignores_the_rest_of_a_recipe(fresh
     assert fresh.run("validated_dataset", "tuned_params", "trained_model", stream_above_rows=ABOVE).success
     plain = fresh.value("trained_model")["fingerprint"]
     for recipe, same in (
-        (Recipe(augment=("title_only",), balance="oversample", recent_days=90), True),
+        (Recipe(augment=("title_only",), balance="oversample"), True),
         (Recipe(balance="none"), False),
     ):
         assert fresh.run("trained_model", recipe=recipe).success

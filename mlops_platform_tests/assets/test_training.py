@@ -19,7 +19,7 @@ import pytest
 from mlops_platform.assets import training
 from mlops_platform.assets.training import build_training_asset, code_version, fingerprint
 from mlops_platform.ml.evaluation.holdout import EvaluationSet
-from mlops_platform.ml.training_data.config import Recipe
+from mlops_platform.ml.training_data.resampling import Recipe
 from mlops_platform.resources.registry.model_registry import CHALLENGER, FINGERPRINT_TAG
 from mlops_platform_tests.training_graph import SMALL, TrainingHome
 
@@ -86,7 +86,7 @@ def test_a_fingerprint_covers_all_that_makes_a_model() -> None:
     assert re.fullmatch("[0-9a-f]{12}", code_version())
 
 
-@pytest.mark.parametrize("source", ["text.py", "text_classifier.py", "resampling.py", "config.py", "splits.py"])
+@pytest.mark.parametrize("source", ["text.py", "text_classifier.py", "resampling.py"])
 def test_a_change_in_what_draws_or_fits_is_another_code_version(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before, read = code_version(), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + (b"#" if self.name == source else b""))
@@ -269,16 +269,15 @@ def test_what_cannot_be_trained_is_a_sentence_and_no_version(
 
 
 def test_composed_training_data_is_another_version_that_says_how(trained: TrainingHome) -> None:
-    recipe = Recipe("oversample", augment=("title_only",), recent_days=200, replay_share=0.3)
+    recipe = Recipe("oversample", augment=("title_only",))
     ran = trained.run("trained_model", recipe=recipe)
     told = ran.metadata("trained_model")
     assert (told["model_version"], told["new_version"]) == ("2", True)
     assert told["composition"] == recipe.to_dict()
-    assert told["replayed_rows"] > 0 < told["left_out_rows"]
     by_tag = ran.table("trained_model", "rows_by_tag")
     assert sum(each["after"] for each in by_tag) > told["changed_copies"] > 0
     params = trained.client().get_run(trained.value("trained_model")["run_id"]).data.params
-    assert (params["balance"], params["recent_days"]) == ("oversample", "200")
+    assert (params["balance"], params["balance_ratio"]) == ("oversample", "1.0")
     assert set(trained.tracking.load("2").classes_) == {each["tag"] for each in by_tag}
     assert trained.run("trained_model", recipe=recipe).metadata("trained_model")["new_version"] is False
     # the defaults are what they were

@@ -1,1 +1,1 @@
-"""Training data: splits, and how classes, copies and older rows are weighed."""
+"""Training data: splits, class balance and augmented copies."""

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from mlops_platform.ml.classifier.text import compose
 from mlops_platform.ml.classifier.text_classifier import fit, frame
 from mlops_platform.ml.evaluation.metrics import expected_calibration_error
-from mlops_platform.ml.training_data.config import Recipe
-from mlops_platform.ml.training_data.resampling import Augmentation, TrainingRow, augment, balance, compose_rows, mix
+from mlops_platform.ml.training_data.resampling import Augmentation, Recipe, TrainingRow, augment, balance, compose_rows
 
 LABELS = ["a"] * 60 + ["b"] * 30 + ["c"] * 10
 ALL: tuple[Augmentation, ...] = ("drop_words", "swap_words", "title_only", "description_only")
@@ -25,39 +24,33 @@ def _rows(ids: range, tag: str = "a") -> list[TrainingRow]:
     return [TrainingRow(i, f"title {i}", " ".join(f"w{i}x{k}" for k in range(30)), tag) for i in ids]
 
 
-def _counts(rows: np.ndarray) -> dict[str, int]:
+def _counts(rows: list[int]) -> dict[str, int]:
     return dict(Counter(LABELS[i] for i in rows))
 
 
 def test_weights_and_none_choose_every_row_once() -> None:
-    for method in ("weights", "none"):
-        assert balance(LABELS, method).tolist() == list(range(100))
+    assert balance(LABELS, Recipe()) == balance(LABELS, Recipe("none")) == list(range(100))
 
 
 def test_oversampling_repeats_and_loses_no_row() -> None:
-    found = balance(LABELS, "oversample")
-    assert _counts(found) == {"a": 60, "b": 60, "c": 60}
-    assert set(found.tolist()) == set(range(100))
-    assert _counts(balance(LABELS, "oversample", ratio=0.4)) == {"a": 60, "b": 30, "c": 24}
+    rows = balance(LABELS, Recipe("oversample"))
+    assert _counts(rows) == {"a": 60, "b": 60, "c": 60}
+    assert set(rows) == set(range(100))
+    assert _counts(balance(LABELS, Recipe("oversample", 0.4))) == {"a": 60, "b": 30, "c": 24}
 
 
 def test_undersampling_leaves_out_and_repeats_no_row() -> None:
-    found = balance(LABELS, "undersample")
-    assert _counts(found) == {"a": 10, "b": 10, "c": 10}
-    assert len(set(found.tolist())) == 30
-    assert _counts(balance(LABELS, "undersample", ratio=0.25)) == {"a": 40, "b": 30, "c": 10}
-    assert found.tolist() == balance(LABELS, "undersample").tolist()
-    assert found.tolist() != balance(LABELS, "undersample", seed=1).tolist()
+    rows = balance(LABELS, Recipe("undersample"))
+    assert _counts(rows) == {"a": 10, "b": 10, "c": 10}
+    assert len(set(rows)) == 30
+    assert _counts(balance(LABELS, Recipe("undersample", 0.25))) == {"a": 40, "b": 30, "c": 10}
+    assert rows == balance(LABELS, Recipe("undersample"))
+    assert rows != balance(LABELS, Recipe("undersample"), seed=1)
 
 
-def test_balance_refuses_what_it_cannot_do() -> None:
-    with pytest.raises(ValueError, match="'smote'; it must be one of weights, none"):
-        balance(LABELS, "smote")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="3 rows have 1 tags"):
-        balance(["a"] * 3, "oversample")
-    for ratio in (0.0, 1.5, float("nan")):
-        with pytest.raises(ValueError, match="ratio"):
-            balance(LABELS, "oversample", ratio=ratio)
+def test_one_class_cannot_be_balanced() -> None:
+    with pytest.raises(ValueError, match="more than 1 class"):
+        balance(["a"] * 3, Recipe("oversample"))
 
 
 def test_copies_are_light_keep_id_and_tag_and_stay_when_rows_are_added() -> None:
@@ -88,73 +81,18 @@ def test_no_copy_is_empty_or_equal(title: str, description: str, changes: set[Au
     assert "" not in texts[1:]
 
 
-def test_an_unknown_augmentation_is_refused() -> None:
-    with pytest.raises(ValueError, match="Unknown augmentation translate"):
-        augment([], ["translate"])  # type: ignore[list-item]
-
-
-def test_replay_takes_the_share_of_each_tag() -> None:
-    old = [*_rows(range(900)), *_rows(range(900, 1000), "b"), *_rows(range(1000, 1020), "rare")]
-    new = _rows(range(5000, 5100), "c")
-    found = mix(old, new, 0.5)
-    assert found[-100:] == new
-    replayed = Counter(row.tag for row in found[:-100])
-    assert replayed["rare"] == 2
-    assert replayed["a"] == pytest.approx(90, abs=2)
-    assert replayed["b"] == pytest.approx(10, abs=2)
-    assert {row.id for row in found} <= {row.id for row in mix(old, new, 0.6)}
-    assert mix(old, new, 0.5) == found
-
-
-def test_replay_of_little_or_nothing() -> None:
-    new = _rows(range(10, 20))
-    assert mix(_rows(range(10)), new, 0.0) == new
-    assert mix([], new, 0.5) == new
-    assert mix(_rows(range(10)), [], 0.5) == []
-    assert len(mix(_rows(range(5)), new, 0.9)) == 15
-    relabeled = _rows(range(10, 20), "b")
-    assert mix(relabeled, new, 0.5) == new
-    for share in (-0.1, 1.0, float("nan")):
-        with pytest.raises(ValueError, match="share"):
-            mix([], new, share)
-
-
-def _history() -> pd.DataFrame:
-    """300 rows of three tags a year ago, then 200 recent ones of two."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(500):
-        tag = ("a", "b", "c")[number % 3] if number < 300 else ("a", "b")[number % 2]
-        words = " ".join(f"{tag}{rng.integers(30)} common{rng.integers(60)}" for _ in range(6))
-        made = "2023-01-01" if number < 300 else "2024-01-01"
-        rows.append((number, pd.Timestamp(made), f"title {number}", words, tag))
-    return pd.DataFrame(rows, columns=["id", "created_on", "title", "description", "tag"])
-
-
-def test_recent_rows_alone_forget_an_old_topic_and_replay_keeps_it() -> None:
-    history = _history()
-    old = history[(history["id"] % 5 == 0) & (history["tag"] == "c")]
-    train = history.drop(old.index)
-
-    def recall(recipe: Recipe) -> float:
-        rows = compose_rows(train, recipe).rows
-        model = fit(frame([r.title for r in rows], [r.description for r in rows]), [r.tag for r in rows])
-        said = model.predict(frame(old["title"], old["description"]))
-        return float((said == "c").mean())
-
-    assert recall(Recipe(recent_days=30, replay_share=0.0)) == 0.0
-    assert recall(Recipe(recent_days=30, replay_share=0.2)) > 0.8
-    composed = compose_rows(train, Recipe(recent_days=30, replay_share=0.2))
-    assert composed.replayed == pytest.approx(50, abs=2)
-    assert composed.replayed + composed.left_out == 280
-
-
 def test_composition_takes_rows_as_they_are_by_default() -> None:
-    history = _history()
-    composed = compose_rows(history, Recipe())
-    assert [row.id for row in composed.rows] == history["id"].tolist()
-    assert (composed.replayed, composed.left_out, composed.copies) == (0, 0, 0)
-    assert Recipe().to_dict() == {} == Recipe(balance_ratio=0.5, replay_share=0.1).to_dict()
+    train = pd.DataFrame({"id": [3, 1], "title": ["a", None], "description": [None, "b"], "tag": ["x", "y"]})
+    assert compose_rows(train, Recipe()) == [TrainingRow(3, "a", "", "x"), TrainingRow(1, "", "b", "y")]
+    assert Recipe().to_dict() == {} == Recipe(balance_ratio=0.5).to_dict()
+
+
+def test_composition_balances_and_then_augments() -> None:
+    train = pd.DataFrame({"id": [1, 2, 3], "title": "a", "description": "b", "tag": ["x", "x", "y"]})
+    rows = compose_rows(train, Recipe("oversample", augment=("title_only",)))
+    assert [(row.id, row.change) for row in rows] == [
+        (i, change) for i in (1, 2, 3, 3) for change in (None, "title_only")
+    ]
 
 
 def test_copies_do_not_make_the_model_look_surer_than_it_is() -> None:
