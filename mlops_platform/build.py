@@ -31,7 +31,7 @@ from mlops_platform.resources.factory import build_resources, dbt_project, dbt_r
 from mlops_platform.resources.notifier import Notifier
 from mlops_platform.resources.prediction_log import log_store
 from mlops_platform.sensors.alerts import build_alert_sensor
-from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
+from mlops_platform.sensors.decisions import act_on_decision, build_decision_sensor
 from mlops_platform.sensors.new_partitions import build_partition_sensor
 from mlops_platform.sensors.source_files import build_source_sensor
 from mlops_platform.settings import Settings
@@ -51,13 +51,13 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     # Arrow's own allocator retains 20 MB of freed memory; Arrow reads this variable once, when a step imports it
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     project = dbt_project(settings)
-    asset_jobs, act_job = jobs.build_jobs(), build_act_job()
+    asset_jobs = jobs.build_jobs()
     training_job = next(job for job in asset_jobs if job.name == "mlops")
     sensors = [
         automation.automation_sensor(),
         build_partition_sensor(settings.partition_sensor),
         build_alert_sensor(Notifier(settings.alerts), settings.alert_after),
-        build_decision_sensor(settings.retrain_cron, training_job, act_job),
+        build_decision_sensor(settings.retrain_cron, training_job),
     ]
     if settings.source_loader == "airbyte":
         raw = build_airbyte_assets(
@@ -101,7 +101,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     defs = dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*asset_jobs, act_job, run_retention.build_retention_job(settings.run_retention_days, check_keys)],
+        jobs=[*asset_jobs, act_on_decision, run_retention.build_retention_job(settings.run_retention_days, check_keys)],
         schedules=[
             jobs.build_schedule(settings.daily_cron),
             jobs.build_monitoring_schedule(settings.monitoring_cron),
