@@ -105,7 +105,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         schedules=[
             jobs.build_schedule(settings.daily_cron),
             jobs.build_monitoring_schedule(settings.monitoring_cron),
-            run_retention.build_retention_schedule(),
+            run_retention.RETENTION_SCHEDULE,
         ],
         sensors=sensors,
         resources={**build_resources(settings), "dbt": dbt_resource(settings, project)},
