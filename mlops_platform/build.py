@@ -38,10 +38,7 @@ from mlops_platform.settings import Settings
 
 
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:
-    """Assemble assets, checks, jobs, schedules, sensors and resources, with freshness and automation policies.
-
-    Args:
-        settings: What to build the graph from; by default the environment.
+    """Assemble the graph from these settings, by default those of the environment.
 
     Raises:
         PlatformError: An optional package that the settings need is missing, or dbt cannot read its project.
@@ -69,7 +66,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         )
         sensors.append(build_source_sensor(settings.projects_uri, settings.tags_uri, settings.event_log_path))
     recipe = Recipe(
-        settings.balance, settings.balance_ratio, settings.augmentations, settings.recent_days, settings.replay_share
+        settings.balance, settings.balance_ratio, settings.augment, settings.recent_days, settings.replay_share
     )
     assets = [
         *raw,
