@@ -1,4 +1,4 @@
-"""A team's whole text-classification loop as one Dagster asset graph: from raw tables to a watched champion.
+"""A team's whole text-classification loop as one Dagster asset graph: from raw tables to a monitored champion.
 
 ::
 

@@ -46,9 +46,14 @@ def retrain_at_most_once(cron: str) -> AutomationCondition:
     return (_pending(_UPSTREAM_CHANGED) & in_new_window & _READY).with_label("retrain_at_most_once")
 
 
-def conditions(retrain_cron: str) -> dict[str, AutomationCondition]:
-    """Return the condition of each asset; ingest has none, as sensors and the schedule start it."""
-    return {
+def freshness(hours: float) -> dg.FreshnessPolicy:
+    """Return a policy that fails after `hours` without a materialization, and warns after three quarters of them."""
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours), warn_window=timedelta(hours=hours * 0.75))
+
+
+def with_policies(defs: dg.Definitions, *, retrain_cron: str, freshness_hours: float) -> dg.Definitions:
+    """Give every materializable asset its freshness policy and automation condition, unless it has its own."""
+    conditions = {  # ingest has none, as sensors and the schedule start it
         "labeled_projects": on_new_data(),
         "unlabeled_projects": on_new_data(),
         "validated_dataset": on_new_data(),
@@ -57,26 +62,10 @@ def conditions(retrain_cron: str) -> dict[str, AutomationCondition]:
         "model_evaluation": on_new_parameters(),
         "champion_model": on_new_parameters(),
     }
-
-
-def freshness(hours: float) -> dg.FreshnessPolicy:
-    """Return a policy that fails after `hours` without a materialization, and warns after three quarters of them."""
-    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours), warn_window=timedelta(hours=hours * 0.75))
-
-
-def with_policies(defs: dg.Definitions, *, retrain_cron: str, freshness_hours: float) -> dg.Definitions:
-    """Give every materializable asset its freshness policy and automation condition, unless it has its own.
-
-    Args:
-        defs: The assembled graph.
-        retrain_cron: Cron (UTC) of the retraining windows.
-        freshness_hours: Hours after which an asset is stale.
-    """
-    by_name = conditions(retrain_cron)
     policy = freshness(freshness_hours)
 
     def apply(spec: dg.AssetSpec) -> dg.AssetSpec:
-        condition = by_name.get(spec.key.to_user_string())
+        condition = conditions.get(spec.key.to_user_string())
         if condition is not None and spec.automation_condition is None:
             spec = spec.replace_attributes(automation_condition=condition)
         return dg.apply_freshness_policy(spec, policy, overwrite_existing=False)

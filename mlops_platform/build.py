@@ -31,17 +31,14 @@ from mlops_platform.resources.factory import build_resources, dbt_project, dbt_r
 from mlops_platform.resources.notifier import Notifier
 from mlops_platform.resources.prediction_log import log_store
 from mlops_platform.sensors.alerts import build_alert_sensor
-from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
+from mlops_platform.sensors.decisions import act_on_decision, build_decision_sensor
 from mlops_platform.sensors.new_partitions import build_partition_sensor
 from mlops_platform.sensors.source_files import build_source_sensor
 from mlops_platform.settings import Settings
 
 
 def build_definitions(settings: Settings | None = None) -> dg.Definitions:
-    """Assemble assets, checks, jobs, schedules, sensors and resources, with freshness and automation policies.
-
-    Args:
-        settings: What to build the graph from; by default the environment.
+    """Assemble the graph from these settings, by default those of the environment.
 
     Raises:
         PlatformError: An optional package that the settings need is missing, or dbt cannot read its project.
@@ -51,13 +48,13 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     # Arrow's own allocator retains 20 MB of freed memory; Arrow reads this variable once, when a step imports it
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     project = dbt_project(settings)
-    asset_jobs, act_job = jobs.build_jobs(), build_act_job()
+    asset_jobs = jobs.build_jobs()
     training_job = next(job for job in asset_jobs if job.name == "mlops")
     sensors = [
         automation.automation_sensor(),
         build_partition_sensor(settings.partition_sensor),
         build_alert_sensor(Notifier(settings.alerts), settings.alert_after),
-        build_decision_sensor(settings.retrain_cron, training_job, act_job),
+        build_decision_sensor(settings.retrain_cron, training_job),
     ]
     if settings.source_loader == "airbyte":
         raw = build_airbyte_assets(
@@ -73,7 +70,7 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
         build_dbt_cloud_assets(project) if settings.dbt_runner == "cloud" else build_transform_assets(project),
         build_dataset_asset(settings.test_share, settings.stream_above_rows),
         build_tuning_asset(settings.num_trials, settings.tuning_workers, settings.tuning_cpu_seconds),
-        build_training_asset(Recipe(settings.balance, settings.balance_ratio, settings.augmentations)),
+        build_training_asset(Recipe(settings.balance, settings.balance_ratio, settings.augment)),
         model_evaluation,
         build_deployment_asset(settings.min_f1),
         build_predictions_asset(settings.first_day, log_store(settings)),
@@ -98,11 +95,11 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     defs = dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=[*asset_jobs, act_job, run_retention.build_retention_job(settings.run_retention_days, check_keys)],
+        jobs=[*asset_jobs, act_on_decision, run_retention.build_retention_job(settings.run_retention_days, check_keys)],
         schedules=[
             jobs.build_schedule(settings.daily_cron),
             jobs.build_monitoring_schedule(settings.monitoring_cron),
-            run_retention.build_retention_schedule(),
+            run_retention.RETENTION_SCHEDULE,
         ],
         sensors=sensors,
         resources={**build_resources(settings), "dbt": dbt_resource(settings, project)},

@@ -12,12 +12,12 @@ broker = settings.celery_broker.get_secret_value()
 app.conf.update(
     broker_url=broker,
     result_backend=broker,
-    # a worker runs one step at a time, and holds no other one that an idle worker could take
+    # a worker runs one step at a time, and reserves no other
     worker_concurrency=1,
     worker_prefetch_multiplier=1,
-    # a step leaves the broker when it has ended, so that one of a dead worker goes to another
+    # a step leaves the broker when it has ended, so that the step of a dead worker goes to another one
     task_acks_late=True,
-    # a step whose process was killed, as for want of memory, is started once more; then it fails
+    # a step whose process was killed, such as for lack of memory, is retried once
     task_annotations={"execute_plan": {"retry_on_worker_lost": True, "max_retries": 1, "default_retry_delay": 1}},
     # with this throttle, Redis is searched for steps of dead workers every 10 s, not every 100 s
     broker_transport_options={

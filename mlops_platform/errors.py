@@ -11,18 +11,6 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-__all__ = [
-    "AirbyteError",
-    "EventLogError",
-    "LabelError",
-    "ModelError",
-    "PlatformError",
-    "SourceError",
-    "TransformError",
-    "WarehouseError",
-    "platform_errors_as_failures",
-]
-
 
 class PlatformError(Exception):
     """Base of all errors that are meant for the user."""
@@ -58,15 +46,9 @@ class LabelError(PlatformError):
 
 @contextmanager
 def platform_errors_as_failures(*also: type[Exception]) -> Iterator[None]:
-    """Turn a `PlatformError` of the block into the `dg.Failure` that shows its sentence in the run.
+    """Turn a `PlatformError` of the block, or an error of the types `also`, into a `dg.Failure` with its sentence.
 
     Retries are off: what the sentence asks for is the user's to do.
-
-    Args:
-        also: Other errors whose message is a sentence for the user, such as the ValueErrors of `ml`.
-
-    Raises:
-        dagster.Failure: The block raised one of these errors; its message is the description.
     """
     try:
         yield

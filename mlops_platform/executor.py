@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from mlops_platform.settings import ExecutionSettings
 
 # imported once by the server from which each step's process is forked: ten trivial steps take 12 s, spawned ones 25 s
-PRELOADED = ("mlops_platform.definitions", "dagster", "sqlalchemy", "alembic.config")
+PRELOADED = ["mlops_platform.definitions", "dagster", "sqlalchemy", "alembic.config"]
 
 
 def build_executor(settings: ExecutionSettings) -> dg.ExecutorDefinition:
     """Return the executor that the settings name; with Celery, the number of workers limits the concurrent steps."""
-    one_writer = settings.env == "local"
+    limit: dict[str, Any] = {"max_concurrent": 1} if settings.env == "local" else {}
     if settings.executor == "multiprocess":
-        forked: dict[str, Any] = {"start_method": {"forkserver": {"preload_modules": list(PRELOADED)}}}
-        return dg.multiprocess_executor.configured(forked | ({"max_concurrent": 1} if one_writer else {}))
+        forked = {"start_method": {"forkserver": {"preload_modules": PRELOADED}}}
+        return dg.multiprocess_executor.configured(forked | limit)
     if settings.executor == "celery":
         from dagster_celery import celery_executor
 
@@ -32,5 +32,5 @@ def build_executor(settings: ExecutionSettings) -> dg.ExecutorDefinition:
     if settings.executor == "k8s":
         from dagster_k8s import k8s_job_executor
 
-        return k8s_job_executor.configured({"max_concurrent": 1}) if one_writer else k8s_job_executor
+        return k8s_job_executor.configured(limit) if limit else k8s_job_executor
     return dg.in_process_executor

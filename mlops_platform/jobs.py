@@ -10,61 +10,41 @@ RAW = ("projects", "tags")
 TRANSFORM = ("labeled_projects", "unlabeled_projects")
 DATAOPS = (*RAW, *TRANSFORM)
 # with the snapshot: a decision counts the current labels, and label QA evaluates them
-MONITORING = (
-    "validated_dataset",
-    "predictions",
-    "drift_report",
-    "retraining_decision",
-    "label_issues",
-    "labeling_queue",
-)
+_LABELING = ("label_issues", "labeling_queue")
+MONITORING = ("validated_dataset", "predictions", "drift_report", "retraining_decision", *_LABELING)
 MLOPS = ("validated_dataset", "tuned_params", "trained_model", "model_evaluation", "champion_model")
 
 _RAW_CHECKS = dg.AssetSelection.checks_for_assets(*(dg.AssetKey(name) for name in RAW))
 
 
 def build_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """Build the jobs, each of which also runs the checks of its assets.
-
-    The sensor `new_partitions` starts `from_raw` and `raw_checks`.
-    """
+    """Build the jobs, each of which also runs the checks of its assets; `new_partitions` starts the last two."""
+    assets = dg.AssetSelection.assets
+    jobs = {
+        "dataops": (
+            assets(*DATAOPS),
+            "From the sources to checked tables: projects, tags, labeled and unlabeled projects.",
+        ),
+        "mlops": (assets(*MLOPS), "From the labeled table to the champion: snapshot, tune, train, evaluate, promote."),
+        "end_to_end": (assets(*DATAOPS, *MLOPS), "From the sources to the champion: `dataops` and `mlops` in one run."),
+        "monitoring": (
+            assets(*MONITORING),
+            "The champion on one day: predictions, drift, decision; and which labels to doubt or to add.",
+        ),
+        "from_raw": (
+            _RAW_CHECKS | assets(*TRANSFORM),
+            "From raw tables that another program loaded to checked tables; loads nothing.",
+        ),
+        "raw_checks": (_RAW_CHECKS, "The checks of the raw tables; loads nothing."),
+    }
     return [
-        dg.define_asset_job(
-            "dataops",
-            selection=dg.AssetSelection.assets(*DATAOPS),
-            description="From the sources to checked tables: projects, tags, labeled and unlabeled projects.",
-        ),
-        dg.define_asset_job(
-            "mlops",
-            selection=dg.AssetSelection.assets(*MLOPS),
-            description="From the labeled table to the champion: snapshot, tune, train, evaluate, promote.",
-        ),
-        dg.define_asset_job(
-            "end_to_end",
-            selection=dg.AssetSelection.assets(*DATAOPS, *MLOPS),
-            description="From the sources to the champion: `dataops` and `mlops` in one run.",
-        ),
-        dg.define_asset_job(
-            "monitoring",
-            selection=dg.AssetSelection.assets(*MONITORING),
-            description="The champion on one day: predictions, drift, decision; and which labels to doubt or to add.",
-        ),
-        dg.define_asset_job(
-            "from_raw",
-            selection=_RAW_CHECKS | dg.AssetSelection.assets(*TRANSFORM),
-            description="From raw tables that another program loaded to checked tables; loads nothing.",
-        ),
-        dg.define_asset_job(
-            "raw_checks", selection=_RAW_CHECKS, description="The checks of the raw tables; loads nothing."
-        ),
+        dg.define_asset_job(name, selection=selection, description=description)
+        for name, (selection, description) in jobs.items()
     ]
 
 
 def build_schedule(cron: str) -> dg.ScheduleDefinition:
-    """Build the daily schedule (UTC) of `end_to_end`.
-
-    The job has no partitions, so Dagster's scheduler catches up on at most one missed tick.
-    """
+    """Build the daily schedule (UTC) of `end_to_end`; as the job has no partitions, Dagster catches up on one tick."""
     return dg.ScheduleDefinition(
         name="daily",
         job_name="end_to_end",

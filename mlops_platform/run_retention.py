@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
-CRON = "30 3 * * *"
 PAGE = 100
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # automation conditions compare the data versions of the latest two
@@ -20,6 +18,15 @@ MATERIALIZATIONS = 2
 ASSET = "latest of an asset"
 CHECK = "latest of a check"
 ORIGIN = "retried by a kept run"
+
+RETENTION_SCHEDULE = dg.ScheduleDefinition(
+    name="retention_daily",
+    job_name="retention",
+    cron_schedule="30 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Deletes old runs once a day.",
+)
 
 
 def build_retention_job(days: int, checks: Sequence[dg.AssetCheckKey]) -> dg.JobDefinition:
@@ -42,25 +49,10 @@ def build_retention_job(days: int, checks: Sequence[dg.AssetCheckKey]) -> dg.Job
     return retention
 
 
-def build_retention_schedule() -> dg.ScheduleDefinition:
-    """Build the daily schedule of `retention`."""
-    return dg.ScheduleDefinition(
-        name="retention_daily",
-        job_name="retention",
-        cron_schedule=CRON,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Deletes old runs once a day.",
-    )
-
-
 def prune(instance: dg.DagsterInstance, before: datetime, checks: Sequence[dg.AssetCheckKey]) -> dict[str, int]:
-    """Delete the finished runs that were last updated before a time; after a kill, the next call completes the work.
+    """Delete the finished runs that were last updated before a time, except the latest of an asset or of these checks.
 
-    Args:
-        instance: The Dagster instance.
-        before: The time.
-        checks: The checks whose latest results stay.
+    After a kill, the next call completes the work.
 
     Returns:
         The number of deleted runs, of runs that stay by reason, and of deleted event files.
@@ -89,38 +81,24 @@ def prune(instance: dg.DagsterInstance, before: datetime, checks: Sequence[dg.As
 
 def _needed(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> dict[str, str]:
     """Return the runs that hold the current state, with the reason."""
-    needed: dict[str, str] = {}
-    for key in instance.get_asset_keys():
-        for run_id in _runs_of(instance, key):
-            needed.setdefault(run_id, ASSET)
+    needed = {run_id: ASSET for key in instance.get_asset_keys() for run_id in _runs_of(instance, key)}
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
-    for record in latest.values():
-        needed.setdefault(record.run_id, CHECK)
+    needed = {record.run_id: CHECK for record in latest.values()} | needed
     # Dagster cannot show a retry whose original run was deleted
-    for run_id in list(needed):
-        run = instance.get_run_by_id(run_id) if run_id else None
-        for origin in (run.root_run_id, run.parent_run_id) if run is not None else ():
-            if origin is not None:
-                needed.setdefault(origin, ORIGIN)
-    return needed
+    runs = [run for run_id in needed if run_id and (run := instance.get_run_by_id(run_id))]
+    origins = {origin: ORIGIN for run in runs for origin in (run.root_run_id, run.parent_run_id) if origin}
+    return origins | needed
 
 
 def _runs_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[str]:
-    records: list[Any] = list(instance.fetch_materializations(key, limit=MATERIALIZATIONS).records)
-    records += instance.fetch_observations(key, limit=1).records
-    yield from (record.run_id for record in records)
-    yield from _runs_of_partitions(instance, key)
+    storage = instance.event_log_storage
+    yield from (record.run_id for record in instance.fetch_materializations(key, limit=MATERIALIZATIONS).records)
+    yield from (record.run_id for record in instance.fetch_observations(key, limit=1).records)
     # the latest attempt, even if it failed
-    planned = instance.event_log_storage.get_latest_planned_materialization_info(key)
-    if planned is not None:
+    if planned := storage.get_latest_planned_materialization_info(key):
         yield planned.run_id
-
-
-def _runs_of_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[str]:
-    """Yield the latest run of each partition of an asset, without which the partition would count as missing."""
-    latest = instance.event_log_storage.get_latest_storage_id_by_partition(
-        key, dg.DagsterEventType.ASSET_MATERIALIZATION
-    )
+    # the latest run of each partition, without which the partition would count as missing
+    latest = storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION)
     events = list(latest.values())
     for start in range(0, len(events), PAGE):
         page = dg.AssetRecordsFilter(asset_key=key, storage_ids=events[start : start + PAGE])
@@ -138,13 +116,12 @@ def _free_files(instance: dg.DagsterInstance) -> int:
     """Delete the event files of deleted runs, which Dagster's SQLite storage empties but leaves; Postgres has none."""
     files = {path.stem: path for path in Path(instance.root_directory, "history", "runs").glob("*-*.db")}
     run_ids = sorted(files)
-    freed = 0
+    existing: set[str] = set()
+    # queried after the files were listed: a run is stored before its first event
     for start in range(0, len(run_ids), PAGE):
-        page = run_ids[start : start + PAGE]
-        # queried after the files were listed: a run is stored before its first event
-        existing = set(instance.get_run_ids(dg.RunsFilter(run_ids=page)))
-        for run_id in set(page) - existing:
-            for suffix in ("", "-wal", "-shm"):
-                files[run_id].with_name(f"{run_id}.db{suffix}").unlink(missing_ok=True)
-            freed += 1
-    return freed
+        existing.update(instance.get_run_ids(dg.RunsFilter(run_ids=run_ids[start : start + PAGE])))
+    orphans = [files[run_id] for run_id in run_ids if run_id not in existing]
+    for path in orphans:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+    return len(orphans)

@@ -1,7 +1,6 @@
 """Safe composition of SQL text: names are quoted, values are escaped, fragments are marked as such.
 
-Queries are written in DuckDB's dialect; a warehouse of another dialect transpiles what it is given. What a
-query asks stands with its caller; values that a driver can bind are passed as parameters, not through here.
+Queries are in DuckDB's dialect, which other warehouses transpile. Pass values that a driver can bind as parameters.
 """
 
 from __future__ import annotations
@@ -9,8 +8,6 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable
 from typing import Any
-
-__all__ = ["SQL", "identifier", "identifiers", "literal", "sql"]
 
 
 class SQL(str):
@@ -35,28 +32,19 @@ def literal(text: str) -> SQL:
 
 
 def sql(template: str, /, **parts: str | int | float) -> SQL:
-    """Fill the braces of an SQL template.
+    """Fill the braces of an SQL template; the result may be a part of another one.
 
-    Args:
-        template: SQL in DuckDB's dialect, with `{name}` where a part goes.
-        parts: A `SQL` is inserted as it stands, a number as digits, any other text as a quoted identifier.
+    A `SQL` is inserted as it stands, a number as digits, any other text as a quoted identifier.
 
-    Returns:
-        The statement, which may be a part of another one.
-
-    Raises:
-        KeyError: A part is missing.
-
-    Example:
-        >>> sql("SELECT count(*) FROM {table} WHERE {condition}", table="tags", condition=SQL("id > 5"))
-        'SELECT count(*) FROM "tags" WHERE id > 5'
+    >>> sql("SELECT count(*) FROM {table} WHERE {condition}", table="tags", condition=SQL("id > 5"))
+    'SELECT count(*) FROM "tags" WHERE id > 5'
     """
     return SQL(_Template().vformat(template, (), parts))
 
 
 class _Template(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
-        """Return a part as SQL; only `SQL`, text and numbers are parts."""
+        """Return a part as SQL."""
         if isinstance(value, SQL):
             return str(value)
         if isinstance(value, str):

@@ -11,7 +11,7 @@ from mlops_platform.assets.decision import DECISION, build_decision_asset
 from mlops_platform.assets.monitoring import REPORT, build_drift_asset
 from mlops_platform.assets.promotion import build_deployment_asset
 from mlops_platform.resources.warehouse.base import Warehouse
-from mlops_platform.sensors.decisions import build_act_job
+from mlops_platform.sensors.decisions import act_on_decision
 from mlops_platform.settings import SAMPLE_DIR, Settings
 from mlops_platform_tests.training_graph import MIN_F1, ROWS, Run, TrainingHome
 
@@ -47,7 +47,7 @@ class Monitored:
                 build_decision_asset(FIRST, thresholds),
                 build_deployment_asset(MIN_F1),
             ],
-            jobs=[dg.define_asset_job("watch", selection=[REPORT, DECISION]), build_act_job()],
+            jobs=[dg.define_asset_job("watch", selection=[REPORT, DECISION]), act_on_decision],
             resources={**self.home.resources, "warehouse": warehouse},
         )
 

@@ -21,7 +21,7 @@ def table() -> str:
 
 
 def _shown(default: object) -> str:
-    if default in (None, "", PydanticUndefined) or "SecretStr" in type(default).__name__:
+    if default in (None, "", (), PydanticUndefined) or "SecretStr" in type(default).__name__:
         return "none"
     if isinstance(default, str | Path) and str(default).startswith(str(PROJECT_ROOT)):
         return f"`{Path(default).relative_to(PROJECT_ROOT)}`"

@@ -29,12 +29,8 @@ def suite_checks(
     Args:
         suite: Name of a committed suite, and of the table that it validates.
         asset: The asset that the checks belong to.
-        snapshot: Whether the asset is a Parquet snapshot of that table, with its version in the asset's value, or the
-            table in the warehouse.
+        snapshot: The asset is a Parquet snapshot of that table, with its version in the asset's value.
         root: The folder that contains `expectations/`.
-
-    Raises:
-        PlatformError: The suite cannot be read.
     """
     rules = read_suite(suite, root)
     specs = [
@@ -57,13 +53,8 @@ def suite_checks(
     ) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
         with platform_errors_as_failures(), opened as source:
-            result = engine.validate_table(
-                suite,
-                source,
-                suite,
-                expectations=[rule for rule in rules if rule.name in selected],
-                subject=asset,
-            )
+            expectations = [rule for rule in rules if rule.name in selected]
+            result = engine.validate_table(suite, source, suite, expectations=expectations, subject=asset)
         for outcome in result.outcomes:
             if outcome.error is None:
                 yield _check_result(asset, outcome, result, rule_of[outcome.name])
@@ -100,15 +91,10 @@ def suite_checks(
 
 
 def _check_result(asset: str, outcome: Outcome, result: SuiteResult, rule: Expectation) -> dg.AssetCheckResult:
-    figures = {
-        "rows": outcome.rows,
-        "offending_rows": outcome.offending_rows,
-        "offending_share": outcome.offending_share,
-        "observed": outcome.observed,
-    }
+    figures = {name: getattr(outcome, name) for name in ("rows", "offending_rows", "offending_share", "observed")}
     metadata: dict[str, Any] = {
-        key: value if isinstance(value, int | float | str) else dg.MetadataValue.json(value)
-        for key, value in figures.items()
+        name: value if isinstance(value, int | float | str) else dg.MetadataValue.json(value)
+        for name, value in figures.items()
         if value is not None
     }
     ids = dict.fromkeys(str(example[ID]) for example in outcome.examples if example.get(ID) is not None)

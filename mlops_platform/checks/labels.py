@@ -12,7 +12,7 @@ from mlops_platform.errors import platform_errors_as_failures
 from mlops_platform.resources.warehouse.base import Warehouse
 from mlops_platform.sql import sql
 
-_SHOWN = 20
+_SHOWN = 20  # rows of a table, of this many characters a cell
 _CHARS = 80
 
 
@@ -51,17 +51,14 @@ def build_conflict_check() -> dg.AssetChecksDefinition:
         pool="warehouse",
     )
     def people_agree(warehouse: Warehouse) -> dg.AssetCheckResult:
+        query = sql(
+            "SELECT id, tag, labeled_by, source, won FROM {conflicts} WHERE unresolved ORDER BY id, labeled_by, source",
+            conflicts=CONFLICTS,
+        )
         with platform_errors_as_failures(), warehouse.connect():
-            rows: list[tuple[Any, ...]] = []
-            if warehouse.has_table(CONFLICTS):
-                rows = warehouse.fetch_rows(
-                    sql(
-                        "SELECT id, tag, labeled_by, source, won FROM {conflicts} WHERE unresolved "
-                        "ORDER BY id, labeled_by, source",
-                        conflicts=CONFLICTS,
-                    )
-                )
+            rows = warehouse.fetch_rows(query) if warehouse.has_table(CONFLICTS) else []
         unresolved = len({key for key, *_ in rows})
+        disagreement = f"People disagree on the labels of {unresolved} projects; the latest label counts."
         metadata: dict[str, Any] = {"unresolved": unresolved}
         if rows:
             names = ["id", "tag", "labeled_by", "source", "counts"]
@@ -69,9 +66,7 @@ def build_conflict_check() -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=not unresolved,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"People disagree on the labels of {unresolved} projects; the latest label counts."
-            if unresolved
-            else "People agree on their labels.",
+            description=disagreement if unresolved else "People agree on their labels.",
             metadata=metadata,
         )
 

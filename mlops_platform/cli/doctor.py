@@ -16,7 +16,7 @@ import typer
 
 from mlops_platform.cli.doctor_finding import Finding
 from mlops_platform.errors import PlatformError
-from mlops_platform.optional_dependencies import REMEDY, SENTENCE_REMEDY, missing_packages, missing_sentence_packages
+from mlops_platform.optional_dependencies import missing_packages, remedy
 from mlops_platform.settings import DBT_PROJECT_DIR, GX_ROOT_DIR, Settings
 
 PACKAGES = (
@@ -80,10 +80,10 @@ def _packages(settings: Settings) -> Finding:
         except PackageNotFoundError:
             missing.append(name)
     if production:
-        missing += missing_packages()
+        missing += missing_packages("production")
     if missing:
-        remedy = REMEDY if production else "make run"
-        return Finding("packages", "missing", f"{', '.join(missing)}: run `{remedy}` to set up again")
+        command = remedy("production") if production else "make run"
+        return Finding("packages", "missing", f"{', '.join(missing)}: run `{command}` to set up again")
     return Finding("packages", "ok", ", ".join(installed))
 
 
@@ -129,8 +129,8 @@ def _folder(name: str, path: Path) -> Finding:
 
 
 def _encoder(settings: Settings) -> Finding:
-    if missing := missing_sentence_packages():
-        return Finding("sentence vectors", "missing", f"{', '.join(missing)}: run `{SENTENCE_REMEDY}`")
+    if missing := missing_packages("sentence"):
+        return Finding("sentence vectors", "missing", f"{', '.join(missing)}: run `{remedy('sentence')}`")
     from mlops_platform.resources.encoders.export import DEFAULT_MODEL, local_model
 
     try:

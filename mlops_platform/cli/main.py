@@ -77,7 +77,7 @@ def _report_error(error: Exception) -> int:
     """Print an error in one sentence, and return the exit code."""
     if isinstance(error, ValidationError):
         for problem in error.errors():
-            name = "MLOPS_" + "_".join(str(part) for part in problem["loc"]).upper()
+            name = "MLOPS_" + "".join(str(part) for part in problem["loc"][:1]).upper()
             _report(f"{name}={problem['input']!r} does not fit: {problem['msg']}.")
         return 2
     if isinstance(error, PlatformError):

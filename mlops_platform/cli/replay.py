@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,14 +46,14 @@ def replay(
         result: dict[str, Any] = {
             "scenario": plan.model_dump(),
             "rows": len(history.rows),
-            "unlabelled": history.unlabelled,
+            "unlabelled": history.unlabeled,
             "rejected": history.rejected,
-            "played": [simulation.to_dict() for simulation in played],
+            "played": [asdict(simulation) for simulation in played],
             "summary": {**vars(summary), "false_alarm_share": summary.share},
         }
         text.write(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     else:
-        unlabeled = f"; {history.unlabelled} rows without a tag are ignored" if history.unlabelled else ""
+        unlabeled = f"; {history.unlabeled} rows without a tag are ignored" if history.unlabeled else ""
         rejected = f"; {history.rejected} lines could not be read" if history.rejected else ""
         text.write(f"{Path(scenario).name}: {len(history.rows)} labeled rows{unlabeled}{rejected}.\n\n")
         # of many histories, print the first and those with an unmet expectation

@@ -27,6 +27,8 @@ class World:
         pool: Rows that never arrive and are never trained on, for measuring F1.
         faults: The faults, which have a tag if their kind needs one.
         repaired: Kinds of faults that a person has repaired.
+        empty: Id of a row to its column that is empty.
+        flipped: Id of a row to its wrong label.
     """
 
     first: list[Row]
@@ -34,32 +36,25 @@ class World:
     pool: list[Row]
     faults: Sequence[Fault]
     repaired: set[str] = field(default_factory=set)
-    _blank: dict[int, str] = field(default_factory=dict)
-    _flipped: dict[int, str] = field(default_factory=dict)
+    empty: dict[int, str] = field(default_factory=dict)
+    flipped: dict[int, str] = field(default_factory=dict)
 
     def observed(self, row: Row) -> Row:
         """Return a row as it arrives: with its fault, unless that was repaired."""
-        if "null_column" in self.repaired or row.id not in self._blank:
+        if "null_column" in self.repaired or row.id not in self.empty:
             return row
-        return replace(row, **{self._blank[row.id]: None})  # type: ignore[arg-type]
+        return replace(row, **{self.empty[row.id]: None})  # type: ignore[arg-type]
 
     def label(self, row: Row) -> str:
         """Return the label that arrives for a row: flipped, unless that was repaired."""
-        return row.tag if "label_flips" in self.repaired else self._flipped.get(row.id, row.tag)
+        return row.tag if "label_flips" in self.repaired else self.flipped.get(row.id, row.tag)
 
     def pool_in(self, week: int) -> list[Row]:
         """Return the pool as of a week: without later topics, and with empty columns."""
         later = {fault.tag for fault in self.faults if fault.kind == "new_topic" and week < fault.week}
-        empty = {fault.column for fault in self.faults if fault.kind == "null_column" and self._active(fault, week)}
+        columns = {fault.column for fault in self.faults if fault.kind == "null_column" and fault.active(week)}
         rows = [row for row in self.pool if row.tag not in later]
-        return [row if self._blank.get(row.id) not in empty else self.observed(row) for row in rows]
-
-    def bad_deployment(self, week: int) -> Fault | None:
-        """Return the bad deployment of a week, if there is one."""
-        return next((fault for fault in self.faults if fault.kind == "bad_deployment" and fault.week == week), None)
-
-    def _active(self, fault: Fault, week: int) -> bool:
-        return fault.week <= week and (fault.until is None or week <= fault.until) and fault.kind not in self.repaired
+        return [self.observed(row) if self.empty.get(row.id) in columns else row for row in rows]
 
 
 def deal(rows: Sequence[Row], scenario: Scenario, faults: Sequence[Fault], seed: int) -> World:
@@ -70,8 +65,8 @@ def deal(rows: Sequence[Row], scenario: Scenario, faults: Sequence[Fault], seed:
     """
     draw = random.Random(f"replay {seed}")  # noqa: S311 - not for secrets
     counts = Counter(row.tag for row in rows)
-    tagged = [_with_tag(fault, counts) for fault in faults]
-    texts = [(text, str(fault.tag)) for fault in tagged for text in fault.texts]
+    faults = [_with_tag(fault, counts) for fault in faults]
+    texts = [(text, str(fault.tag)) for fault in faults for text in fault.texts]
     lowest = min(row.id for row in rows)
     extra = [Row(lowest - 1 - i, None, *_title_and_description(text), tag) for i, (text, tag) in enumerate(texts)]
     order = [*rows]
@@ -80,16 +75,16 @@ def deal(rows: Sequence[Row], scenario: Scenario, faults: Sequence[Fault], seed:
     pool_ids = set(draw.sample([row.id for row in order], round(scenario.pool_share * len(order))))
     pool_ids |= {row.id for row in draw.sample(extra, round(scenario.pool_share * len(extra)))}
     pool = [row for row in [*order, *extra] if row.id in pool_ids]
-    new = {str(fault.tag): fault for fault in tagged if fault.kind == "new_topic"}
     rest = [row for row in [*order, *extra] if row.id not in pool_ids]
-    withheld = {tag: [row for row in rest if row.tag == tag] for tag in new}
-    common = [row for row in rest if row.tag not in new]
+    new_tags = {str(fault.tag) for fault in faults if fault.kind == "new_topic"}
+    withheld = {tag: [row for row in rest if row.tag == tag] for tag in new_tags}
+    common = [row for row in rest if row.tag not in new_tags]
     train_rows = scenario.train_rows or round(scenario.train_share * len(common))
-    first, queue = common[:train_rows], common[train_rows:]
-    sizes = _sizes(queue, scenario)
-    world = World(first, _weeks(queue, withheld, sizes, tagged), pool, tagged)
+    queue = common[train_rows:]
+    weeks = _weeks(queue, withheld, _sizes(queue, scenario), faults)
+    world = World(common[:train_rows], weeks, pool, faults)
     _check(world, scenario)
-    for fault in tagged:
+    for fault in faults:
         _inject(world, fault, sorted(counts), draw)
     return world
 
@@ -134,38 +129,36 @@ def _weeks(
     """Deal full weeks until the rows run out."""
     remaining, weeks = [*queue], []
     for week, size in enumerate(sizes, 1):
+        active = [fault for fault in faults if fault.kind in ("new_topic", "class_shift") and fault.active(week)]
         rows: list[Row] = []
-        for fault in faults:
-            if fault.kind not in ("new_topic", "class_shift") or week < fault.week:
-                continue
-            if fault.until is not None and week > fault.until:
-                continue
+        for fault in active:
             source = withheld[str(fault.tag)] if fault.kind == "new_topic" else remaining
-            taken = [row for row in source if row.tag == fault.tag][: round(fault.share * size)]
-            taken = taken[: max(0, size - len(rows))]
-            ids = {row.id for row in taken}
-            source[:] = [row for row in source if row.id not in ids]
-            rows += taken
+            candidates = [row for row in source if row.tag == fault.tag]
+            rows += _take(source, candidates[: min(round(fault.share * size), size - len(rows))])
         # the other rows of a week have none of a shifted tag
-        shifted = {f.tag for f in faults if f.kind == "class_shift" and f.week <= week <= (f.until or week)}
-        others = [row for row in remaining if row.tag not in shifted] if rows else remaining
-        others = others[: size - len(rows)]
+        shifted = {fault.tag for fault in active if fault.kind == "class_shift"} if rows else set()
+        others = [row for row in remaining if row.tag not in shifted][: size - len(rows)]
         if len(rows) + len(others) < size:
             break
-        ids = {row.id for row in others}
-        remaining[:] = [row for row in remaining if row.id not in ids]
-        weeks.append([*rows, *others])
+        weeks.append(rows + _take(remaining, others))
     return weeks
 
 
+def _take(source: list[Row], rows: list[Row]) -> list[Row]:
+    """Remove rows from a list, and return them."""
+    ids = {row.id for row in rows}
+    source[:] = [row for row in source if row.id not in ids]
+    return rows
+
+
 def _check(world: World, scenario: Scenario) -> None:
-    tags = Counter(row.tag for row in world.first)
+    tags = {row.tag for row in world.first}
     if len(world.first) < scenario.min_rows or len(tags) < 2:
         raise PlatformError(
             f"Only {len(world.first)} rows with {len(tags)} tags are left to train on before the first week, but"
             f" {scenario.min_rows} rows with two tags are needed: add labeled rows, or raise train_share."
         )
-    last = max((fault.week + fault.within_weeks for fault in world.faults), default=1)
+    last = max((fault.deadline for fault in world.faults), default=1)
     if len(world.weeks) < last:
         size = f"{scenario.rows_per_week} rows" if scenario.rows_per_week else "the calendar"
         needed = "a week" if not world.faults else f"week {last}, by which its last fault should be decided"
@@ -176,13 +169,12 @@ def _check(world: World, scenario: Scenario) -> None:
 
 
 def _inject(world: World, fault: Fault, tags: Sequence[str], draw: random.Random) -> None:
-    until = fault.until or len(world.weeks)
-    arriving = [row for rows in world.weeks[fault.week - 1 : until] for row in rows]
+    arriving = [row for rows in world.weeks[fault.week - 1 : fault.until] for row in rows]
     if fault.kind == "null_column":
         for row in [*arriving, *world.pool]:
             if draw.random() < fault.share:
-                world._blank[row.id] = fault.column
+                world.empty[row.id] = fault.column
     if fault.kind == "label_flips":
         for row in arriving:
             if draw.random() < fault.share:
-                world._flipped[row.id] = draw.choice([tag for tag in tags if tag != row.tag])
+                world.flipped[row.id] = draw.choice([tag for tag in tags if tag != row.tag])

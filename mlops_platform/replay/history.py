@@ -26,16 +26,13 @@ class Row:
 
 @dataclass(frozen=True)
 class History:
-    """The labeled projects of a pair of CSV files.
+    """The labeled projects by time (those without a time last) and id, and how many projects have no tag.
 
-    Attributes:
-        rows: The projects by time (those without a time last) and id.
-        unlabelled: Number of projects without a tag, which cannot be evaluated.
-        rejected: Number of lines in both files that could not be read.
+    `rejected` lines of both files could not be read.
     """
 
     rows: list[Row]
-    unlabelled: int
+    unlabeled: int
     rejected: int
 
 
@@ -43,17 +40,13 @@ def read_history(projects: str, tags: str, *, timeout: float = 30.0) -> History:
     """Read a pair of CSV files.
 
     Args:
-        projects: Path or http(s) URL of a CSV file with id, created_on, title, description.
-        tags: Path or http(s) URL of a CSV file with id, tag.
+        projects: Path or URL of a file with the columns id, created_on, title, description.
+        tags: Path or URL of a file with the columns id, tag.
         timeout: Seconds to wait for a server.
-
-    Raises:
-        SourceError: A file is missing or has other columns, or no project has a tag.
     """
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone='UTC'")
     rejected = 0
-    try:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone='UTC'")
         for table, uri in (("projects", projects), ("tags", tags)):
             columns = {name: column.kind for name, column in TABLES[table].items()}
             with fetched(uri, timeout) as source:
@@ -64,8 +57,6 @@ def read_history(projects: str, tags: str, *, timeout: float = 30.0) -> History:
             "FROM projects LEFT JOIN (SELECT id, min(tag) AS tag FROM tags GROUP BY id) USING (id) "
             "WHERE id IS NOT NULL GROUP BY id ORDER BY any_value(created_on) NULLS LAST, id"
         ).fetchall()
-    finally:
-        connection.close()
     rows = [Row(*values) for values in projects_with_tags if values[4]]
     if not rows:
         raise SourceError(f"No project of {projects} has a tag in {tags}: a replay needs labeled rows.")

@@ -32,9 +32,8 @@ def columns(known: Sequence[LabeledRow]) -> LabeledRows:
 
 
 def _predict_tags(model: Pipeline, rows: Sequence[Row]) -> list[str]:
-    return [
-        prediction.tag for prediction in predict(model, [row.title for row in rows], [row.description for row in rows])
-    ]
+    titles, descriptions = [row.title for row in rows], [row.description for row in rows]
+    return [prediction.tag for prediction in predict(model, titles, descriptions)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +42,6 @@ class Version:
 
     Attributes:
         name: Its number.
-        model: The pipeline.
-        train: What it was fitted on.
-        test: What it was evaluated on.
         known: All labels known at its training, by id.
         f1: Weighted F1 on `test`.
         week: When it was trained; 0 before the first week.
@@ -75,15 +71,8 @@ def train(
 ) -> Version:
     """Train a version on the train split of the labels known so far, and evaluate it on the test split.
 
-    Tags with fewer than three rows in the train split are left out, since they cannot be learned.
-
-    Args:
-        name: Name of the version.
-        known: Rows with their labels.
-        week: The current week.
-        test_share: Share of the ids in the test split.
-        spoil: Share of the training labels that are exchanged with each other, for a bad version.
-        seed: Seed of the exchange.
+    Tags with fewer than three rows in the train split are left out, since they cannot be learned. For a bad version, a
+    share `spoil` of the training labels is exchanged with each other.
 
     Raises:
         PlatformError: There are too few rows.

@@ -20,19 +20,13 @@ def print_played(played: Sequence[Played], console: Console) -> None:
         table = Table(
             title=f"{history.title} (seed {history.seed})", title_justify="left", header_style="bold", pad_edge=False
         )
-        for name, style in (
-            ("week", {"justify": "right"}),
-            ("rows", {"justify": "right"}),
-            ("F1", {"justify": "right"}),
-            ("pool", {"justify": "right"}),
-            ("ver", {"justify": "right"}),
-            ("drift", {"max_width": 14}),
-            ("decision", {}),
-            ("expected", {"max_width": 20}),
-            ("", {}),
-            ("reason", {"ratio": 1}),
-        ):
-            table.add_column(name, **style)
+        for name in ("week", "rows", "F1", "pool", "ver"):
+            table.add_column(name, justify="right")
+        table.add_column("drift", max_width=14)
+        table.add_column("decision")
+        table.add_column("expected", max_width=20)
+        table.add_column("")
+        table.add_column("reason", ratio=1)
         for scored in history.weeks:
             week = scored.week
             reason = week.reason if not week.note else f"{week.reason} [{week.note}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,6 +58,15 @@ class Fault(_Strict):
         """Return the decision that should follow."""
         return self.expect or EXPECTED[self.kind]
 
+    @property
+    def deadline(self) -> int:
+        """Return the last week in which it may be decided."""
+        return self.week + self.within_weeks
+
+    def active(self, week: int) -> bool:
+        """Return whether it affects the rows that arrive in a week."""
+        return self.week <= week <= (self.until or week)
+
 
 class Scenario(_Strict):
     """A scenario; docs/replay.md describes each field."""
@@ -96,8 +106,7 @@ class Scenario(_Strict):
     @property
     def limits(self) -> Thresholds:
         """Return the thresholds of the policy, with the scenario's changes."""
-        given = {name: type(getattr(DEFAULT, name))(value) for name, value in self.thresholds.items()}
-        return Thresholds(**given)
+        return replace(DEFAULT, **{n: type(getattr(DEFAULT, n))(value) for n, value in self.thresholds.items()})
 
 
 def shipped() -> list[str]:
@@ -106,19 +115,13 @@ def shipped() -> list[str]:
 
 
 def read_scenario(name_or_file: str) -> Scenario:
-    """Read a scenario of the package by name, such as `quiet`, or one from a YAML file by path.
-
-    Raises:
-        PlatformError: The file is missing, not YAML, or not a valid scenario.
-    """
+    """Read a scenario of the package by name, such as `quiet`, or one from a YAML file by path."""
     path = SHIPPED / f"{name_or_file}.yaml" if name_or_file in shipped() else Path(name_or_file)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        names = " or ".join(shipped())
-        raise PlatformError(
-            f"Scenario {name_or_file} cannot be read ({error.strerror}): name a YAML file, or {names}."
-        ) from error
+        choice = f"name a YAML file, or {' or '.join(shipped())}"
+        raise PlatformError(f"Scenario {name_or_file} cannot be read ({error.strerror}): {choice}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PlatformError(f"Scenario {path} is not YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(content, dict):
@@ -137,6 +140,6 @@ def _sentence(error: ValidationError, content: dict[Any, Any]) -> str:
     if first["type"] == "extra_forbidden":
         model = Fault if first["loc"][0] == "faults" else Scenario
         return f"it has an unknown field {place}; there are {', '.join(model.model_fields)}"
-    given = "" if first["type"] in ("value_error", "missing") else f" is {first['input']!r}:"
-    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-    return f"{place}{given} {message}{more}".strip() if content else "it is empty"
+    value = "" if first["type"] in ("value_error", "missing") else f" is {first['input']!r}:"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}{value} {message}{more}".strip() if content else "it is empty"

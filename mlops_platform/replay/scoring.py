@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
@@ -19,8 +18,6 @@ class FaultOutcome:
     """What followed from a fault.
 
     Attributes:
-        kind: Kind of the fault.
-        expected: The decision that should follow.
         decided: The first decision since the fault other than `continue` and those allowed on the way.
         week: The week of that decision.
         f1_before: Weighted F1 on the pool in the week before the fault.
@@ -53,110 +50,83 @@ class ScoredWeek:
 
 @dataclass(frozen=True)
 class Played:
-    """One history, played and scored."""
+    """One history, played and scored, and whether all expectations were met."""
 
     title: str
     seed: int
     weeks: list[ScoredWeek]
     faults: list[FaultOutcome]
-
-    @property
-    def met(self) -> bool:
-        """Return whether all expectations were met."""
-        return all(week.met for week in self.weeks) and all(fault.right and fault.recovered for fault in self.faults)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the history as JSON-serializable values."""
-        return {**asdict(self), "met": self.met}
+    met: bool
 
 
 def play_all(rows: Sequence[Row], scenario: Scenario, seeds: Sequence[int]) -> list[Played]:
-    """Play a scenario with each seed: its faults together, or one history per fault.
-
-    Raises:
-        PlatformError: There are too few rows for the scenario.
-    """
+    """Play a scenario with each seed: its faults together, or one history per fault."""
     groups = [scenario.faults] if scenario.together or not scenario.faults else [[fault] for fault in scenario.faults]
-    played = []
-    for seed in seeds:
-        for faults in groups:
-            world = deal(rows, scenario, faults, seed)
-            weeks, last = play(world, scenario, seed)
-            scored = _score(weeks, world.faults)
-            outcomes = [_outcome(fault, weeks, last) for fault in world.faults]
-            title = ", ".join(fault.kind for fault in faults) or scenario.description or "no fault"
-            played.append(Played(title, seed, scored, outcomes))
-    return played
+    return [_play(rows, scenario, faults, seed) for seed in seeds for faults in groups]
 
 
-def _deadline(fault: Fault) -> int:
-    return fault.week + fault.within_weeks
-
-
-def _first(fault: Fault, weeks: Sequence[Week]) -> Week | None:
-    """Return the first week since the fault whose decision is neither `continue` nor one allowed on the way."""
-    return next((w for w in weeks if w.week >= fault.week and w.decision not in ("continue", *fault.also)), None)
-
-
-def _score(weeks: Sequence[Week], faults: Sequence[Fault]) -> list[ScoredWeek]:
-    scored = []
-    for week in weeks:
-        allowed, due = {"continue"}, []
-        for fault in faults:
-            if week.week < fault.week:
-                continue
-            allowed |= {fault.expected, *fault.also}
-            first = _first(fault, weeks)
-            done = first is not None and first.decision == fault.expected and first.week < week.week
-            if not done and week.week <= _deadline(fault):
-                due.append(f"{fault.expected} by week {_deadline(fault)}")
-        late = any(
-            week.week == _deadline(fault) and ((first := _first(fault, weeks)) is None or first.week > week.week)
-            for fault in faults
+def _play(rows: Sequence[Row], scenario: Scenario, faults: Sequence[Fault], seed: int) -> Played:
+    world = deal(rows, scenario, faults, seed)
+    weeks, last_f1 = play(world, scenario, seed)
+    # the first week since each fault whose decision is neither `continue` nor one allowed on the way
+    decisive = [
+        next(
+            (week for week in weeks if week.week >= fault.week and week.decision not in ("continue", *fault.also)), None
         )
-        quiet = all(week.week < fault.week for fault in faults)
-        scheduled = week.decision == "improve" and week.rule == "old"
-        expected = "; ".join(due) or " or ".join(sorted(allowed, key=lambda decision: decision != "continue"))
-        scored.append(ScoredWeek(week, expected, (week.decision in allowed or scheduled) and not late, quiet))
-    return scored
+        for fault in world.faults
+    ]
+    pairs = list(zip(world.faults, decisive, strict=True))
+    title = ", ".join(fault.kind for fault in faults) or scenario.description or "no fault"
+    scored = [_score(week, pairs) for week in weeks]
+    outcomes = [_outcome(fault, first, weeks, last_f1) for fault, first in pairs]
+    met = all(week.met for week in scored) and all(outcome.right and outcome.recovered for outcome in outcomes)
+    return Played(title, seed, scored, outcomes, met)
 
 
-def _outcome(fault: Fault, weeks: Sequence[Week], last: float | None) -> FaultOutcome:
-    first = _first(fault, weeks)
-    right = first is not None and first.decision == fault.expected and first.week <= _deadline(fault)
+def _score(week: Week, faults: Sequence[tuple[Fault, Week | None]]) -> ScoredWeek:
+    """Score a week, given the faults, each with the week that decided on it."""
+    allowed, due, late = {"continue"}, [], False
+    begun = [(fault, first) for fault, first in faults if fault.week <= week.week]
+    for fault, first in begun:
+        allowed |= {fault.expected, *fault.also}
+        done = first is not None and first.decision == fault.expected and first.week < week.week
+        if not done and week.week <= fault.deadline:
+            due.append(f"{fault.expected} by week {fault.deadline}")
+        undecided = first is None or first.week > week.week
+        late |= undecided and week.week == fault.deadline and fault.expected != "continue"
+    scheduled = week.decision == "improve" and week.rule == "old"
+    expected = "; ".join(due) or " or ".join(sorted(allowed, key=lambda decision: decision != "continue"))
+    return ScoredWeek(week, expected, (week.decision in allowed or scheduled) and not late, quiet=not begun)
+
+
+def _outcome(fault: Fault, first: Week | None, weeks: Sequence[Week], last_f1: float | None) -> FaultOutcome:
+    right = first is not None and first.decision == fault.expected and first.week <= fault.deadline
     if fault.expected == "continue":
         right = first is None
-    before = next((week.pool_f1 for week in weeks if week.week == fault.week - 1), None)
-    if fault.week == 1:
-        before = weeks[0].pool_f1
+    before = weeks[max(fault.week - 2, 0)].pool_f1
     since = [week.pool_f1 for week in weeks if week.week >= fault.week and week.pool_f1 is not None]
-    recovered = not fault.recovers or before is None or (last is not None and last >= before - fault.tolerance)
+    recovered = not fault.recovers or before is None or (last_f1 is not None and last_f1 >= before - fault.tolerance)
     return FaultOutcome(
-        fault.kind,
-        fault.expected,
-        first.decision if first else None,
-        first.week if first else None,
-        before,
-        min(since, default=None),
-        last,
-        right,
-        recovered,
+        kind=fault.kind,
+        expected=fault.expected,
+        decided=first.decision if first else None,
+        week=first.week if first else None,
+        f1_before=before,
+        f1_during=min(since, default=None),
+        f1_after=last_f1,
+        right=right,
+        recovered=recovered,
     )
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All histories together.
+    """All histories together: false alarms in the weeks before any fault, and faults by kind.
 
     Attributes:
-        quiet_weeks: Weeks before any fault.
         false_alarms: Quiet weeks with a decision other than `continue` or a scheduled retraining.
         low: Lower end of the 95% interval of the share of false alarms (Clopper & Pearson 1934).
         high: Its upper end. Weeks whose windows overlap are not independent, so the interval is somewhat too narrow.
-        right: Faults of each kind that were decided correctly.
-        recovered: Faults of each kind after which F1 recovered.
-        played: Faults of each kind.
-        met: Whether all expectations were met.
     """
 
     quiet_weeks: int
@@ -179,12 +149,18 @@ def summarize(played: Sequence[Played], scenario: Scenario) -> Summary:
     quiet = [week for history in played for week in history.weeks if week.quiet]
     alarms = sum(not week.met for week in quiet)
     interval = binomtest(alarms, len(quiet)).proportion_ci() if quiet else None
-    counts: list[dict[str, int]] = [{}, {}, {}]
-    for fault in (fault for history in played for fault in history.faults):
-        for count, yes in zip(counts, (fault.right, fault.recovered, True), strict=True):
-            count[fault.kind] = count.get(fault.kind, 0) + yes
-    met = (
-        all(history.met for history in played) if scenario.faults else alarms <= scenario.max_false_alarms * len(quiet)
+    faults = [fault for history in played for fault in history.faults]
+    by_kind = {
+        kind: [fault for fault in faults if fault.kind == kind] for kind in dict.fromkeys(f.kind for f in faults)
+    }
+    few_alarms = alarms <= scenario.max_false_alarms * len(quiet)
+    return Summary(
+        quiet_weeks=len(quiet),
+        false_alarms=alarms,
+        low=float(interval.low) if interval else 0.0,
+        high=float(interval.high) if interval else 1.0,
+        right={kind: sum(fault.right for fault in group) for kind, group in by_kind.items()},
+        recovered={kind: sum(fault.recovered for fault in group) for kind, group in by_kind.items()},
+        played={kind: len(group) for kind, group in by_kind.items()},
+        met=all(history.met for history in played) if scenario.faults else few_alarms,
     )
-    low, high = (float(interval.low), float(interval.high)) if interval else (0.0, 1.0)
-    return Summary(len(quiet), alarms, low, high, counts[0], counts[1], counts[2], met)

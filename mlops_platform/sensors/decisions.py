@@ -15,7 +15,6 @@ from mlops_platform.resources.registry import deployment_history, inspections
 from mlops_platform.resources.registry.model_registry import MlflowTracking
 
 INTERVAL_SECONDS = 30
-ACT_JOB = "act_on_decision"
 _LATE_DAYS = 2  # decisions about older days come from a backfill, and are only recorded
 _EVENTS_A_TICK = 100
 
@@ -30,9 +29,7 @@ class ActConfig(dg.Config):
     problems: list[str]
 
 
-@dg.op(
-    name="act", description="Rolls back to the previous champion, or holds automatic promotion until a person answers."
-)
+@dg.op(description="Rolls back to the previous champion, or holds automatic promotion until a person answers.")
 def act(context: dg.OpExecutionContext, config: ActConfig, tracking: MlflowTracking) -> None:
     """Carry out a decision; a repeated or outdated one changes nothing."""
     with platform_errors_as_failures():
@@ -43,10 +40,10 @@ def act(context: dg.OpExecutionContext, config: ActConfig, tracking: MlflowTrack
                 f"{champion.version}: nothing was changed."
             )
         elif config.decision == "rollback":
-            move = deployment_history.rollback(
+            restored = deployment_history.rollback(
                 tracking, by="dagster", reason=config.reason, dagster_run_id=context.run_id
             )
-            context.log.info(f"The champion is version {move.version} again.")
+            context.log.info(f"The champion is version {restored.version} again.")
         elif config.decision == "inspect":
             inspections.ask(
                 tracking,
@@ -61,19 +58,13 @@ def act(context: dg.OpExecutionContext, config: ActConfig, tracking: MlflowTrack
             raise ModelError(f"Decision {config.decision!r} is not one to act on: only rollback and inspect are.")
 
 
-def build_act_job() -> dg.JobDefinition:
-    """Build the job that acts on a decision."""
-
-    @dg.job(name=ACT_JOB, description="Carries out a decision: rollback or inspect.")
-    def job() -> None:
-        act()
-
-    return job
+@dg.job(description="Carries out a decision: rollback or inspect.")
+def act_on_decision() -> None:
+    """Run the only step."""
+    act()
 
 
-def build_decision_sensor(
-    retrain_cron: str, training: "dg.UnresolvedAssetJobDefinition", acting: dg.JobDefinition
-) -> dg.SensorDefinition:
+def build_decision_sensor(retrain_cron: str, training: "dg.UnresolvedAssetJobDefinition") -> dg.SensorDefinition:
     """Build the sensor `decisions`.
 
     Its cursor is the storage id of the last event that it handled. Each day's decision is acted on once, and a
@@ -82,12 +73,11 @@ def build_decision_sensor(
     Args:
         retrain_cron: Cron (UTC) of the retraining windows.
         training: The job `mlops`.
-        acting: The job of `build_act_job`.
     """
 
     @dg.sensor(
         name="decisions",
-        jobs=[training, acting],
+        jobs=[training, act_on_decision],
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Acts on new decisions: improve starts mlops, rollback and inspect start act_on_decision.",
@@ -123,16 +113,17 @@ def _request(record: dg.EventLogRecord, retrain_cron: str) -> dg.RunRequest | No
         window = windows.get_last_partition_window()
         assert window is not None  # noqa: S101
         return dg.RunRequest(run_key=f"improve in {window.end.isoformat()}", job_name="mlops", tags=tags)
-    config = {
-        "day": day,
-        "decision": decision,
-        "model_version": str(metadata["model_version"]),
-        "reason": str(metadata["reason"]),
-        "problems": list(metadata["problems"]),
-    }
+    version = str(metadata["model_version"])
+    config = ActConfig(
+        day=day,
+        decision=decision,
+        model_version=version,
+        reason=str(metadata["reason"]),
+        problems=list(metadata["problems"]),
+    )
     return dg.RunRequest(
-        run_key=f"{decision} of {day}, version {metadata['model_version']}",
-        job_name=ACT_JOB,
-        run_config={"ops": {"act": {"config": config}}},
+        run_key=f"{decision} of {day}, version {version}",
+        job_name=act_on_decision.name,
+        run_config=dg.RunConfig({"act": config}),
         tags=tags,
     )

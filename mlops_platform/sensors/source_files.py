@@ -6,11 +6,10 @@ What follows downstream of `dataops` is left to the conditions in ``automation``
 import hashlib
 import json
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import dagster as dg
 
-from mlops_platform.resources.csv_ingest.source_file import SOURCE_FINGERPRINT, fingerprint
+from mlops_platform.resources.csv_ingest.source_file import SOURCE_FINGERPRINT, fingerprint, is_url
 from mlops_platform.resources.labels import label_log
 from mlops_platform.resources.labels.label_log import LABELS_FINGERPRINT
 
@@ -25,7 +24,7 @@ def stamp(uri: str) -> str | None:
     Returns:
         None if the source cannot be reached, or its server sends neither ETag nor Last-Modified.
     """
-    if urlsplit(uri).scheme in ("http", "https"):
+    if is_url(uri):
         import requests
 
         try:
@@ -42,31 +41,23 @@ def stamp(uri: str) -> str | None:
     return f"{status.st_mtime_ns}-{status.st_size}"
 
 
-def _loaded_fingerprint(instance: dg.DagsterInstance, asset: str, key: str = SOURCE_FINGERPRINT) -> str | None:
+def _loaded_fingerprint(instance: dg.DagsterInstance, asset: str, key: str) -> str | None:
     event = instance.get_latest_materialization_event(dg.AssetKey(asset))
-    if event is None or event.asset_materialization is None:
-        return None
-    value = event.asset_materialization.metadata.get(key)
-    return str(value.value) if value is not None else None
+    metadata = event.asset_materialization.metadata if event and event.asset_materialization else {}
+    return str(metadata[key].value) if key in metadata else None
 
 
-def _same_content(uri: str, loaded: str | None) -> bool:
+def _is_loaded(instance: dg.DagsterInstance, asset: str, uri: str) -> bool:
     """Return whether a local file still has the content that was last loaded; a URL would have to be fetched."""
-    if loaded is None or urlsplit(uri).scheme in ("http", "https"):
-        return False
-    return fingerprint(Path(uri).expanduser()) == loaded
+    loaded = _loaded_fingerprint(instance, asset, SOURCE_FINGERPRINT)
+    return loaded is not None and not is_url(uri) and fingerprint(Path(uri).expanduser()) == loaded
 
 
-def build_source_sensor(projects_uri: str, tags_uri: str, event_log_path: Path | None = None) -> dg.SensorDefinition:
-    """Build the sensor `source_files`.
+def build_source_sensor(projects_uri: str, tags_uri: str, event_log_path: Path) -> dg.SensorDefinition:
+    """Build the sensor `source_files` on two paths or URLs and the log of people's labels, which may be missing.
 
     Its cursor holds one stamp per source. A change starts one run: if that fails on a damaged file, the next run starts
     when the file changes again or a person starts it.
-
-    Args:
-        projects_uri: Path or URL of the projects.
-        tags_uri: Path or URL of the tags.
-        event_log_path: The log of people's labels, which may be missing.
     """
     sources = {"projects": projects_uri, "tags": tags_uri}
 
@@ -78,22 +69,23 @@ def build_source_sensor(projects_uri: str, tags_uri: str, event_log_path: Path |
     )
     def source_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         cursor = json.loads(context.cursor) if context.cursor else {"stamps": {}, "requests": 0}
+        stamps = cursor["stamps"]
         now = {name: stamp(uri) for name, uri in sources.items()}
         unreachable = [sources[name] for name, mark in now.items() if mark is None]
-        touched = [name for name, mark in now.items() if mark is not None and mark != cursor["stamps"].get(name)]
         changed = [
-            name for name in touched if not _same_content(sources[name], _loaded_fingerprint(context.instance, name))
+            name
+            for name, mark in now.items()
+            if mark not in (None, stamps.get(name)) and not _is_loaded(context.instance, name, sources[name])
         ]
-        if event_log_path is not None:
-            # ABSENT is a state too: before the first label, or after the log was moved away
-            now[LABELS] = label_log.fingerprint(event_log_path) or ABSENT
-            loaded = _loaded_fingerprint(context.instance, "tags", LABELS_FINGERPRINT) or ABSENT
-            if now[LABELS] not in (cursor["stamps"].get(LABELS, ABSENT), loaded):
-                changed.append(LABELS)
+        # ABSENT is a state too: before the first label, or after the log was moved away
+        now[LABELS] = label_log.fingerprint(event_log_path) or ABSENT
+        loaded_labels = _loaded_fingerprint(context.instance, "tags", LABELS_FINGERPRINT) or ABSENT
+        if now[LABELS] not in (stamps.get(LABELS, ABSENT), loaded_labels):
+            changed.append(LABELS)
         # a run would fail on an unreachable source: wait until both can be read
         if changed and unreachable:
             return dg.SkipReason(f"{', '.join(changed)} changed, but {', '.join(unreachable)} cannot be reached.")
-        cursor["stamps"] |= {name: mark for name, mark in now.items() if mark is not None}
+        stamps |= {name: mark for name, mark in now.items() if mark is not None}
         if not changed:
             context.update_cursor(json.dumps(cursor))
             missing = f"; {', '.join(unreachable)} cannot be reached" if unreachable else ""

@@ -15,7 +15,7 @@ from mlops_platform.assets.monitoring import REPORT
 from mlops_platform.jobs import build_jobs
 from mlops_platform.resources.registry import deployment_history, inspections
 from mlops_platform.resources.registry.model_registry import CHAMPION
-from mlops_platform.sensors.decisions import build_act_job, build_decision_sensor
+from mlops_platform.sensors.decisions import build_decision_sensor
 from mlops_platform_tests.monitored import TODAY, Monitored, label_quality
 from mlops_platform_tests.training_graph import ROWS, WORSE, TrainingHome
 
@@ -30,7 +30,7 @@ def monitored(trained: TrainingHome) -> Iterator[Monitored]:
 
 def _tick(monitored: Monitored, cursor: str | None = None) -> Any:
     training = next(job for job in build_jobs() if job.name == "mlops")
-    sensor = build_decision_sensor(CRON, training, build_act_job())
+    sensor = build_decision_sensor(CRON, training)
     with dg.build_sensor_context(instance=monitored.instance, cursor=cursor) as context:
         return sensor.evaluate_tick(context)
 

@@ -115,7 +115,7 @@ def test_reading_a_pair(tmp_path: Path) -> None:
     )
     history = read_history(*pair)
     assert [(row.id, row.tag) for row in history.rows] == [(2, "blue"), (1, "red"), (3, "red")]
-    assert (history.unlabelled, history.rejected) == (1, 1)
+    assert (history.unlabeled, history.rejected) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def test_a_loop_that_is_deaf_fails_the_scenario(sample: History) -> None:
     assert not summarize(played, deaf).met
 
 
+def test_a_fault_that_may_be_ignored_is_met_by_continuing(sample: History) -> None:
+    faults = [{"kind": "null_column", "week": 1, "share": 0.01, "within_weeks": 1, "expect": "continue"}]
+    plan = Scenario.model_validate({"rows_per_week": 30, "weeks": 2, "pool_share": 0.1, "faults": faults})
+    (played,) = play_all(sample.rows, plan, [0])
+    assert played.faults[0].right
+    assert [week.met for week in played.weeks] == [True, True]
+
+
 def test_a_loop_that_cries_wolf_fails_the_quiet_scenario(sample: History) -> None:
     wolf = Scenario(rows_per_week=30, alpha=0.9, min_rows=20, weeks=3, pool_share=0.1)
     summary = summarize(play_all(sample.rows, wolf, [0]), wolf)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_platform.sensors.alert_state import (
-    Observation,
-    OpenProblem,
-    as_json,
-    from_json,
-    mark_reported,
-    update_problems,
-)
+from mlops_platform.sensors.alerts import Cursor, Observation, OpenProblem, update_problems
+
+
+class Outbox:
+    """Collects what is sent; refuses it while the service is down."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.down = False
+
+    def send(self, owners: Sequence[str], text: str) -> bool:
+        assert owners == ("team:data",)
+        if not self.down:
+            self.texts.append(text)
+        return not self.down
 
 
 def _seen(mark: str, problem: str | None, key: str = "check:a") -> Observation:
@@ -21,14 +30,15 @@ def _seen(mark: str, problem: str | None, key: str = "check:a") -> Observation:
 
 def _course(events: str, threshold: int) -> list[str]:
     """Return what is sent over a course of events: `x` fails, `.` passes, `-` observes the last event again."""
-    known: dict[str, OpenProblem] = {}
+    known: list[OpenProblem] = []
     sent, last = [], _seen("0", None)
     for number, event in enumerate(events, start=1):
         if event != "-":
             last = _seen(str(number), "It is broken." if event == "x" else None)
-        known, due = update_problems(known, [last], threshold)
-        known = from_json(as_json(mark_reported(known, due)))
-        sent += [f"{number}:{'resolved' if alert.resolved else alert.text}" for alert in due]
+        outbox = Outbox()
+        known = update_problems(known, [last], threshold, outbox.send)
+        known = Cursor.model_validate_json(Cursor(problems=known).model_dump_json()).problems
+        sent += [f"{number}:{'resolved' if text == 'Resolved: It is broken.' else text}" for text in outbox.texts]
     return sent
 
 
@@ -41,15 +51,21 @@ def test_a_threshold_counts_events_in_a_row_and_not_ticks() -> None:
 
 
 def test_what_was_not_sent_is_due_again() -> None:
-    known, due = update_problems({}, [_seen("1", "It is broken.")], 1)
-    assert len(due) == 1
-    assert len(update_problems(known, [_seen("1", "It is broken.")], 1)[1]) == 1
-    assert update_problems(mark_reported(known, due), [_seen("1", "It is broken.")], 1)[1] == []
+    outbox = Outbox()
+    outbox.down = True
+    known = update_problems([], [_seen("1", "It is broken.")], 1, outbox.send)
+    assert [problem.reported for problem in known] == [False]
+    outbox.down = False
+    for _ in range(2):
+        known = update_problems(known, [_seen("1", "It is broken.")], 1, outbox.send)
+    assert outbox.texts == ["It is broken."]
 
 
 def test_what_is_not_observed_stays_open() -> None:
-    known, due = update_problems({}, [_seen("1", "It is broken.")], 1)
-    assert update_problems(mark_reported(known, due), [], 1) == (mark_reported(known, due), [])
+    outbox = Outbox()
+    known = update_problems([], [_seen("1", "It is broken.")], 1, outbox.send)
+    assert update_problems(known, [], 1, outbox.send) == known
+    assert outbox.texts == ["It is broken."]
 
 
 def test_the_cursor_of_an_earlier_release_is_read() -> None:
@@ -61,7 +77,10 @@ def test_the_cursor_of_an_earlier_release_is_read() -> None:
         "times": 2,
         "told": True,
     }
-    assert from_json([stored]) == {"check:a": OpenProblem("check:a", "1", ("team:data",), "It is broken.", times=2)}
+    cursor = Cursor.model_validate({"problems": [stored], "since": 1.0, "runs": []})
+    assert cursor.problems == [
+        OpenProblem(key="check:a", mark="1", owners=("team:data",), problem="It is broken.", times=2)
+    ]
 
 
 @given(st.text("x.-", max_size=30), st.integers(1, 4))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlops_platform.resources.warehouse.partitions import Partition
-from mlops_platform.sensors.partition_diff import RECENT, Change, TableState, change
+from mlops_platform.sensors.new_partitions import RECENT, Change, TableState, change
 
 START = dt.date(1999, 1, 1)
 
@@ -49,7 +49,7 @@ def test_a_change_before_the_recent_partitions_is_named_as_a_whole() -> None:
 
 
 def test_all_of_a_first_poll_is_new() -> None:
-    assert change(None, days(3)) == Change(["19990101", "19990102", "19990103"])
+    assert change(TableState(), days(3)) == Change(["19990101", "19990102", "19990103"], [])
 
 
 def test_a_recreated_table_is_changed_in_all_its_partitions() -> None:

