@@ -27,9 +27,6 @@ def build_airbyte_assets(
         projects_connection: Id of the connection that loads projects.
         tags_connection: Id of the connection that loads tags.
         event_log_path: The log of people's labels, which `tags` ingests.
-
-    Returns:
-        Two assets that need the resources `airbyte` and `warehouse`.
     """
     return [
         _airbyte_asset("projects", projects_connection, None),

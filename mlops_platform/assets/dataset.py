@@ -22,15 +22,7 @@ STREAMED = "streamed"  # key of the asset's value where there are more rows than
 
 
 def dataset_version(content: str, test_share: float) -> str:
-    """Return the version of a snapshot.
-
-    Args:
-        content: Content version of the table.
-        test_share: Share of the ids in the test split.
-
-    Returns:
-        Sixteen hex digits that depend on both alone.
-    """
+    """Return the version of a snapshot of a table with a content version, as sixteen hex digits."""
     return hashlib.sha256(f"{SNAPSHOT_FORMAT}:{test_share}:{content}".encode()).hexdigest()[:16]
 
 

@@ -51,12 +51,7 @@ _SHOWN = 14
 
 
 def build_decision_asset(first_day: dt.date, thresholds: "dict[str, Any]") -> dg.AssetsDefinition:
-    """Build the `retraining_decision` asset.
-
-    Args:
-        first_day: First daily partition.
-        thresholds: Fields of `Thresholds` in ``ml.monitoring.retraining_policy``.
-    """
+    """Build the asset `retraining_decision`; `thresholds` holds fields of `retraining_policy.Thresholds`."""
 
     @daily_asset(
         first_day,

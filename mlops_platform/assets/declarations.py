@@ -22,12 +22,7 @@ LABELING: dict[str, Any] = {
 
 
 def daily_asset(first_day: dt.date, **arguments: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Declare an asset of the warehouse with a partition per day (UTC), today included; a backfill is one run.
-
-    Args:
-        first_day: First daily partition.
-        arguments: Other arguments of `dg.asset`.
-    """
+    """Declare an asset of the warehouse with a partition per day (UTC), today included; a backfill is one run."""
     with warnings.catch_warnings():
         # Dagster warns that backfill policies are in beta each time the graph is loaded
         warnings.simplefilter("ignore", dg.BetaWarning)

@@ -46,17 +46,7 @@ class EvaluationPredictions:
 def evaluation_rows(
     datasets: DatasetStore, dataset: str, holdout: EvaluationSet, *, in_batches: bool
 ) -> Iterator[pd.DataFrame]:
-    """Read the rows of the holdout set.
-
-    Args:
-        datasets: The snapshots.
-        dataset: Version of the current snapshot.
-        holdout: The set.
-        in_batches: Whether to read some thousand rows at a time in the order of the snapshot, or all at once by id.
-
-    Yields:
-        Rows with the columns id, created_on, title, description, tag.
-    """
+    """Yield the rows of the holdout set: all at once by id, or in batches in the order of the snapshot."""
     if not in_batches:
         test = datasets.load(dataset, "test")
         yield test[test["id"].isin(holdout.tags)]

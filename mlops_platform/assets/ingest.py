@@ -101,23 +101,12 @@ def _metadata(table: str, source: str, result: LoadResult, warehouse: Warehouse)
 
 
 def read_labels(path: Path | None) -> label_log.LabelLog:
-    """Read people's labels; call it before the load, so that an error leaves the old table.
-
-    Args:
-        path: The log; None for a table without labels.
-
-    Raises:
-        PlatformError: An entry is not a label, or its tag is not in the suite `tags`.
-    """
+    """Read people's labels, none without a path; call it before the load, so that an error leaves the old table."""
     return label_log.read(path, label_tables.known_tags()) if path else label_log.LabelLog()
 
 
 def apply_labels(log: label_log.LabelLog, warehouse: Warehouse) -> dict[str, Any]:
-    """Apply people's labels to the table `tags`, which was just loaded.
-
-    Returns:
-        Metadata of the materialization; empty if there are no labels.
-    """
+    """Apply people's labels to the newly loaded table `tags`, and return metadata; empty if there are no labels."""
     applied = label_tables.apply(warehouse, log)
     if applied is None:
         return {}

@@ -64,17 +64,7 @@ def apply(warehouse: Warehouse, log: LabelLog) -> Applied | None:
     """Replace the tags of the ids that people labeled, in one transaction; other rows stay as they are.
 
     The source's row is one vote (see ``ml.labeling.label_votes``). An id whose labels were all withdrawn keeps the
-    source's rows.
-
-    Args:
-        warehouse: Holds the source's rows in its table `tags`.
-        log: The labels.
-
-    Returns:
-        The effect; None without labels.
-
-    Raises:
-        WarehouseError: The table `tags` has other columns than id and tag.
+    source's rows. Return the effect, or None without labels.
     """
     if not log.labels:
         # the labels of a log that was moved away are removed too

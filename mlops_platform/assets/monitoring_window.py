@@ -27,11 +27,7 @@ DAYS_BEFORE = 56  # days before the window, whose volume is compared with the wi
 
 
 def known_rows(datasets: DatasetStore, version: str, split: str) -> "LabeledRows":
-    """Return the labeled rows of a snapshot's split; of a large one, about `KNOWN_ROWS` by a hash of the id.
-
-    Raises:
-        PlatformError: The snapshot is missing or damaged.
-    """
+    """Return the labeled rows of a snapshot's split; of a large one, about `KNOWN_ROWS` by a hash of the id."""
     from mlops_platform.ml.monitoring.drift_monitor import LabeledRows
 
     rows = datasets.sample(version, split, KNOWN_ROWS)
@@ -50,15 +46,12 @@ def window_rows(
     Args:
         warehouse: The warehouse.
         first: First day of the window.
-        last: Last day of the window.
+        last: Last day of the window, inclusive.
         trained_on: Given project ids, returns those that the champion was trained on.
 
     Returns:
         At most about `MOST_ROWS` rows, sampled by a hash of their ids, with the number of rows on each day of the
         window; and the number on each day before it, for at most `DAYS_BEFORE` days since the first prediction.
-
-    Raises:
-        WarehouseError: There are no predictions yet.
     """
     from mlops_platform.ml.monitoring.drift_monitor import WindowRows
 
@@ -140,13 +133,7 @@ def _changed_labels(datasets: DatasetStore, champion: str, current: str) -> "set
 def new_labels(
     datasets: DatasetStore, champion: str, current: str, label_issues: dict[str, Any]
 ) -> "tuple[int, LabelDoubt | None]":
-    """Count the labels given since the champion's training.
-
-    Args:
-        datasets: The snapshots.
-        champion: Data version that the champion was trained on.
-        current: The current data version.
-        label_issues: The value of the asset `label_issues`.
+    """Count the labels given since the champion's training, between two data versions.
 
     Returns:
         Their number, 0 if the champion's snapshot is missing; and label QA's figures on those that it evaluated, None

@@ -9,11 +9,7 @@ from mlops_platform.resources.warehouse.base import Warehouse
 
 
 def require_champion(tracking: MlflowTracking) -> RegisteredVersion:
-    """Return the champion.
-
-    Raises:
-        ModelError: No version was promoted yet.
-    """
+    """Return the champion, or raise a `ModelError` if no version was promoted yet."""
     champion = tracking.by_alias(CHAMPION)
     if champion is None:
         raise ModelError("There is no champion yet: materialize champion_model first.")
@@ -21,11 +17,7 @@ def require_champion(tracking: MlflowTracking) -> RegisteredVersion:
 
 
 def require_tables(warehouse: Warehouse, *tables: str) -> None:
-    """Check that the warehouse has the tables of upstream assets.
-
-    Raises:
-        WarehouseError: A table is missing.
-    """
+    """Raise a `WarehouseError` if the warehouse lacks a table of an upstream asset."""
     missing = [table for table in tables if not warehouse.has_table(table)]
     if missing:
         names = " and ".join(missing)

@@ -41,12 +41,7 @@ _FEEDBACK_COLUMNS = {"id": "VARCHAR", "day": "DATE", "tag": "VARCHAR", "at": "TI
 
 
 def build_predictions_asset(first_day: dt.date, log: LogStore) -> dg.AssetsDefinition:
-    """Build the asset `predictions`.
-
-    Args:
-        first_day: First daily partition.
-        log: The service's log of predictions and feedback.
-    """
+    """Build the asset `predictions`; `log` holds the service's predictions and feedback."""
 
     @daily_asset(
         first_day,

@@ -25,9 +25,6 @@ def choose_encoder(store: EncoderStore, texts: list[str], labels: list[str]) -> 
 
     Returns:
         The choice with its F1; None where the features are TF-IDF alone.
-
-    Raises:
-        ModelError: The model cannot be found or exported.
     """
     if store.features != "sentence":
         return None
@@ -74,11 +71,7 @@ def with_vector_cache(store: EncoderStore, model: Pipeline) -> Pipeline:
 
 
 def export_encoders(store: EncoderStore) -> tuple[Encoder, Encoder]:
-    """Return the float32 and the int8 encoder of the configured model, exported if they are not in the store.
-
-    Raises:
-        ModelError: The model cannot be found or exported.
-    """
+    """Return the float32 and the int8 encoder of the configured model, exported if they are not in the store."""
     from mlops_platform.ml.embeddings.encoder import Encoder
     from mlops_platform.resources.encoders.export import export
 

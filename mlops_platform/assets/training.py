@@ -67,15 +67,7 @@ def code_version(*also: str) -> str:
 def fingerprint(
     dataset: str, params: dict[str, Any], code: str, seed: int, recipe: dict[str, Any] | None = None
 ) -> str:
-    """Return the identity of a model: the same fingerprint is the same model.
-
-    Args:
-        dataset: Data version of the snapshot.
-        params: The model's parameters.
-        code: Code version.
-        seed: Seed of the fit.
-        recipe: What differs from the defaults in the composition of the training data and in the features.
-    """
+    """Return the identity of a model; `recipe` holds what differs from the default training data and features."""
     return json_digest([dataset, params, code, seed, *([recipe] if recipe else [])])
 
 
