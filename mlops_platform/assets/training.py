@@ -6,7 +6,7 @@ How a model is fitted is in ``ml.classifier``; what decides whether a fit is nee
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.classifier.out_of_core import Batch
+    from mlops_platform.ml.classifier.out_of_core import Row
     from mlops_platform.ml.classifier.text_classifier import Params
     from mlops_platform.ml.embeddings.encoder import Encoder
     from mlops_platform.ml.evaluation.holdout import EvaluationSet
@@ -265,7 +265,7 @@ class _OutOfCoreTrainer:
         from mlops_platform.ml.classifier.out_of_core import STREAM
 
         self._datasets, self._dataset, self.recipe = datasets, dataset, recipe
-        self.params, self.code = STREAM.to_dict(), code_version(*_STREAM_SOURCES)
+        self.params, self.code = asdict(STREAM), code_version(*_STREAM_SOURCES)
         self.logged_params = {f"stream_{name}": value for name, value in self.params.items()}
 
     def fit(self, holdout: "EvaluationSet | None") -> _Training:
@@ -278,15 +278,13 @@ class _OutOfCoreTrainer:
         if holdout is not None:
             check_never_trained_on(holdout, self._datasets.tags_of(self._dataset, holdout.tags, "train"))
         counts = self._datasets.counts(self._dataset, "train")
-        weights = out_of_core.class_weights(counts) if self.recipe.weighs_classes else None
-        fitted = out_of_core.fit_stream(self._rows, counts, weights=weights)
-        first = next(iter(self._rows()))
-        example = text_classifier.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
+        fitted = out_of_core.fit_stream(self._rows, counts, weighted=self.recipe.weighs_classes)
+        titles, descriptions, _ = zip(*islice(self._rows(), EXAMPLE_ROWS), strict=True)
         features = "words and character n-grams" if fitted.characters else "words"
         return _Training(
             fitted.pipeline,
-            example,
-            fitted.rows + fitted.held_out,
+            text_classifier.frame(titles, descriptions),
+            sum(counts.values()),
             {
                 "rows_by_tag": dg.MetadataValue.table(
                     [dg.TableRecord({"tag": tag, "rows": rows}) for tag, rows in counts.items()]
@@ -295,17 +293,15 @@ class _OutOfCoreTrainer:
                 "features": f"TF-IDF of hashed {features}",
                 **({} if fitted.char_gain is None else {"gain_by_character_ngrams": round(fitted.char_gain, 4)}),
                 "evaluations": dg.MetadataValue.table(
-                    [dg.TableRecord(vars(evaluation)) for evaluation in fitted.evaluations]
+                    [dg.TableRecord({"rows": rows, "brier": brier}) for rows, brier in fitted.evaluations.items()]
                 ),
             },
             {"stream_features": features},
         )
 
-    def _rows(self) -> "Iterator[Batch]":
-        from mlops_platform.ml.classifier.out_of_core import Batch
-
+    def _rows(self) -> "Iterator[Row]":
         for batch in self._datasets.batches(self._dataset, "train", _TRAINING_COLUMNS):
-            yield Batch(*(batch.column(name).to_pylist() for name in _TRAINING_COLUMNS))
+            yield from zip(*(batch.column(name).to_pylist() for name in _TRAINING_COLUMNS), strict=True)
 
 
 def _composition(composed: "Composed") -> dict[str, Any]:
