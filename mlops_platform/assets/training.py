@@ -118,7 +118,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
 
         with platform_errors_as_failures(ValueError):
             dataset = validated_dataset["version"]
-            params = text_classifier.Params.from_dict(tuned_params["params"])
+            params = text_classifier.Params(**tuned_params["params"])
             encoder = tuned_encoder(encoders, tuned_params)
             measured = tuned_params.get("encoder") or {}
             tier = {"encoder": encoder.digest, "encoder_precision": measured["precision"]} if encoder else {}
