@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -187,7 +188,7 @@ def test_refuses_what_cannot_be_trained_on(texts: list[str], labels: list[str], 
         {"colour": "red"},
     ],
 )
-def test_params_out_of_range_are_refused_by_name(values: dict[str, object]) -> None:
+def test_params_out_of_range_are_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         Params(**values)
 
