@@ -119,7 +119,7 @@ def train_model(settings: Settings) -> None:
     train = resources["datasets"].load(version, "train")
     frame, params = (
         text_classifier.frame(train["title"], train["description"]),
-        text_classifier.Params.from_dict(tuned["params"]),
+        text_classifier.Params(**tuned["params"]),
     )
     model = text_classifier.fit(frame, train["tag"].tolist(), params, seed=0)
     registered = tracking.register(

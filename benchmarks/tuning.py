@@ -64,14 +64,14 @@ def _many_classes() -> list[Row]:
 def _nested(repeats: int) -> list[Row]:
     """Evaluate searches on held-out rows."""
     from mlops_platform.ml.classifier.text_classifier import DEFAULT
-    from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
+    from mlops_platform.ml.tuning.cross_validation import FoldScorer, stratified_folds
     from mlops_platform.ml.tuning.significance import interval
 
     texts, labels = read(REAL_DATA)
     default, returned, best, defaults_returned = [], [], [], 0
     for repeat in range(repeats):
-        outer = cut(texts, labels, 100 + repeat)
-        score = Scorer(texts, labels, outer)
+        outer = stratified_folds(texts, labels, n_splits=5, seed=100 + repeat)
+        score = FoldScorer(texts, labels, outer).score
         for fold, (train, _) in enumerate(outer):
             result = _search([texts[i] for i in train], [labels[i] for i in train], repeat)
             defaults_returned += result.params == DEFAULT

@@ -3,6 +3,7 @@
 The metrics and plots are in ``ml.evaluation``; whether the candidate is promoted is decided in ``promotion``.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -38,7 +39,7 @@ def model_evaluation(
     encoders: EncoderStore,
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """Evaluate the candidate, and compare it with the champion if that is another version."""
-    from mlops_platform.ml.evaluation import metrics, plots, slice_plots
+    from mlops_platform.ml.evaluation import metrics, plots
     from mlops_platform.ml.evaluation.holdout import check_never_trained_on
     from mlops_platform.ml.evaluation.slices import compare_slices, quarters
 
@@ -68,17 +69,17 @@ def model_evaluation(
         evaluation = metrics.evaluate(rows.labels, rows.probabilities, list(candidate.classes_), rows.texts)
         if rows.by_champion is not None and champion is not None:
             interval = metrics.paired_bootstrap(rows.labels, rows.by_candidate, rows.by_champion)
-            comparison = {"champion": champion.version, **interval.to_dict()}
+            comparison = {"champion": champion.version, **asdict(interval)}
         by_period = compare_slices(quarters(rows.times), rows.labels, rows.by_candidate, rows.by_champion)
         by_tag = compare_slices(rows.labels, rows.labels, rows.by_candidate, rows.by_champion)
-        figures = evaluation.to_dict()
+        figures = asdict(evaluation)
         majority = max(sorted(set(rows.labels)), key=rows.labels.count)
         figures["overall"]["f1_weighted_of_majority"] = metrics.weighted_f1(rows.labels, [majority] * len(rows.labels))
         images = {
             "confusion_matrix.png": plots.confusion_matrix_png(evaluation),
             "per_class.png": plots.per_class_bars_png(evaluation),
             "calibration.png": plots.calibration_png(evaluation),
-            "periods.png": slice_plots.periods_png(by_period),
+            "periods.png": plots.periods_png(by_period),
         }
         overall = figures["overall"]
         tracking.log_evaluation(
@@ -92,8 +93,8 @@ def model_evaluation(
         "dataset_version": dataset,
         "comparison": comparison,
         "evaluation_set": holdout.version,
-        "periods": [period.to_dict() for period in by_period],
-        "tags": [tag.to_dict() for tag in by_tag],
+        "periods": [asdict(period) for period in by_period],
+        "tags": [asdict(tag) for tag in by_tag],
         **figures,
     }
     return dg.MaterializeResult(
@@ -110,7 +111,7 @@ def model_evaluation(
             "against_champion": dg.MetadataValue.json(comparison) if comparison else "no other champion",
             "per_class": dg.MetadataValue.table(_records("tag", figures["per_class"])),
             "slices": dg.MetadataValue.table(_records("slice", figures["slices"])),
-            "periods": dg.MetadataValue.table([_record(period.to_dict()) for period in by_period]),
+            "periods": dg.MetadataValue.table([_record(asdict(period)) for period in by_period]),
             "over_time": _image(images["periods.png"]),
             "confusion_matrix": _image(images["confusion_matrix.png"]),
             "per_class_bars": _image(images["per_class.png"]),

@@ -64,8 +64,7 @@ def evaluation_set(
             context.log.warning(
                 f"Snapshot {version} is missing: whether its train rows are in the evaluation set cannot be checked."
             )
-    mix = datasets.counts(dataset) if streamed else None
-    chosen = refreshed(current, list(known), list(known.values()), test, mix=mix)
+    chosen = refreshed(current, known, test, datasets.counts(dataset))
     if current is None or chosen.version != current.version:
         chosen = sets.add(chosen)
         context.log.info(f"Evaluation set {chosen.version} has {len(chosen.tags)} rows. {chosen.reason}")

@@ -83,7 +83,7 @@ def label_issues(
             parts = [datasets.load(version, split) for split in ("train", "test")]
         rows = pd.concat(parts, ignore_index=True)
         texts = text_classifier.frame(rows["title"], rows["description"])[text_classifier.TEXT].tolist()
-        params = text_classifier.Params.from_dict(tuned_params["params"])
+        params = text_classifier.Params(**tuned_params["params"])
         encoder = tuned_encoder(encoders, tuned_params)
         quality = find_suspects(rows["id"].tolist(), texts, rows["tag"].tolist(), params, encoder=encoder)
         row_of = {int(key): row for row, key in enumerate(rows["id"])}

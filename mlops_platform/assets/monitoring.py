@@ -193,9 +193,8 @@ def _params(tracking: MlflowTracking, champion: RegisteredVersion) -> "Params":
     try:
         # a parameter that is None by default is logged only if it is set; older versions log no classifier
         names = [field.name for field in fields(Params) if field.name in logged or field.default not in (None, "ridge")]
-        return Params.from_dict(
-            {name: logged[name] if name == "classifier" else json.loads(logged[name]) for name in names}
-        )
+        values: dict[str, Any] = {n: logged[n] if n == "classifier" else json.loads(logged[n]) for n in names}
+        return Params(**values)
     except (KeyError, ValueError):
         raise ModelError(
             f"The MLflow run of version {champion.version} lacks its training parameters: promote a version that the "

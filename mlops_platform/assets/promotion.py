@@ -47,12 +47,10 @@ def build_deployment_asset(min_f1: float) -> dg.AssetsDefinition:
                 rollback = deployment_history.withdrawn(deployment_history.history(tracking)).get(candidate.version)
                 inspection = inspections.open_inspection(tracking)
                 if inspection is not None and champion is not None:
-                    reason = promotion_gates.while_held(candidate.version, inspection.day, inspection.reason)
-                    decision = promotion_gates.Decision("keep", reason)
+                    decision = promotion_gates.while_held(candidate.version, inspection.day, inspection.reason)
                 elif rollback is not None:
                     # otherwise the next run would undo the rollback
-                    reason = promotion_gates.after_rollback(candidate.version, rollback.at, rollback.reason)
-                    decision = promotion_gates.Decision("keep", reason)
+                    decision = promotion_gates.after_rollback(candidate.version, rollback.at, rollback.reason)
             context.log.info(decision.reason)
             if decision.action == "promote":
                 deployment_history.promote(

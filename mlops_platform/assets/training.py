@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-    from mlops_platform.ml.classifier.out_of_core import Batch
+    from mlops_platform.ml.classifier.out_of_core import Row
     from mlops_platform.ml.classifier.text_classifier import Params
     from mlops_platform.ml.embeddings.encoder import Encoder
     from mlops_platform.ml.evaluation.holdout import EvaluationSet
@@ -109,7 +109,7 @@ def build_training_asset(recipe: Recipe) -> dg.AssetsDefinition:
 
         with platform_errors_as_failures(ValueError):
             dataset = validated_dataset["version"]
-            params = text_classifier.Params.from_dict(tuned_params["params"])
+            params = text_classifier.Params(**tuned_params["params"])
             encoder = tuned_encoder(encoders, tuned_params)
             measured = tuned_params.get("encoder") or {}
             tier = {"encoder": encoder.digest, "encoder_precision": measured["precision"]} if encoder else {}
@@ -257,7 +257,7 @@ class _OutOfCoreTrainer:
         from mlops_platform.ml.classifier.out_of_core import STREAM
 
         self._datasets, self._dataset, self.recipe = datasets, dataset, recipe
-        self.params, self.code = STREAM.to_dict(), code_version(*_STREAM_SOURCES)
+        self.params, self.code = asdict(STREAM), code_version(*_STREAM_SOURCES)
         self.logged_params = {f"stream_{name}": value for name, value in self.params.items()}
 
     def fit(self, holdout: "EvaluationSet | None") -> _Training:
@@ -270,15 +270,13 @@ class _OutOfCoreTrainer:
         if holdout is not None:
             check_never_trained_on(holdout, self._datasets.tags_of(self._dataset, holdout.tags, "train"))
         counts = self._datasets.counts(self._dataset, "train")
-        weights = out_of_core.class_weights(counts) if self.recipe.balance == "weights" else None
-        fitted = out_of_core.fit_stream(self._rows, counts, weights=weights)
-        first = next(iter(self._rows()))
-        example = text_classifier.frame(*(islice(texts, EXAMPLE_ROWS) for texts in (first.titles, first.descriptions)))
+        fitted = out_of_core.fit_stream(self._rows, counts, weighted=self.recipe.balance == "weights")
+        titles, descriptions, _ = zip(*islice(self._rows(), EXAMPLE_ROWS), strict=True)
         features = "words and character n-grams" if fitted.characters else "words"
         return _Training(
             fitted.pipeline,
-            example,
-            fitted.rows + fitted.held_out,
+            text_classifier.frame(titles, descriptions),
+            sum(counts.values()),
             {
                 "rows_by_tag": dg.MetadataValue.table(
                     [dg.TableRecord({"tag": tag, "rows": rows}) for tag, rows in counts.items()]
@@ -287,17 +285,15 @@ class _OutOfCoreTrainer:
                 "features": f"TF-IDF of hashed {features}",
                 **({} if fitted.char_gain is None else {"gain_by_character_ngrams": round(fitted.char_gain, 4)}),
                 "evaluations": dg.MetadataValue.table(
-                    [dg.TableRecord(vars(evaluation)) for evaluation in fitted.evaluations]
+                    [dg.TableRecord({"rows": rows, "brier": brier}) for rows, brier in fitted.evaluations.items()]
                 ),
             },
             {"stream_features": features},
         )
 
-    def _rows(self) -> "Iterator[Batch]":
-        from mlops_platform.ml.classifier.out_of_core import Batch
-
+    def _rows(self) -> "Iterator[Row]":
         for batch in self._datasets.batches(self._dataset, "train", _TRAINING_COLUMNS):
-            yield Batch(*(batch.column(name).to_pylist() for name in _TRAINING_COLUMNS))
+            yield from zip(*(batch.column(name).to_pylist() for name in _TRAINING_COLUMNS), strict=True)
 
 
 def _composition(tags: Iterable[str], rows: "Sequence[TrainingRow]") -> dict[str, Any]:

@@ -109,7 +109,7 @@ def build_tuning_asset(num_trials: int, workers: int = 1, cpu_seconds: float = m
                 "study": config.study_name,
                 "trials": len(result.trials),
                 "trials_run_now": result.trials_run,
-                "trials_pruned": result.trials_pruned,
+                "trials_pruned": sum(trial.pruned for trial in result.trials),
                 "folds_saved_by_pruning": round(result.folds_saved, 2),
                 **({"sampled_rows": len(train), "note": _SAMPLED} if sampled else {}),
                 **({"encoder": dg.MetadataValue.json(chosen.to_dict())} if chosen else {}),

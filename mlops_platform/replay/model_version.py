@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -124,7 +124,7 @@ def gate(candidate: Version, champion: Version, min_f1: float) -> promotion_gate
         f1=candidate.f1,
         majority_f1=weighted_f1(truth, [majority] * len(truth)),
         min_f1=min_f1,
-        comparison=comparison.to_dict(),
+        comparison=asdict(comparison),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def test_the_graph_runs_streamed_and_once_for_the_same_rows(fresh: TrainingHome)
     assert fresh.value("model_evaluation")["overall"]["rows"] == fresh.value("validated_dataset")["test_rows"]
     assert ran.metadata("tuned_params")["sampled_rows"] == fresh.value("validated_dataset")["train_rows"]
     told = ran.metadata("trained_model")
-    assert told["params"] == out_of_core.STREAM.to_dict()
+    assert told["params"] == asdict(out_of_core.STREAM)
     assert told["features"] == "TF-IDF of hashed words"
     assert sum(row["rows"] for row in ran.table("trained_model", "rows_by_tag")) == told["train_rows"]
     model = fresh.tracking.load("1")

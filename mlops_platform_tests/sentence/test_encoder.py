@@ -215,7 +215,7 @@ def test_on_the_real_data_the_goals_are_met(both: tuple[Encoder, Encoder]) -> No
 
 def test_features_for_tuning_equal_those_of_the_pipeline(both: tuple[Encoder, Encoder]) -> None:
     from mlops_platform.ml.classifier.text_classifier import build_pipeline
-    from mlops_platform.ml.tuning.fold_features import FoldFeatures
+    from mlops_platform.ml.tuning.cross_validation import FoldFeatures
 
     texts, labels = made_up(40)
     folds = list(stratified_folds(texts, labels, n_splits=3, seed=0))

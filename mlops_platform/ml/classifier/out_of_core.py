@@ -1,7 +1,7 @@
-"""Out-of-core training: hashed texts and a linear classifier fitted batch by batch, for data that exceeds memory.
+"""Out-of-core training: hashed texts and a linear classifier fitted chunk by chunk, for data that exceeds memory.
 
 The result is a pipeline of stock scikit-learn classes with the interface of `text_classifier`, where training in
-memory belongs. Reading the batches is the caller's job.
+memory belongs. Reading the rows is the caller's job.
 
 Character n-grams triple the training time, so a trial on the first rows decides whether to use them. They help where
 words are rare, misspelt or inflected: on 47,000 descriptions of Debian packages in 20 classes, weighted F1 is 0.903
@@ -11,23 +11,27 @@ with them, 0.893 without, and 0.917 with `text_classifier`. On texts of unrelate
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from mlops_platform.ml.classifier.hashed_features import HashedText
-from mlops_platform.ml.classifier.text import compose
+from mlops_platform.ml.classifier.hashed_features import fit_hashed_features
+from mlops_platform.ml.classifier.text_classifier import TEXT, frame
 
-BATCH_ROWS = 2_000
+Row = tuple[object, object, str]  # title and description, each None or NaN if missing, and tag
+Chunk = tuple[pd.DataFrame, list[str]]  # texts, as `text_classifier.frame` returns them, and tags
+Read = Callable[[], Iterable[Row]]
+
+CHUNK_ROWS = 2_000
 HELD_OUT_SHARE, HELD_OUT_ROWS = 0.05, 10_000  # held out for calibration and early stopping: this share, capped
 MIN_TRIAL_ROWS = 1_000  # with fewer, the gain of character n-grams cannot be measured
 
@@ -64,34 +68,8 @@ class StreamParams:
     least_gain: float = 0.002
     patience: int = 2
 
-    def to_dict(self) -> dict[str, float | int]:
-        """Return the parameters by name, JSON-able."""
-        return asdict(self)
-
 
 STREAM = StreamParams()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Training rows as columns of equal length; None and NaN are missing texts."""
-
-    titles: Sequence[object]
-    descriptions: Sequence[object]
-    tags: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Score on the held-out rows during training.
-
-    Attributes:
-        rows: Training rows processed so far, over all epochs.
-        brier: Mean squared error of the calibrated probabilities, from 0 to 2 (Brier 1950).
-    """
-
-    rows: int
-    brier: float
 
 
 @dataclass(frozen=True)
@@ -100,27 +78,17 @@ class Streamed:
 
     Attributes:
         pipeline: Predicts tags and probabilities from a frame with the column "text".
-        rows: Distinct rows it was fitted on.
         held_out: Rows used for calibration and early stopping.
-        evaluations: Scores during training, in order.
-        temperature: Divisor of the classifier's scores.
+        evaluations: Brier score on the held-out rows (0 to 2) by the number of rows processed, over all epochs.
         characters: Whether the model uses character n-grams.
         char_gain: Expected relative gain in Brier score by character n-grams; None if the trial had too few rows.
     """
 
     pipeline: Pipeline
-    rows: int
     held_out: int
-    evaluations: list[Evaluation]
-    temperature: float
+    evaluations: dict[int, float]
     characters: bool
     char_gain: float | None
-
-
-def class_weights(rows: Mapping[str, int]) -> dict[str, float]:
-    """Return weights that balance the classes, from the number of rows of each class."""
-    total = sum(rows.values())
-    return {name: total / (len(rows) * count) for name, count in rows.items()}
 
 
 def held_out_rows(rows: int) -> int:
@@ -129,13 +97,13 @@ def held_out_rows(rows: int) -> int:
 
 
 def fit_stream(
-    read: Callable[[], Iterable[Batch]],
-    rows: Mapping[str, int],
+    read: Read,
+    counts: Mapping[str, int],
     *,
-    weights: Mapping[str, float] | None = None,
+    weighted: bool = True,
     params: StreamParams = STREAM,
 ) -> Streamed:
-    """Fit a model on batches. The same rows in the same order, weights and parameters give the same model bit for bit.
+    """Fit a model on rows. The same rows in the same order and parameters give the same model bit for bit.
 
     Words, and character n-grams where they gain enough, are hashed and weighted by TF-IDF. One-vs-rest logistic losses
     are minimized by stochastic gradient descent with averaged coefficients (Xu 2011; `SGDClassifier`). The first rows
@@ -146,199 +114,149 @@ def fit_stream(
 
     Args:
         read: Starts a pass over the rows: each pass gives the same rows in the same order, which must not depend on
-            the tags. The batch size does not matter.
-        rows: Total rows of each tag.
-        weights: Weight of each tag's rows; by default 1.
+            the tags.
+        counts: Total rows of each tag.
+        weighted: Whether to balance the classes.
         params: Hyperparameters.
 
     Raises:
-        ValueError: The rows cannot be trained on: none, one tag, no text with a word; or they differ from `rows`.
+        ValueError: The rows cannot be trained on: none, one tag, or no text with a word.
     """
-    total = sum(rows.values())
-    if len(rows) < 2:
-        raise ValueError(f"The {total} labeled rows have {len(rows)} tags; a classifier needs two tags or more.")
-    held_out, classes = held_out_rows(total), sorted(rows)
-    held = _HeldOut.of(list(_chunks(read(), 0, held_out)), classes)
-    stream = _Stream(read, held, weights, params)
+    total = sum(counts.values())
+    if len(counts) < 2:
+        raise ValueError(f"The {total} labeled rows have {len(counts)} tags; a classifier needs two tags or more.")
+    rows = _Rows(read, counts)
     # short vectors: further threads slow it down, and floating-point sums would depend on their number
     with threadpool_limits(1):
-        gain = _char_gain(stream, total)
+        gain = _char_gain(rows, params, total, weighted=weighted)
         characters = gain is not None and gain >= params.least_char_gain
-        learner = stream.learner(params.idf_rows, characters=characters)
-        for epoch in range(params.epochs):
-            counted = Counter(held.tags)
-            for texts, tags in stream.chunks(None):
-                learner.learn(texts, tags)
-                if not epoch:
-                    counted.update(tags)
-                if learner.since >= params.check_rows and learner.evaluate():
-                    break
-            if not epoch and not learner.done and counted != Counter(rows):
-                raise ValueError(f"The rows are not those that were counted: {dict(counted)}, not {dict(rows)}.")
-            if learner.done or (learner.since and learner.evaluate()):
-                break
-    return Streamed(
-        Pipeline([("features", learner.text.step()), ("classifier", learner.best.classifier(classes))]),
-        total - held_out,
-        held_out,
-        learner.evaluations,
-        learner.best.temperature,
-        characters,
-        gain,
-    )
+        learner = _train(rows, params, weighted=weighted, characters=characters)
+    pipeline = Pipeline([("features", learner.features), ("classifier", learner.classifier)])
+    return Streamed(pipeline, len(rows.held_out_tags), learner.evaluations, characters, gain)
 
 
-def _char_gain(stream: _Stream, total: int) -> float | None:
+def _char_gain(rows: _Rows, params: StreamParams, total: int, *, weighted: bool) -> float | None:
     """Estimate the relative gain in Brier score by character n-grams; None if there are too few rows.
 
     On some data the gain persists, on other data it fades as the vocabulary grows: with 100,000 generated rows the
     score was 4% lower, with a million F1 was 0.004 worse. So extrapolate: each doubling of the rows shrinks the gain
     by the same factor as the last doubling within the trial.
     """
-    trial_rows = min(stream.params.idf_rows, int(total * stream.params.try_share))
+    trial_rows = min(params.idf_rows, int(total * params.try_share))
     if trial_rows < MIN_TRIAL_ROWS:
         return None
-    scores = []
-    for characters in (False, True):
-        learner = stream.learner(trial_rows, characters=characters)
-        for texts, tags in stream.chunks(trial_rows):
-            learner.learn(texts, tags)
-            if not learner.evaluations and learner.since >= trial_rows / 2:
-                learner.evaluate()
-        learner.evaluate()
-        scores.append([evaluation.brier for evaluation in learner.evaluations])
-    at_half, at_end = (1 - both / words if words else 0.0 for words, both in zip(*scores, strict=True))
+    trial = replace(params, idf_rows=trial_rows, epochs=1, check_rows=math.ceil(trial_rows / 2))
+    words, both = (
+        list(_train(rows, trial, weighted=weighted, characters=characters, stop=trial_rows).evaluations.values())
+        for characters in (False, True)
+    )
+    at_half, at_end = (1 - both[i] / words[i] if words[i] else 0.0 for i in (0, -1))
     shrinkage = min(at_end / at_half, 1.0) if at_half > 0 else 1.0
     return at_end * shrinkage ** math.log2(total / trial_rows) if at_end > 0 else at_end
 
 
-@dataclass(frozen=True)
-class _Stream:
-    """The training rows, of which the first are held out, with weights and hyperparameters."""
-
-    read: Callable[[], Iterable[Batch]]
-    held: _HeldOut
-    weights: Mapping[str, float] | None
-    params: StreamParams
-
-    def chunks(self, rows: int | None) -> Iterator[tuple[list[str], list[str]]]:
-        """Yield texts and tags of the first `rows` that are not held out; None for all."""
-        first = len(self.held.tags)
-        return _chunks(self.read(), first, None if rows is None else first + rows)
-
-    def learner(self, rows: int, *, characters: bool) -> _Learner:
-        """Return an unfitted learner whose document frequencies are those of the first `rows`."""
-        text = HashedText.fit(
-            (texts for texts, _ in self.chunks(rows)),
-            bits=self.params.bits,
-            n_gram=self.params.n_gram if characters else None,
-            n_gram_bits=self.params.n_gram_bits,
-        )
-        return _Learner(text, self.held, self.weights, self.params)
+def _train(rows: _Rows, params: StreamParams, *, weighted: bool, characters: bool, stop: int | None = None) -> _Learner:
+    """Fit a learner on the first `stop` rows that are not held out; None for all."""
+    learner = _Learner(rows, params, weighted=weighted, characters=characters)
+    for _ in range(params.epochs):
+        for texts, tags in rows.chunks(stop):
+            learner.learn(texts, tags)
+            if learner.rows_since_evaluation >= params.check_rows and learner.evaluate():
+                return learner
+        if learner.rows_since_evaluation and learner.evaluate():
+            break
+    return learner
 
 
-def _chunks(batches: Iterable[Batch], start: int, stop: int | None) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield texts and tags of rows `start` to `stop`, `BATCH_ROWS` at a time, whatever the size of the batches."""
-    rows = (
-        (compose(title, description), tag)
-        for batch in batches
-        for title, description, tag in zip(batch.titles, batch.descriptions, batch.tags, strict=True)
-    )
+class _Rows:
+    """The training rows, of which the first are held out."""
+
+    def __init__(self, read: Read, counts: Mapping[str, int]) -> None:
+        self._read = read
+        self.class_weights = {tag: sum(counts.values()) / (len(counts) * n) for tag, n in counts.items()}
+        self.classes = sorted(counts)
+        held_out = list(_chunks(read(), 0, held_out_rows(sum(counts.values()))))
+        self.held_out_texts = [texts for texts, _ in held_out]  # their vectors would take ten times the memory
+        self.held_out_tags = [self.classes.index(tag) for _, tags in held_out for tag in tags]
+
+    def chunks(self, stop: int | None) -> Iterator[Chunk]:
+        """Yield texts and tags of the first `stop` rows that are not held out; None for all."""
+        first = len(self.held_out_tags)
+        return _chunks(self._read(), first, None if stop is None else first + stop)
+
+
+def _chunks(rows: Iterable[Row], start: int, stop: int | None) -> Iterator[Chunk]:
+    """Yield texts and tags of rows `start` to `stop`, `CHUNK_ROWS` at a time."""
     selected = islice(rows, start, stop)
-    while chunk := list(islice(selected, BATCH_ROWS)):
-        yield [text for text, _ in chunk], [tag for _, tag in chunk]
-
-
-@dataclass(frozen=True)
-class _HeldOut:
-    """The held-out rows."""
-
-    texts: list[list[str]]  # in chunks; their vectors would take ten times the memory
-    tags: list[str]
-    classes: list[str]
-    truth: npt.NDArray[np.intp]  # index of each tag in `classes`, which is sorted
-
-    @classmethod
-    def of(cls, chunks: list[tuple[list[str], list[str]]], classes: list[str]) -> _HeldOut:
-        tags = [tag for _, chunk_tags in chunks for tag in chunk_tags]
-        _check_known(tags, classes)
-        return cls([texts for texts, _ in chunks], tags, classes, np.searchsorted(classes, np.array(tags, dtype=str)))
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Coefficients at one point of the training, and their calibration and score on the held-out rows."""
-
-    coefficients: npt.NDArray[np.float32]
-    intercepts: npt.NDArray[np.float32]
-    temperature: float
-    brier: float
-
-    def classifier(self, classes: list[str]) -> LogisticRegression:
-        """Return the classifier with the temperature folded into its coefficients."""
-        classifier = LogisticRegression()
-        classifier.classes_ = np.array(classes)
-        # Fortran order, which each prediction would otherwise copy to
-        classifier.coef_ = np.asfortranarray(self.coefficients / self.temperature)
-        # float64 intercepts make the scores float64, so that probabilities sum to 1 exactly enough
-        classifier.intercept_ = self.intercepts.astype(np.float64) / self.temperature
-        classifier.n_features_in_ = self.coefficients.shape[1]
-        return classifier
-
-
-_EMPTY = np.zeros(0, dtype=np.float32)
+    while chunk := list(islice(selected, CHUNK_ROWS)):
+        titles, descriptions, tags = zip(*chunk, strict=True)
+        yield frame(titles, descriptions), list(tags)
 
 
 class _Learner:
-    """A classifier that is fitted chunk by chunk, with early stopping."""
+    """A classifier that is fitted chunk by chunk, with early stopping.
 
-    def __init__(
-        self, text: HashedText, held: _HeldOut, weights: Mapping[str, float] | None, params: StreamParams
-    ) -> None:
-        self.text, self._held, self._params = text, held, params
+    Attributes:
+        features: The fitted features.
+        classifier: The best classifier so far.
+        evaluations: As in `Streamed`.
+        rows_since_evaluation: Rows processed since the last evaluation.
+    """
+
+    def __init__(self, rows: _Rows, params: StreamParams, *, weighted: bool, characters: bool) -> None:
+        self.features = fit_hashed_features(
+            (texts[TEXT] for texts, _ in rows.chunks(params.idf_rows)),
+            bits=params.bits,
+            n_gram=params.n_gram if characters else None,
+            n_gram_bits=params.n_gram_bits,
+        )
+        self.classifier: LogisticRegression | None = None
+        self.evaluations: dict[int, float] = {}
+        self.rows_since_evaluation = 0
+        self._rows, self._params = rows, params
+        self._processed, self._misses, self._best_brier = 0, 0, np.inf
         self._sgd = SGDClassifier(
             loss="log_loss",
             alpha=params.alpha,
             average=params.average_from,
-            class_weight=dict(weights) if weights else None,
+            class_weight=rows.class_weights if weighted else None,
             shuffle=False,  # the order of the rows is the caller's
             random_state=0,
         )
-        self._rows, self._misses, self.since = 0, 0, 0
-        self.evaluations: list[Evaluation] = []
-        self.best = _Fit(_EMPTY, _EMPTY, 1.0, np.inf)
 
-    @property
-    def done(self) -> bool:
-        """Whether the patience is exhausted."""
-        return self._misses >= self._params.patience
-
-    def learn(self, texts: list[str], tags: list[str]) -> None:
-        _check_known(tags, self._held.classes)
-        self._sgd.partial_fit(self.text.vectors(texts), tags, classes=self._held.classes)
-        self._rows += len(tags)
-        self.since += len(tags)
+    def learn(self, texts: pd.DataFrame, tags: list[str]) -> None:
+        self._sgd.partial_fit(self.features.transform(texts), tags, classes=self._rows.classes)
+        self._processed += len(tags)
+        self.rows_since_evaluation += len(tags)
 
     def evaluate(self) -> bool:
-        """Score the held-out rows, store the best coefficients, and return whether to stop."""
-        scores = np.concatenate([self._sgd.decision_function(self.text.vectors(chunk)) for chunk in self._held.texts])
-        temperature, brier = _temperature(scores, self._held.truth)
-        gained = brier < self.best.brier * (1 - self._params.least_gain)
-        if brier < self.best.brier:
-            self.best = _Fit(_EMPTY, _EMPTY, temperature, brier)  # free the old coefficients before copying
-            self.best = _Fit(self._sgd.coef_.copy(), self._sgd.intercept_.copy(), temperature, brier)
-        self._misses = 0 if gained else self._misses + 1
-        self.since = 0
-        self.evaluations.append(Evaluation(self._rows, brier))
-        return self.done
+        """Score the held-out rows, store the best classifier, and return whether the patience is exhausted."""
+        scores = np.concatenate(
+            [self._sgd.decision_function(self.features.transform(t)) for t in self._rows.held_out_texts]
+        )
+        temperature, brier = _temperature(scores, self._rows.held_out_tags)
+        self._misses = 0 if brier < self._best_brier * (1 - self._params.least_gain) else self._misses + 1
+        if brier < self._best_brier:
+            self._best_brier, self.classifier = brier, None  # free the old coefficients before copying
+            self.classifier = _calibrated(self._sgd, temperature)
+        self.evaluations[self._processed] = brier
+        self.rows_since_evaluation = 0
+        return self._misses >= self._params.patience
 
 
-def _check_known(tags: list[str], classes: list[str]) -> None:
-    if unknown := sorted(set(tags) - set(classes)):
-        raise ValueError(f"The rows are not those that were counted: tag {unknown[0]!r} was not among them.")
+def _calibrated(sgd: SGDClassifier, temperature: float) -> LogisticRegression:
+    """Return a classifier with the temperature folded into its coefficients."""
+    classifier = LogisticRegression()
+    classifier.classes_ = sgd.classes_
+    # Fortran order, which each prediction would otherwise copy to
+    classifier.coef_ = np.divide(sgd.coef_, temperature, order="F")
+    # float64 intercepts make the scores float64, so that probabilities sum to 1 exactly enough
+    classifier.intercept_ = sgd.intercept_.astype(np.float64) / temperature
+    classifier.n_features_in_ = sgd.n_features_in_
+    return classifier
 
 
-def _temperature(scores: npt.NDArray[np.float32], truth: npt.NDArray[np.intp]) -> tuple[float, float]:
+def _temperature(scores: npt.NDArray[np.float32], truth: list[int]) -> tuple[float, float]:
     """Return the temperature between 0.01 and 100 with the least Brier score, and that score."""
     class_scores = scores[:, None] * [0.0, 1.0] if scores.ndim == 1 else scores  # of two classes there is one score
     one_hot = np.eye(class_scores.shape[1])[truth]

@@ -7,15 +7,16 @@ training beyond memory in `out_of_core`, and storing models in `resources.regist
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from scipy.sparse import diags_array
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -31,7 +32,7 @@ from mlops_platform.ml.classifier.text import compose
 from mlops_platform.ml.embeddings.encoder import Encoder, SentenceVectors
 
 TEXT = "text"  # the one input column of a model
-WORD_NGRAM_LIMIT, CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT = 3, 2, 6
+CHAR_NGRAM_MIN = 2
 CALIBRATION_FOLDS = 5
 LONGEST_TERM = 250  # letters; with longer terms a dictionary stores the vocabulary in less space than an array
 TOLERANCE = 1e-5  # of the ridge's solution: at 1e-3 one prediction in ten thousand differed
@@ -54,62 +55,34 @@ SENTENCE_TYPES = (
 )
 
 Classifier = Literal["ridge", "svm"]
+Positive = Annotated[float, Field(gt=0)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class Params:
     """The model's parameters. The defaults score well without tuning.
 
     Attributes:
-        alpha: Strength of the penalty, > 0; the SVM's C is 1 / (2 alpha).
-        word_ngram_max: Longest word n-gram, 1 to 3.
-        char_ngram_max: Longest character n-gram within a word, 2 to 6.
-        min_df: Rows that must hold an n-gram for it to count, at least 1.
-        char_weight: Weight of the character features relative to the word features, > 0.
-        sentence_weight: Weight of the sentence vectors relative to the word features, > 0; None for no such vectors.
+        alpha: Strength of the penalty; the SVM's C is 1 / (2 alpha).
+        word_ngram_max: Longest word n-gram.
+        char_ngram_max: Longest character n-gram within a word.
+        min_df: Rows that must hold an n-gram for it to count.
+        char_weight: Weight of the character features relative to the word features.
+        sentence_weight: Weight of the sentence vectors relative to the word features; None for no such vectors.
         classifier: "ridge", a ridge classifier, or "svm", a linear support vector machine.
     """
 
-    alpha: float = 1.0
-    word_ngram_max: int = 1
-    char_ngram_max: int = 4
-    min_df: int = 1
-    char_weight: float = 1.0
-    sentence_weight: float | None = None
+    alpha: Positive = 1.0
+    word_ngram_max: Annotated[int, Field(ge=1, le=3)] = 1
+    char_ngram_max: Annotated[int, Field(ge=CHAR_NGRAM_MIN, le=6)] = 4
+    min_df: Annotated[int, Field(ge=1, le=1000)] = 1
+    char_weight: Positive = 1.0
+    sentence_weight: Positive | None = None
     classifier: Classifier = "ridge"
 
-    def __post_init__(self) -> None:
-        """Raise ValueError if a value is out of range or of the wrong type."""
-        for name, low, high in (
-            ("word_ngram_max", 1, WORD_NGRAM_LIMIT),
-            ("char_ngram_max", CHAR_NGRAM_MIN, CHAR_NGRAM_LIMIT),
-            ("min_df", 1, 1000),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number from {low} to {high}.")
-        for name in ("alpha", "char_weight", *(() if self.sentence_weight is None else ("sentence_weight",))):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value!r}; it must be a finite number above 0.")
-        if self.classifier not in get_args(Classifier):
-            raise ValueError(f"classifier is {self.classifier!r}; it must be one of {', '.join(get_args(Classifier))}.")
-
-    def to_dict(self) -> dict[str, float | int | str]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the parameters as JSON-able values; without `sentence_weight` where it is None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Params:
-        """Build parameters from a mapping such as `to_dict` returns; missing names take their defaults.
-
-        Raises:
-            ValueError: A name is unknown or a value out of range.
-        """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"Unknown model parameter {', '.join(unknown)}; the model has {', '.join(known)}.")
-        return cls(**values)
 
 
 DEFAULT = Params()
@@ -143,14 +116,14 @@ class RelevanceRidge(RidgeClassifier):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RelevanceRidge:  # noqa: N803 - scikit-learn's name
         """Fit on sparse, non-negative features of shape (n, features)."""
         statistic = np.nan_to_num(chi2(X, y)[0])
-        if statistic.any():
-            scale = (statistic / statistic.max()) ** RELEVANCE
-            # preserve the rows' mean squared length, so that alpha means the same as without the scale
-            scale *= np.sqrt(X.multiply(X).sum() / (X.multiply(X) @ scale**2).sum())
-            super().fit(X @ diags_array(scale), y, sample_weight)
-            self.coef_ = self.coef_ * scale
+        if not statistic.any():
+            super().fit(X, y, sample_weight)
             return self
-        super().fit(X, y, sample_weight)
+        scale = (statistic / statistic.max()) ** RELEVANCE
+        # preserve the rows' mean squared length, so that alpha means the same as without the scale
+        scale *= np.sqrt(X.multiply(X).sum() / (X.multiply(X) @ scale**2).sum())
+        super().fit(X @ diags_array(scale), y, sample_weight)
+        self.coef_ = self.coef_ * scale
         return self
 
     def plain(self) -> RidgeClassifier:
@@ -302,8 +275,6 @@ def fit(
     tags = [str(label) for label in labels]
     if len(frame) != len(tags):
         raise ValueError(f"There are {len(frame)} texts and {len(tags)} tags; give one tag a text.")
-    if groups is not None and len(groups) != len(tags):
-        raise ValueError(f"There are {len(groups)} groups and {len(tags)} tags; give one group a row.")
     distinct = tags if groups is None else list(dict(zip(groups, tags, strict=True)).values())
     folds = min(CALIBRATION_FOLDS, *check_classes(distinct).values())
     pipeline = build_pipeline(params, calibration_folds=folds, seed=seed, weighted=weighted, encoder=encoder)

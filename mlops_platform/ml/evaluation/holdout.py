@@ -7,7 +7,7 @@ It is chosen from the test split, whose rows never move to train while the test 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,116 +43,93 @@ class EvaluationSet:
 
 
 def choose_evaluation_set(
-    ids: Sequence[int],
-    labels: Sequence[str],
+    tags: Mapping[int, str],
     eligible: Collection[int],
+    mix: Mapping[str, int],
     *,
-    rows: int | None = None,
     version: int = 1,
     reason: str = "It is the first one.",
-    mix: Mapping[str, int] | None = None,
 ) -> EvaluationSet:
     """Choose an evaluation set with the class mix of all rows.
 
+    All eligible rows are chosen if their class mix is representative (chi-squared, p of 0.01 or more). Otherwise their
+    number is distributed over the tags by their shares, at least one per tag, and rows are chosen by a hash of the id.
+
     Args:
-        ids: n distinct ids of all labeled rows, train and test, or at least of the eligible ones.
-        labels: Tag of each row, length n.
+        tags: Tag by id of the labeled rows, or at least of the eligible ones.
         eligible: Ids of the test split that no compared model was trained on; others are never chosen.
-        rows: Number of rows, distributed over the tags by their shares, at least one per tag if available, and chosen
-            by a hash of the id. By default all eligible rows if their class mix is representative (chi-squared,
-            p of 0.01 or more), otherwise as many rows as are eligible.
+        mix: Number of all labeled rows by tag, train and test.
         version: Version of the new set.
         reason: Why it is chosen.
-        mix: Number of all labeled rows by tag; by default those of `labels`.
 
     Raises:
-        ValueError: `rows` is below 1, the lengths differ, an id occurs twice, or no row is eligible.
+        ValueError: No row is eligible.
     """
-    if rows is not None and rows < 1:
-        raise ValueError(f"rows is {rows}; it must be 1 or more.")
-    if len(ids) != len(labels) or len(set(ids)) != len(ids):
-        raise ValueError(
-            f"There are {len(set(ids))} distinct ids in {len(ids)} and {len(labels)} labels; give as many."
-        )
-    by_id = {int(id_): str(label) for id_, label in zip(ids, labels, strict=True)}
-    candidates = {id_: by_id[id_] for id_ in sorted(map(int, eligible)) if id_ in by_id}
+    candidates = {id_: tags[id_] for id_ in sorted(eligible) if id_ in tags}
     if not candidates:
         raise ValueError(
             "No row of the test split is new to the compared models: add labeled rows or enlarge the test share "
             "(MLOPS_TEST_SHARE)."
         )
-    counts = Counter(mix) if mix is not None else Counter(by_id.values())
-    if rows is None and _unrepresentative_mix(candidates, counts) is None:
+    if _unrepresentative_mix(candidates, mix) is None:
         return EvaluationSet(version, reason, candidates)
-    size, chosen = rows or len(candidates), {}
-    for label in sorted(set(candidates.values())):
-        members = [id_ for id_, tag in candidates.items() if tag == label]
+    total, chosen = sum(mix.values()), {}
+    for tag in sorted(set(candidates.values())):
+        members = [id_ for id_, other in candidates.items() if other == tag]
         by_hash = sorted(zip(hash_fractions(members, "evaluation"), members, strict=True))
         # the tag's share of all rows, not of the test split, which may be uneven by chance
-        for _, id_ in by_hash[: max(1, round(size * counts[label] / counts.total()))]:
-            chosen[id_] = label
+        for _, id_ in by_hash[: max(1, round(len(candidates) * mix[tag] / total))]:
+            chosen[id_] = tag
     return EvaluationSet(version, reason, dict(sorted(chosen.items())))
 
 
 def refresh_reason(
-    frozen: EvaluationSet,
-    ids: Sequence[int],
-    labels: Sequence[str],
-    eligible: Collection[int],
-    *,
-    mix: Mapping[str, int] | None = None,
+    current: EvaluationSet, tags: Mapping[int, str], eligible: Collection[int], mix: Mapping[str, int]
 ) -> str | None:
     """Return why the set must be replaced by its next version, in a sentence; None if it is still valid.
 
     Args:
-        frozen: The current set.
-        ids: Ids of all labeled rows, or at least of the eligible ones and those of the set.
-        labels: Their tags.
+        current: The current set.
+        tags: As for `choose_evaluation_set`, with the labeled rows of the set.
         eligible: As for `choose_evaluation_set`.
         mix: As for `choose_evaluation_set`.
     """
-    tag_of = {int(id_): str(label) for id_, label in zip(ids, labels, strict=True)}
-    if missing := [id_ for id_ in frozen.tags if id_ not in tag_of]:
-        return f"{len(missing)} of its {len(frozen.tags)} rows are no longer labeled, id {missing[0]} for one."
-    if changed := [id_ for id_, tag in frozen.tags.items() if tag_of[id_] != tag]:
-        return f"{len(changed)} of its {len(frozen.tags)} rows carry another tag now, id {changed[0]} for one."
-    eligible_ids = {int(id_) for id_ in eligible}
-    if trained_on := [id_ for id_ in frozen.tags if id_ not in eligible_ids]:
-        return f"{len(trained_on)} of its {len(frozen.tags)} rows are trained on now, id {trained_on[0]} for one."
-    if new_tags := sorted({tag_of[id_] for id_ in eligible_ids if id_ in tag_of} - set(frozen.tags.values())):
+    rows, eligible_ids = len(current.tags), set(eligible)
+    if missing := [id_ for id_ in current.tags if id_ not in tags]:
+        return f"{len(missing)} of its {rows} rows are no longer labeled, id {missing[0]} for one."
+    if changed := [id_ for id_, tag in current.tags.items() if tags[id_] != tag]:
+        return f"{len(changed)} of its {rows} rows carry another tag now, id {changed[0]} for one."
+    if trained_on := [id_ for id_ in current.tags if id_ not in eligible_ids]:
+        return f"{len(trained_on)} of its {rows} rows are trained on now, id {trained_on[0]} for one."
+    if new_tags := sorted({tags[id_] for id_ in eligible_ids if id_ in tags} - set(current.tags.values())):
         return f"It has no row of the tag {', '.join(new_tags)}."
-    if fault := _unrepresentative_mix(frozen.tags, Counter(mix) if mix is not None else Counter(tag_of.values())):
+    if fault := _unrepresentative_mix(current.tags, mix):
         return fault
-    if len(frozen.tags) < SMALLEST_PART * len(eligible_ids):
-        return f"It has {len(frozen.tags)} rows, less than half of the {len(eligible_ids)} that it could have now."
+    if rows < SMALLEST_PART * len(eligible_ids):
+        return f"It has {rows} rows, less than half of the {len(eligible_ids)} that it could have now."
     return None
 
 
 def refreshed(
-    frozen: EvaluationSet | None,
-    ids: Sequence[int],
-    labels: Sequence[str],
-    eligible: Collection[int],
-    *,
-    mix: Mapping[str, int] | None = None,
+    current: EvaluationSet | None, tags: Mapping[int, str], eligible: Collection[int], mix: Mapping[str, int]
 ) -> EvaluationSet:
     """Return the current set (None before the first), or the next version if `refresh_reason` requires a new choice.
 
     Raises:
         ValueError: As in `choose_evaluation_set`.
     """
-    if frozen is None:
-        return choose_evaluation_set(ids, labels, eligible, mix=mix)
-    reason = refresh_reason(frozen, ids, labels, eligible, mix=mix)
+    if current is None:
+        return choose_evaluation_set(tags, eligible, mix)
+    reason = refresh_reason(current, tags, eligible, mix)
     if reason is None:
-        return frozen
-    chosen = choose_evaluation_set(ids, labels, eligible, version=frozen.version + 1, reason=reason, mix=mix)
+        return current
+    chosen = choose_evaluation_set(tags, eligible, mix, version=current.version + 1, reason=reason)
     # if the test rows allow no better mix, there must not be a new version every day
-    return frozen if chosen.tags == frozen.tags else chosen
+    return current if chosen.tags == current.tags else chosen
 
 
-def _unrepresentative_mix(chosen: Mapping[int, str], mix: Counter[str]) -> str | None:
-    if mix.total() <= len(chosen):
+def _unrepresentative_mix(chosen: Mapping[int, str], mix: Mapping[str, int]) -> str | None:
+    if sum(mix.values()) <= len(chosen):
         return None
     inside = Counter(chosen.values())
     result = stratification_of({tag: (rows - inside[tag], inside[tag]) for tag, rows in mix.items()})
@@ -161,10 +138,10 @@ def _unrepresentative_mix(chosen: Mapping[int, str], mix: Counter[str]) -> str |
     return f"Its class mix departs from that of all rows by up to {result.max_gap:.2f} (p {result.p_value:.2g})."
 
 
-def check_never_trained_on(frozen: EvaluationSet, trained_on: Iterable[int]) -> None:
+def check_never_trained_on(evaluation_set: EvaluationSet, trained_on: Iterable[int]) -> None:
     """Raise ValueError if any of the ids of the training rows is in the evaluation set."""
-    if shared := sorted(frozen.tags.keys() & {int(id_) for id_ in trained_on}):
+    if shared := sorted(evaluation_set.tags.keys() & set(trained_on)):
         raise ValueError(
-            f"{len(shared)} rows of evaluation set {frozen.version} are among the training rows, id {shared[0]} for"
-            " one: a score on them is meaningless. Train on the train split only."
+            f"{len(shared)} rows of evaluation set {evaluation_set.version} are among the training rows, id {shared[0]}"
+            " for one: a score on them is meaningless. Train on the train split only."
         )

@@ -6,9 +6,9 @@ They take labels and probabilities, not models. Plots belong in `plots`, compari
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from sklearn.metrics import (
     log_loss,
     precision_recall_fscore_support,
 )
+
+Labels = Sequence[str] | npt.NDArray[np.str_]
 
 CALIBRATION_BINS = 10
 SHORT_WORDS, LONG_WORDS = 12, 40  # about the shortest and the longest sixth of the Made With ML texts
@@ -67,50 +69,32 @@ class Evaluation:
     classes: list[str]
     confusion: list[list[int]]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values."""
-        return asdict(self)
 
-
-def weighted_f1(y_true: Sequence[str] | npt.NDArray[Any], y_pred: Sequence[str] | npt.NDArray[Any]) -> float:
+def weighted_f1(y_true: Labels, y_pred: Labels) -> float:
     """Return the F1 score averaged over the classes by support; a class that is never predicted has 0."""
     return float(f1_score(y_true, y_pred, average="weighted", zero_division=0.0))
 
 
-def calibration_bins(
-    y_true: Sequence[str] | npt.NDArray[Any],
-    proba: npt.NDArray[np.float64],
-    classes: Sequence[str],
-    *,
-    bins: int = CALIBRATION_BINS,
-) -> list[CalibrationBin]:
-    """Bin rows by their top probability, of shape (n, len(classes)), into `bins` bins of equal width."""
+def calibration_bins(y_true: Labels, proba: npt.NDArray[np.float64], classes: Sequence[str]) -> list[CalibrationBin]:
+    """Bin rows by their top probability, of shape (n, len(classes)), into bins of equal width."""
     confidence = proba.max(axis=1)
     correct = np.asarray(classes)[proba.argmax(axis=1)] == np.asarray(y_true)
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_of = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     table = []
-    for k in range(bins):
+    for k in range(CALIBRATION_BINS):
         rows = bin_of == k
         means = (float(confidence[rows].mean()), float(correct[rows].mean())) if rows.any() else (None, None)
-        table.append(CalibrationBin(k / bins, (k + 1) / bins, int(rows.sum()), *means))
+        table.append(CalibrationBin(k / CALIBRATION_BINS, (k + 1) / CALIBRATION_BINS, int(rows.sum()), *means))
     return table
 
 
-def expected_calibration_error(
-    y_true: Sequence[str] | npt.NDArray[Any],
-    proba: npt.NDArray[np.float64],
-    classes: Sequence[str],
-    *,
-    bins: int = CALIBRATION_BINS,
-) -> float:
+def expected_calibration_error(y_true: Labels, proba: npt.NDArray[np.float64], classes: Sequence[str]) -> float:
     """Return the mean gap between confidence and accuracy over bins of confidence (Guo et al. 2017)."""
-    table = calibration_bins(y_true, proba, classes, bins=bins)
-    return sum(
-        b.rows * abs(b.confidence - b.accuracy) for b in table if b.confidence is not None and b.accuracy is not None
-    ) / len(proba)
+    bins = calibration_bins(y_true, proba, classes)
+    return sum(b.rows * abs((b.confidence or 0.0) - (b.accuracy or 0.0)) for b in bins) / len(proba)
 
 
-def _slice(y_true: npt.NDArray[Any], y_pred: npt.NDArray[Any], rows: npt.NDArray[np.bool_]) -> Slice:
+def _slice(y_true: npt.NDArray[np.str_], y_pred: npt.NDArray[np.str_], rows: npt.NDArray[np.bool_]) -> Slice:
     if not rows.any():
         return Slice(0, None, None)
     truth, predicted = y_true[rows], y_pred[rows]
@@ -150,20 +134,14 @@ def evaluate(y_true: Sequence[str], proba: npt.ArrayLike, classes: Sequence[str]
         scores = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0.0)
         for name, value in zip(("precision", "recall", "f1"), scores, strict=False):
             overall[f"{name}_{average}"] = float(value)
-    if len(names) > 1:
-        overall["log_loss"] = float(log_loss(truth, full, labels=names))
-        overall["brier"] = float(brier_score_loss(truth, full, labels=names, scale_by_half=False))
+    overall["log_loss"] = float(log_loss(truth, full, labels=names))
+    overall["brier"] = float(brier_score_loss(truth, full, labels=names, scale_by_half=False))
     overall["ece"] = expected_calibration_error(truth, full, names)
 
-    by_class = precision_recall_fscore_support(truth, predicted, labels=names, zero_division=0.0)
+    by_class = zip(*precision_recall_fscore_support(truth, predicted, labels=names, zero_division=0.0), strict=True)
     per_class = {
-        name: {
-            "precision": float(by_class[0][k]),
-            "recall": float(by_class[1][k]),
-            "f1": float(by_class[2][k]),
-            "support": int(by_class[3][k]),
-        }
-        for k, name in enumerate(names)
+        name: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
+        for name, (precision, recall, f1, support) in zip(names, by_class, strict=True)
     }
 
     words = np.array([len(text.split()) for text in texts])
@@ -190,7 +168,7 @@ def evaluate(y_true: Sequence[str], proba: npt.ArrayLike, classes: Sequence[str]
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference in weighted F1 of two models on the same rows, the first minus the second, with its interval.
+    """Difference in weighted F1 of two models on the same rows, the first minus the second.
 
     Attributes:
         value: The difference.
@@ -212,18 +190,6 @@ class Difference:
     def is_loss(self) -> bool:
         """Whether the first model is significantly worse: the whole interval is below 0."""
         return self.high < 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values."""
-        return asdict(self)
-
-
-def _weighted_f1_of(confusion: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the weighted F1 of each confusion matrix; shape (m, k, k), truth in the rows, to (m,)."""
-    support, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
-    hits = np.diagonal(confusion, axis1=1, axis2=2)
-    f1 = 2 * hits / np.maximum(support + predicted, 1)
-    return (f1 * support).sum(axis=1) / support.sum(axis=1)
 
 
 def paired_bootstrap(
@@ -250,31 +216,24 @@ def paired_bootstrap(
         confidence: Coverage of the interval, in (0, 1).
 
     Raises:
-        ValueError: There are no rows, the lengths differ, or an argument is out of range.
+        ValueError: There are no rows, or the lengths differ.
     """
-    rows = len(y_true)
-    if not rows or len(pred_a) != rows or len(pred_b) != rows:
-        raise ValueError(
-            f"There are {rows} true labels and {len(pred_a)} and {len(pred_b)} predictions; comparing needs"
-            " the same rows, one or more."
-        )
-    if n < 1 or not 0 < confidence < 1:
-        raise ValueError(f"n is {n} and confidence {confidence}; they must be at least 1 and inside (0, 1).")
-    names, codes = np.unique(
-        np.concatenate([np.asarray(v, dtype=str) for v in (y_true, pred_a, pred_b)]), return_inverse=True
-    )
-    k = len(names)
-    triples, counts = np.unique(codes.reshape(3, rows), axis=1, return_counts=True)
+    rows_of = Counter(zip(y_true, pred_a, pred_b, strict=True))
+    if not rows_of:
+        raise ValueError("There are no rows to compare the models on.")
+    rows, triples = rows_of.total(), sorted(rows_of)
+    truth, *predictions = np.array(triples, dtype=str).T
+    classes = np.unique(triples)
+    counts = np.array([rows_of[triple] for triple in triples])
+    resamples = np.random.default_rng(seed).multinomial(rows, counts / rows, size=n)
+    weights = np.vstack([counts, resamples]).astype(float)
 
-    def difference(weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        scores = []
-        for predicted in (triples[1], triples[2]):
-            cell = np.zeros((len(counts), k * k))
-            cell[np.arange(len(counts)), triples[0] * k + predicted] = 1
-            scores.append(_weighted_f1_of((weights @ cell).reshape(-1, k, k)))
-        return scores[0] - scores[1]
+    def f1(predicted: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
+        is_true, is_predicted = truth[:, None] == classes, predicted[:, None] == classes
+        support, hits = weights @ is_true.astype(float), weights @ (is_true & is_predicted).astype(float)
+        scores = 2 * hits / np.maximum(support + weights @ is_predicted.astype(float), 1)
+        return (scores * support).sum(axis=1) / rows
 
-    drawn = np.random.default_rng(seed).multinomial(rows, counts / rows, size=n)
-    low, high = np.quantile(difference(drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
-    value = float(difference(counts[None, :])[0])
-    return Difference(value, float(low), float(high), confidence, n, rows)
+    value, *differences = f1(predictions[0]) - f1(predictions[1])
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Difference(float(value), float(low), float(high), confidence, n, rows)

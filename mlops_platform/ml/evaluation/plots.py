@@ -1,26 +1,29 @@
 """Plots of a model, its tuning and its data, as PNG bytes.
 
 They use matplotlib's Figure objects without pyplot, so there is no global state and any thread may draw. The colors
-are those of Okabe & Ito (2008), which people with color-vision deficiency can distinguish. Plots by period belong in
-`slice_plots`, those of drift in `monitoring.drift_plots`.
+are those of Okabe & Ito (2008), which people with color-vision deficiency can distinguish. Plots of drift belong in
+`monitoring.drift_plots`.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image  # matplotlib itself needs it
+from scipy.stats import binomtest
 
 from mlops_platform.ml.evaluation.metrics import Evaluation
+from mlops_platform.ml.evaluation.slices import SliceComparison
 
 if TYPE_CHECKING:  # it imports Optuna, which an evaluation does not need
     from mlops_platform.ml.tuning.search import TrialRecord
@@ -133,20 +136,17 @@ def calibration_png(evaluation: Evaluation) -> bytes:
     """Draw accuracy against confidence, with the share of rows in each bin."""
     ece = evaluation.overall["ece"]
     figure, axes = single_axes(6.2, 4.6, f"Calibration: accuracy by confidence   (ECE {ece:.3f})")
-    bins = [b for b in evaluation.calibration if b.confidence is not None and b.accuracy is not None]
-    rows = np.array([b.rows for b in evaluation.calibration])
-    low = np.array([b.low for b in evaluation.calibration])
-    width = evaluation.calibration[0].high - evaluation.calibration[0].low
-    shares = rows / rows.sum()
+    shares = np.array([b.rows for b in evaluation.calibration]) / evaluation.overall["rows"]
+    low, width = [b.low for b in evaluation.calibration], 1 / len(shares)
     axes.bar(low, shares, width * 0.94, align="edge", color="#DCE6EE", label="share of the rows", zorder=0)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfectly calibrated")
+    bins = [b for b in evaluation.calibration if b.rows]
     confidence = np.array([b.confidence for b in bins], dtype=float)
     accuracy = np.array([b.accuracy for b in bins], dtype=float)
-    # Wilson's 95% interval (Wilson 1927), valid for few rows and for accuracies near 1
-    n, z = np.array([b.rows for b in bins]), 1.96
-    center = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * np.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    spread = np.clip(np.stack([accuracy - (center - half), (center + half) - accuracy]), 0, None)
+    # Wilson's interval is valid for few rows and for accuracies near 1
+    tests = [binomtest(round(share * b.rows), b.rows) for share, b in zip(accuracy, bins, strict=True)]
+    intervals = np.array([test.proportion_ci(method="wilson") for test in tests])
+    spread = np.abs(intervals.T - accuracy)
     axes.errorbar(
         confidence,
         accuracy,
@@ -201,52 +201,63 @@ def tuning_history_png(trials: Sequence[TrialRecord]) -> bytes:
     return as_png(figure)
 
 
-def class_balance_png(counts: Iterable[tuple[Any, str, int]] | Mapping[tuple[Any, str], int]) -> bytes:
+def class_balance_png(counts: Sequence[tuple[date, str, int]]) -> bytes:
     """Draw the share of each tag over time, by month, or by quarter if there are more than 18 months.
 
     Args:
-        counts: (created_on, tag, rows), with created_on a date or datetime; entries of a period are summed.
+        counts: (created_on, tag, rows); entries of a period are summed.
 
     Raises:
         ValueError: There are no rows.
     """
-    entries = [(*key, n) for key, n in counts.items()] if isinstance(counts, Mapping) else list(counts)
-    entries = [(day, str(tag), int(n)) for day, tag, n in entries if n]
-    if not entries:
+    if not counts:
         raise ValueError("There are no rows to draw the class balance of.")
-    first, last = min(day for day, _, _ in entries), max(day for day, _, _ in entries)
-    months = (last.year - first.year) * 12 + last.month - first.month + 1
-    by_quarter = months > QUARTERS_FROM_MONTHS
-    per_year = 4 if by_quarter else 12
-
-    rows: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for day, tag, n in entries:
-        rows[tag][day.year * per_year + (day.month - 1) * per_year // 12] += n
-    periods = range(min(min(by) for by in rows.values()), max(max(by) for by in rows.values()) + 1)
-    tags = sorted(rows, key=lambda tag: (-sum(rows[tag].values()), tag))
-    table = np.array([[rows[tag].get(p, 0) for p in periods] for tag in tags], dtype=float)
-    totals = table.sum(axis=0)
-    shares = table / np.maximum(totals, 1)
+    data = pd.DataFrame(counts, columns=["day", "tag", "rows"])
+    days = [day for day, _, _ in counts]
+    first, last = min(days), max(days)
+    by_quarter = 12 * (last.year - first.year) + last.month - first.month >= QUARTERS_FROM_MONTHS
+    periods = pd.period_range(first, last, freq="Q" if by_quarter else "M")
+    period_of = pd.PeriodIndex(days, freq=periods.freq)
+    table = data.groupby([period_of, "tag"])["rows"].sum().unstack(fill_value=0).reindex(periods, fill_value=0)
+    table = table[table.sum().sort_values(ascending=False, kind="stable").index]
+    totals = table.sum(axis=1)
+    shares = table.div(totals.clip(lower=1), axis=0)
 
     figure, axes = single_axes(
         8.0, 4.2, f"Share of each tag by {'quarter' if by_quarter else 'month'}, with the number of rows"
     )
-    bottom = np.zeros(len(periods))
-    for k, tag in enumerate(tags):
+    bottoms = shares.cumsum(axis=1) - shares
+    for k, tag in enumerate(shares):
         color = CLASS_COLORS[k % len(CLASS_COLORS)]
-        axes.bar(range(len(periods)), shares[k], 0.86, bottom=bottom, color=color, label=tag)
-        bottom += shares[k]
+        axes.bar(range(len(periods)), shares[tag], 0.86, bottom=bottoms[tag], color=color, label=tag)
     for x, total in enumerate(totals):
-        axes.text(x, 1.015 if total else 0.02, f"{int(total)}", ha="center", fontsize=8, color=INK)
-    labels = [
-        f"{p // per_year} Q{p % per_year + 1}" if by_quarter else f"{p // per_year}-{p % per_year + 1:02d}"
-        for p in periods
-    ]
+        axes.text(x, 1.015 if total else 0.02, str(total), ha="center", fontsize=8, color=INK)
+    labels = [f"{period.year} Q{period.quarter}" if by_quarter else str(period) for period in periods]
     step = max(1, -(-len(labels) // 12))
     axes.set_xticks(range(0, len(labels), step), labels[::step])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylim(0, 1.07)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.tick_params(axis="x", length=0)
-    figure.legend(loc="outside lower center", ncols=min(4, len(tags)), frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=min(4, len(shares.columns)), frameon=False, fontsize=9)
+    return as_png(figure)
+
+
+def periods_png(periods: Sequence[SliceComparison]) -> bytes:
+    """Draw the F1 of candidate and champion in each period, with its number of rows."""
+    figure, axes = single_axes(max(6.0, 1.2 + 0.9 * len(periods)), 3.8, "Weighted F1 by period")
+    places = np.arange(len(periods))
+    compared = any(period.champion_f1 is not None for period in periods)
+    width = 0.38 if compared else 0.6
+    if compared:
+        champion_f1 = [period.champion_f1 or 0.0 for period in periods]
+        axes.bar(places - 0.2, champion_f1, width, color=GREY, label="champion")
+    f1 = [period.f1 for period in periods]
+    axes.bar(places + (0.2 if compared else 0.0), f1, width, color=BLUE, label="candidate")
+    names = [period.name.replace(" to ", " to\n") for period in periods]
+    axes.set_xticks(places, [f"{name}\n{period.rows} rows" for name, period in zip(names, periods, strict=True)])
+    axes.set_ylim(0, 1)
+    axes.tick_params(labelsize=8)
+    axes.tick_params(axis="x", length=0)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return as_png(figure)

@@ -55,9 +55,9 @@ def decide(
     Args:
         candidate: Version of the candidate.
         champion: Version of the current champion, or None.
-        f1: The candidate's weighted F1 on the test split.
-        majority_f1: Weighted F1 of the majority class on the test split.
-        min_f1: The bar.
+        f1: As for `quality`.
+        majority_f1: As for `quality`.
+        min_f1: As for `quality`.
         comparison: `value`, `low`, `high` of the candidate against this champion, or `unreadable` if it cannot be
             loaded; None without a champion.
 
@@ -87,17 +87,19 @@ def decide(
     return Decision("promote", f"Version {candidate} is promoted: {why}; no significant loss, {figures}.")
 
 
-def after_rollback(version: str, at: str, reason: str) -> str:
-    """Return the reason not to promote a passing candidate that was rolled back `at` a time (ISO 8601)."""
-    return (
+def after_rollback(version: str, at: str, reason: str) -> Decision:
+    """Keep the champion: the candidate, though it passes, was rolled back `at` a time (ISO 8601)."""
+    return Decision(
+        "keep",
         f"Version {version} is not promoted by itself: it was rolled back on {at[:10]} ({reason.rstrip('.')}); "
-        f"`mlops promote {version}` promotes it all the same."
+        f"`mlops promote {version}` promotes it all the same.",
     )
 
 
-def while_held(version: str, day: str, reason: str) -> str:
-    """Return the reason not to promote a passing candidate while the inspection of a `day` (ISO date) is open."""
-    return (
+def while_held(version: str, day: str, reason: str) -> Decision:
+    """Keep the champion: the candidate passes, but the inspection of a `day` (ISO date) is open."""
+    return Decision(
+        "keep",
         f"Version {version} is not promoted by itself: an inspection of {day} waits for an answer "
-        f"({reason.rstrip('.')}); `mlops decide` answers it."
+        f"({reason.rstrip('.')}); `mlops decide` answers it.",
     )

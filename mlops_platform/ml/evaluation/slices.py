@@ -1,12 +1,12 @@
 """Comparison of two models by period and tag, which shows where the newer one has become worse.
 
-Metrics of a single model belong in `metrics`, the plot in `slice_plots`.
+Metrics of a single model belong in `metrics`, the plot in `plots`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,28 +43,22 @@ class SliceComparison:
     won: int = 0
     p_value: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values."""
-        return asdict(self)
 
-
-def quarters(times: Sequence[object], *, least: int = LEAST_ROWS) -> list[str]:
+def quarters(times: Sequence[object]) -> list[str]:
     """Return the name of the quarter of each time, such as `2024 Q1`; None and NaT are undated.
 
-    Consecutive quarters are merged until a period has `least` rows; a shorter last period joins the preceding one.
+    Consecutive quarters are merged until a period has `LEAST_ROWS`; a shorter last period joins the preceding one.
     """
     timestamps = pd.to_datetime(pd.Series(list(times), dtype=object), utc=True, errors="coerce")
-    quarter_of = pd.Series(timestamps.dt.tz_localize(None).dt.to_period("Q"))
+    quarter_of = timestamps.dt.tz_localize(None).dt.to_period("Q")
     counts = quarter_of.value_counts().sort_index()
     groups: list[list[Any]] = []
-    size = least
-    for quarter, rows in counts.items():
-        if size >= least:
-            groups.append([])
-            size = 0
-        groups[-1].append(quarter)
-        size += rows
-    if len(groups) > 1 and size < least:
+    for quarter in counts.index:
+        if groups and counts[groups[-1]].sum() < LEAST_ROWS:
+            groups[-1].append(quarter)
+        else:
+            groups.append([quarter])
+    if len(groups) > 1 and counts[groups[-1]].sum() < LEAST_ROWS:
         groups[-2:] = [groups[-2] + groups[-1]]
     names = {}
     for group in groups:
@@ -74,32 +68,28 @@ def quarters(times: Sequence[object], *, least: int = LEAST_ROWS) -> list[str]:
 
 
 def compare_slices(
-    slices: Sequence[str], truth: Sequence[str], ours: Sequence[str], theirs: Sequence[str] | None
+    slices: Sequence[str], truth: Sequence[str], candidate: Sequence[str], champion: Sequence[str] | None
 ) -> list[SliceComparison]:
-    """Compare two models slice by slice.
+    """Compare the predictions of two models slice by slice, sorted by the name of the slice.
 
     Args:
         slices: Slice of each of n rows.
         truth: True tags.
-        ours: Predictions of the candidate.
-        theirs: Predictions of the champion; None without one.
-
-    Returns:
-        One comparison per slice, sorted by name.
+        candidate: Predictions of the candidate.
+        champion: Predictions of the champion; None without one.
     """
-    slice_of, true, new = np.asarray(slices), np.asarray(truth), np.asarray(ours)
+    slice_of, true, new = np.asarray(slices), np.asarray(truth), np.asarray(candidate)
     comparisons = []
     for name in sorted(set(slices)):
         rows = slice_of == name
-        f1 = weighted_f1(true[rows], new[rows])
-        if theirs is None:
-            comparisons.append(SliceComparison(name, int(rows.sum()), f1))
-            continue
-        old = np.asarray(theirs)
-        lost = int((rows & (old == true) & (new != true)).sum())
-        won = int((rows & (old != true) & (new == true)).sum())
-        champion_f1, p = weighted_f1(true[rows], old[rows]), sign_test(lost, won)
-        comparisons.append(SliceComparison(name, int(rows.sum()), f1, champion_f1, lost, won, p))
+        comparison = SliceComparison(name, int(rows.sum()), weighted_f1(true[rows], new[rows]))
+        if champion is not None:
+            old = np.asarray(champion)
+            lost = int((rows & (old == true) & (new != true)).sum())
+            won = int((rows & (old != true) & (new == true)).sum())
+            champion_f1, p_value = weighted_f1(true[rows], old[rows]), sign_test(lost, won)
+            comparison = replace(comparison, champion_f1=champion_f1, lost=lost, won=won, p_value=p_value)
+        comparisons.append(comparison)
     return comparisons
 
 
@@ -112,7 +102,7 @@ def forgotten(slices: Sequence[SliceComparison], alpha: float) -> list[SliceComp
     """Return the slices in which the candidate is significantly worse, corrected for multiple testing.
 
     Slices in which the models differ on too few rows to ever be significant are excluded (Tarone 1990), which depends
-    on the number of those rows but not on who is right; the others are corrected by Holm (1979).
+    on the number of those rows but not on which model is right; the others are corrected by Holm (1979).
 
     Args:
         slices: Comparisons by period and by tag; they may share rows.

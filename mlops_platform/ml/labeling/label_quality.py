@@ -18,8 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mlops_platform.ml.classifier.text_classifier import DEFAULT, Params, build_classifier
 from mlops_platform.ml.embeddings.encoder import Encoder
-from mlops_platform.ml.tuning.cross_validation import stratified_folds
-from mlops_platform.ml.tuning.fold_features import FoldFeatures
+from mlops_platform.ml.tuning.cross_validation import FoldFeatures, stratified_folds
 
 FOLDS, REPEATS = 5, 3
 LEAST_ROWS = 3  # of a tag, so that each training set keeps the two that calibration needs
@@ -100,7 +99,7 @@ def out_of_fold(
     vectors = None if encoder is None else encoder.encode(texts)
     total = np.zeros((len(tags), len(classes)))
     for repeat in range(repeats):
-        scores, splits = np.zeros_like(total), list(stratified_folds(texts, labels, n_splits=folds, seed=seed + repeat))
+        scores, splits = np.zeros_like(total), stratified_folds(texts, labels, n_splits=folds, seed=seed + repeat)
         features = FoldFeatures(texts, splits, vectors)
         for fold, (train, held_out) in enumerate(splits):
             x_train, x_held_out = features(fold, params)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from mlops_platform.ml.classifier.text_classifier import Params
-from mlops_platform.ml.tuning.fold_scorer import Scorer
+from mlops_platform.ml.tuning.cross_validation import FoldScorer
 
 CONFIDENCE = 0.9  # two-sided; a lower end above 0 is a one-sided test at 0.05
 REPEATS, HELD_OUT_ROWS = 4, 8_000  # fresh cross-validations; fewer once that many rows were held out in total
@@ -51,7 +51,9 @@ def interval(differences: Sequence[float], held_out: float, confidence: float = 
     return Confirmation(mean, mean - margin, mean + margin, n)
 
 
-def confirm(scorer: Callable[[int], Scorer], tuned: Params, default: Params, *, seed: int, rows: int) -> Confirmation:
+def confirm(
+    scorer: Callable[[int], FoldScorer], tuned: Params, default: Params, *, seed: int, rows: int
+) -> Confirmation:
     """Compare tuned parameters with the default on fresh folds.
 
     Args:
@@ -66,5 +68,5 @@ def confirm(scorer: Callable[[int], Scorer], tuned: Params, default: Params, *, 
     for repeat in range(min(REPEATS, math.ceil(HELD_OUT_ROWS / rows))):
         fresh = scorer(seed + 1_000_003 * (repeat + 1))  # far from the seeds that people choose
         differences += (a - b for a, b in zip(fresh.scores(tuned), fresh.scores(default), strict=True))
-        folds = fresh.folds
+        folds = len(fresh.folds)
     return interval(differences, 1 / (folds - 1))

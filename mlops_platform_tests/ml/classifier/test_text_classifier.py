@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -187,15 +188,15 @@ def test_refuses_what_cannot_be_trained_on(texts: list[str], labels: list[str], 
         {"colour": "red"},
     ],
 )
-def test_params_out_of_range_are_refused_by_name(values: dict[str, object]) -> None:
+def test_params_out_of_range_are_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
-        Params.from_dict(values)
+        Params(**values)
 
 
 def test_params_survive_a_dict_and_are_frozen() -> None:
     params = Params(alpha=1.5, min_df=3)
-    assert Params.from_dict(params.to_dict()) == params
-    assert Params.from_dict({}) == DEFAULT
+    assert Params(**params.to_dict()) == params
+    assert Params() == DEFAULT
     with pytest.raises(dataclasses.FrozenInstanceError):
         params.alpha = 2  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""The frozen evaluation set."""
+"""The holdout set."""
 
 from __future__ import annotations
 
@@ -24,107 +24,108 @@ from mlops_platform_tests.ml.corpus import real
 IDS = list(range(2000))
 LABELS = ["a" if i % 10 < 6 else "b" if i % 10 < 9 else "c" for i in IDS]
 TEST = [i for i, split in zip(IDS, assign_splits(IDS, 0.2), strict=True) if split == "test"]
-CHOSEN = choose_evaluation_set(IDS, LABELS, TEST, rows=100)
+TAGS, MIX = dict(zip(IDS, LABELS, strict=True)), Counter(LABELS)
+CURRENT = EvaluationSet(
+    1,
+    "chosen by hand",
+    {i: tag for tag, n in (("a", 60), ("b", 30), ("c", 10)) for i in [j for j in TEST if TAGS[j] == tag][:n]},
+)
+# of the tag c all test rows are eligible, of the others a part, so the mix is not that of all rows
+SKEWED = [i for i in TEST if TAGS[i] == "c" or i % 40 < 20]
 
 
 def _test_rows(ids: list[int]) -> list[int]:
     return [i for i, split in zip(ids, assign_splits(ids, 0.2), strict=True) if split == "test"]
 
 
-def test_each_tag_has_its_share_and_all_rows_are_of_the_test_split() -> None:
-    assert Counter(CHOSEN.tags.values()) == {"a": 60, "b": 30, "c": 10}
-    assert set(assign_splits(CHOSEN.tags, 0.2)) == {"test"}
-    assert all(LABELS[i] == tag for i, tag in CHOSEN.tags.items())
+def test_all_eligible_rows_are_chosen_if_their_mix_is_representative() -> None:
+    assert list(choose_evaluation_set(TAGS, TEST, MIX).tags) == TEST
+
+
+def test_otherwise_each_tag_has_its_share() -> None:
+    chosen = choose_evaluation_set(TAGS, SKEWED, MIX).tags
+    assert set(chosen) < set(SKEWED)
+    assert all(TAGS[i] == tag for i, tag in chosen.items())
+    eligible, shares = Counter(TAGS[i] for i in SKEWED), Counter(chosen.values())
+    assert shares == {tag: min(eligible[tag], round(len(SKEWED) * MIX[tag] / len(IDS))) for tag in "abc"}
+    assert shares["c"] < eligible["c"]
 
 
 def test_it_is_a_random_choice_that_the_order_of_the_rows_does_not_change() -> None:
-    assert choose_evaluation_set(IDS[::-1], LABELS[::-1], TEST[::-1], rows=100) == CHOSEN
-    assert np.mean(list(CHOSEN.tags)) == pytest.approx(1000, abs=200)
-
-
-def test_by_default_all_test_rows_are_taken_if_their_mix_is_fair() -> None:
-    every = choose_evaluation_set(IDS, LABELS, TEST)
-    assert list(every.tags) == TEST
-    skewed = [i for i in TEST if LABELS[i] != "a" or i % 40 < 10]
-    fair = choose_evaluation_set(IDS, LABELS, skewed)
-    assert set(fair.tags) < set(skewed)
-    shares = Counter(fair.tags.values())
-    assert shares["b"] < Counter(LABELS[i] for i in skewed)["b"]
+    chosen = choose_evaluation_set(TAGS, SKEWED, MIX)
+    assert choose_evaluation_set(dict(reversed(TAGS.items())), SKEWED[::-1], MIX) == chosen
+    assert np.mean(list(chosen.tags)) == pytest.approx(1000, abs=200)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, min_size=40), st.integers(1, 50))
-def test_no_choice_meets_a_training_row(ids: list[int], rows: int) -> None:
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, min_size=40), st.integers(1, 3))
+def test_no_choice_meets_a_training_row(ids: list[int], tags: int) -> None:
     test = _test_rows(ids)
     if not test:
         return
-    chosen = choose_evaluation_set(ids, ["a"] * len(ids), test, rows=rows)
+    tag_of = {id_: str(id_ % tags) for id_ in ids}
+    chosen = choose_evaluation_set(tag_of, test, Counter(tag_of.values()))
     check_never_trained_on(chosen, set(ids) - set(test))
     with pytest.raises(ValueError, match="evaluation set"):
         check_never_trained_on(chosen, ids)
 
 
 def test_a_copy_of_an_evaluation_row_is_caught() -> None:
-    held_out = next(iter(CHOSEN.tags))
+    held_out = next(iter(CURRENT.tags))
     copies = augment([TrainingRow(held_out, "a title", "and words", "a")], ["title_only"])[1:]
     with pytest.raises(ValueError, match=f"1 rows of evaluation set 1 .* id {held_out}"):
-        check_never_trained_on(CHOSEN, [copy.id for copy in copies])
+        check_never_trained_on(CURRENT, [copy.id for copy in copies])
 
 
 def test_it_outlives_json() -> None:
-    assert EvaluationSet.from_dict(json.loads(json.dumps(CHOSEN.to_dict()))) == CHOSEN
+    assert EvaluationSet.from_dict(json.loads(json.dumps(CURRENT.to_dict()))) == CURRENT
 
 
-def test_it_serves_until_the_rows_say_otherwise() -> None:
-    def reason(ids: list[int], labels: list[str], test: list[int] | None = None) -> str:
-        return str(refresh_reason(CHOSEN, ids, labels, _test_rows(ids)[:150] if test is None else test))
+def test_it_is_valid_until_rows_or_models_change() -> None:
+    def reason(labels: list[str], test: list[int], ids: list[int] = IDS) -> str:
+        return str(refresh_reason(CURRENT, dict(zip(ids, labels, strict=True)), test, Counter(labels)))
 
-    able = sorted({*CHOSEN.tags, *TEST[:60]})
-    assert refresh_reason(CHOSEN, IDS, LABELS, able) is None
+    eligible = sorted({*CURRENT.tags, *TEST[:60]})
     more = list(range(2000, 2400))
-    assert refresh_reason(CHOSEN, IDS + more, LABELS + LABELS[:400], able) is None
-    held = list(CHOSEN.tags)
-    assert "no longer labeled" in reason(IDS[: held[-1]], LABELS[: held[-1]])
-    changed = [("b" if LABELS[i] == "a" else "a") if i == held[0] else LABELS[i] for i in IDS]
-    assert f"another tag now, id {held[0]}" in reason(IDS, changed)
-    assert f"1 of its 100 rows are trained on now, id {held[0]}" in reason(
-        IDS, LABELS, [i for i in able if i != held[0]]
-    )
-    assert "no row of the tag new" in reason(IDS + more, LABELS + ["new"] * 400, [*able, 2001])
-    assert "class mix departs" in reason(IDS + more, LABELS + ["c"] * 400, able)
-    assert "less than half of the" in reason(IDS, LABELS, TEST)
+    assert reason(LABELS, eligible) == reason(LABELS + LABELS[:400], eligible, IDS + more) == "None"
+    last, first = max(CURRENT.tags), next(iter(CURRENT.tags))
+    assert "no longer labeled" in reason(LABELS[:last], _test_rows(IDS[:last]), IDS[:last])
+    changed = [("b" if LABELS[i] == "a" else "a") if i == first else LABELS[i] for i in IDS]
+    assert f"another tag now, id {first}" in reason(changed, eligible)
+    assert f"1 of its 100 rows are trained on now, id {first}" in reason(LABELS, [i for i in eligible if i != first])
+    assert "no row of the tag new" in reason(LABELS + ["new"] * 400, [*eligible, 2001], IDS + more)
+    assert "class mix departs" in reason(LABELS + ["c"] * 400, eligible, IDS + more)
+    assert "less than half of the" in reason(LABELS, TEST)
 
 
 def test_refreshing_makes_the_next_version_and_none_without_need() -> None:
-    first = refreshed(None, IDS, LABELS, TEST)
+    first = refreshed(None, TAGS, TEST, MIX)
     assert (first.version, first.reason) == (1, "It is the first one.")
-    assert refreshed(first, IDS, LABELS, TEST) is first
-    ids, labels = IDS + list(range(2000, 6000)), LABELS * 3
-    second = refreshed(first, ids, labels, _test_rows(ids))
+    assert refreshed(first, TAGS, TEST, MIX) is first
+    tags = dict(enumerate(LABELS * 3))
+    second = refreshed(first, tags, _test_rows(list(tags)), Counter(tags.values()))
     assert second.version == 2
     assert "less than half" in second.reason
-    # rows that cannot give a better mix make no version a day
-    poor = refreshed(None, IDS, LABELS, [i for i in TEST if LABELS[i] == "a"])
-    assert refreshed(poor, IDS, LABELS, [i for i in TEST if LABELS[i] == "a"]) is poor
+    # if the rows allow no better mix, there is not a new version every day
+    one_tag = [i for i in TEST if TAGS[i] == "a"]
+    poor = refreshed(None, TAGS, one_tag, MIX)
+    assert refreshed(poor, TAGS, one_tag, MIX) is poor
 
 
 def test_a_rare_tag_gets_a_row() -> None:
-    labels = ["rare" if i == next(iter(CHOSEN.tags)) else label for i, label in enumerate(LABELS)]
-    assert Counter(choose_evaluation_set(IDS, labels, TEST, rows=100).tags.values())["rare"] == 1
+    tags = {**TAGS, SKEWED[0]: "rare"}
+    chosen = choose_evaluation_set(tags, SKEWED, Counter(tags.values()))
+    assert Counter(chosen.tags.values())["rare"] == 1
 
 
-def test_what_cannot_be_chosen_from_is_refused() -> None:
-    with pytest.raises(ValueError, match="rows is 0"):
-        choose_evaluation_set(IDS, LABELS, TEST, rows=0)
-    with pytest.raises(ValueError, match="1 distinct ids in 2"):
-        choose_evaluation_set([1, 1], ["a", "a"], [1], rows=1)
+def test_without_eligible_rows_there_is_an_error() -> None:
     with pytest.raises(ValueError, match="No row of the test split is new"):
-        choose_evaluation_set([1, 3], ["a", "a"], [], rows=1)
+        choose_evaluation_set({1: "a", 3: "a"}, [], {"a": 2})
 
 
 def test_the_real_rows() -> None:
     ids, _, tags = real()
-    test = _test_rows(list(ids))
-    chosen = choose_evaluation_set(ids, tags, test)
+    test, tag_of = _test_rows(list(ids)), dict(zip(ids, tags, strict=True))
+    chosen = choose_evaluation_set(tag_of, test, Counter(tags))
     assert list(chosen.tags) == sorted(test)
-    assert refresh_reason(chosen, ids, tags, test) is None
+    assert refresh_reason(chosen, tag_of, test, Counter(tags)) is None

@@ -45,7 +45,7 @@ DRAWINGS: dict[str, Callable[[], bytes]] = {
     "history, no trial": lambda: plots.tuning_history_png([]),
     "balance by quarter": lambda: plots.class_balance_png(COUNTS),
     "balance by month": lambda: plots.class_balance_png(COUNTS[:12]),
-    "balance, one row": lambda: plots.class_balance_png({(datetime(2020, 5, 1), "nlp"): 1}),
+    "balance, one row": lambda: plots.class_balance_png([(datetime(2020, 5, 1), "nlp", 1)]),
 }
 
 

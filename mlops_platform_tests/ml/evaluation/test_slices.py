@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from mlops_platform.ml.evaluation.slice_plots import periods_png
+from mlops_platform.ml.evaluation.plots import periods_png
 from mlops_platform.ml.evaluation.slices import UNDATED, SliceComparison, compare_slices, forgotten, quarters, sign_test
 
 ALPHA = 0.05

@@ -6,7 +6,6 @@ import dataclasses
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,8 @@ import pytest
 
 from mlops_platform.ml.classifier.text_classifier import DEFAULT, TEXT, Params, build_pipeline
 from mlops_platform.ml.evaluation.metrics import weighted_f1
-from mlops_platform.ml.tuning import fold_scorer
 from mlops_platform.ml.tuning import search as tuning
-from mlops_platform.ml.tuning.cross_validation import stratified_folds
+from mlops_platform.ml.tuning.cross_validation import FoldScorer, stratified_folds
 from mlops_platform.ml.tuning.search import TrialRecord, TuningResult, tune
 from mlops_platform_tests.ml.corpus import made_up
 
@@ -63,7 +61,7 @@ def test_a_fresh_study_starts_with_the_default_and_is_never_worse(undisturbed: T
 def test_scores_are_those_of_the_model_that_will_be_trained(undisturbed: TuningResult) -> None:
     for trial in [t for t in undisturbed.trials if not t.pruned][:3]:
         frame, tags, scores = pd.DataFrame({TEXT: TEXTS}), np.array(LABELS), []
-        for train, held_out in stratified_folds(TEXTS, LABELS, n_splits=fold_scorer.FOLDS, seed=0):
+        for train, held_out in stratified_folds(TEXTS, LABELS, n_splits=tuning.FOLDS, seed=0):
             model = build_pipeline(trial.params).fit(frame.iloc[train], tags[train])
             scores.append(weighted_f1(tags[held_out], model.predict(frame.iloc[held_out])))
         assert scores == pytest.approx(trial.fold_scores)
@@ -73,7 +71,7 @@ def test_scores_are_those_of_the_model_that_will_be_trained(undisturbed: TuningR
 def test_pruning_stops_sampled_trials_that_are_behind(undisturbed: TuningResult) -> None:
     complete: list[TrialRecord] = []
     for trial in undisturbed.trials:
-        assert trial.pruned == (len(trial.fold_scores) < fold_scorer.FOLDS)
+        assert trial.pruned == (len(trial.fold_scores) < tuning.FOLDS)
         if trial.pruned:
             assert trial.source == "sampled"
             assert len(complete) >= tuning.PRUNE_AFTER
@@ -81,32 +79,20 @@ def test_pruning_stops_sampled_trials_that_are_behind(undisturbed: TuningResult)
             assert trial.score < max(means) + 1e-12
         else:
             complete.append(trial)
-    assert 0 < undisturbed.trials_pruned < 14
-    missing = sum(fold_scorer.FOLDS - len(t.fold_scores) for t in undisturbed.trials)
-    assert undisturbed.folds_saved == pytest.approx(missing / (fold_scorer.FOLDS * 14))
+    assert 0 < sum(trial.pruned for trial in undisturbed.trials) < 14
+    missing = sum(tuning.FOLDS - len(t.fold_scores) for t in undisturbed.trials)
+    assert undisturbed.folds_saved == pytest.approx(missing / (tuning.FOLDS * 14))
 
 
-def test_both_classifiers_are_searched_unless_one_is_hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {trial.params.classifier for trial in run(new_study(), 8).trials} == {"ridge", "svm"}
-    scores = fold_scorer.Scorer.__call__
-    monkeypatch.setattr(
-        fold_scorer.Scorer,
-        "__call__",
-        lambda self, fold, tried: scores(self, fold, tried) - (0.3 if tried.classifier == "svm" else 0.0),
-    )
-    monkeypatch.setattr(tuning, "RACE_ROWS", 100)
-    study = new_study()
-    assert {trial.params.classifier for trial in run(study, 8).trials} == {"ridge"}
-    monkeypatch.undo()
-    # the choices of a parameter may not change within an Optuna study
-    assert {trial.params.classifier for trial in run(study, 8, "v2").trials} == {"ridge", "svm"}
+def test_both_classifiers_are_searched(undisturbed: TuningResult) -> None:
+    assert {trial.params.classifier for trial in undisturbed.trials} == {"ridge", "svm"}
 
 
-def test_the_default_of_many_classes_is_the_svm() -> None:
-    texts = [f"{word} number{n}" for word in "abcdefghijklmnopqrst" for n in range(6)]
-    texts = [text.replace(text[0], text[0] * 4, 1) for text in texts]
-    result = tune(new_study(), texts, [text[0] for text in texts], num_trials=1, seed=0, data_version="v")
-    assert result.params == dataclasses.replace(DEFAULT, classifier="svm")
+def test_with_many_classes_the_svm_is_the_default_and_the_only_classifier() -> None:
+    texts = [f"{letter * 4} number{n}" for letter in "abcdefghijklmnopqrst" for n in range(6)]
+    result = tune(new_study(), texts, [text[0] for text in texts], num_trials=4, seed=0, data_version="v")
+    assert result.trials[0].params == dataclasses.replace(DEFAULT, classifier="svm")
+    assert {trial.params.classifier for trial in result.trials} == {"svm"}
 
 
 def test_row_order_does_not_matter(undisturbed: TuningResult) -> None:
@@ -137,12 +123,12 @@ def test_another_seed_shares_no_scores() -> None:
 
 def prefer(params: Params, by: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `params` score higher by `by` than anything else does."""
-    scores = fold_scorer.Scorer.__call__
+    scores = FoldScorer.score
 
-    def biased(self: fold_scorer.Scorer, fold: int, tried: Params) -> float:
+    def biased(self: FoldScorer, fold: int, tried: Params) -> float:
         return 0.8 * scores(self, fold, DEFAULT) + (by if tried == params else 0.0)
 
-    monkeypatch.setattr(fold_scorer.Scorer, "__call__", biased)
+    monkeypatch.setattr(FoldScorer, "score", biased)
 
 
 def study_of(params: Params, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
@@ -205,11 +191,11 @@ def test_the_previous_best_stays_where_it_is_as_good_as_the_best(
 ) -> None:
     target = undisturbed.trials[4].params
     study = study_of(target, monkeypatch)
-    scores = fold_scorer.Scorer.__call__
+    scores = FoldScorer.score
     gains = {target: 0.005, DEFAULT: 0.0}
     monkeypatch.setattr(
-        fold_scorer.Scorer,
-        "__call__",
+        FoldScorer,
+        "score",
         lambda self, fold, tried: 0.8 * scores(self, fold, DEFAULT) + gains.get(tried, 0.012),
     )
     result = run(study, 3, "v2")
@@ -261,17 +247,17 @@ def test_the_search_stops_when_its_cpu_budget_is_used_up() -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mlops_platform.ml.tuning import fold_scorer
+from mlops_platform.ml.tuning.cross_validation import FoldScorer
 from mlops_platform.ml.tuning import search as tuning
 from mlops_platform_tests.ml.tuning import test_search as t
 
 finished = []
-scores = fold_scorer.Scorer.__call__
+scores = FoldScorer.score
 def score(self, fold, params):
     if len(finished) >= 6 and fold:
         os.kill(os.getpid(), signal.SIGKILL)
     return scores(self, fold, params)
-fold_scorer.Scorer.__call__ = score
+FoldScorer.score = score
 t.run(t.file_study(Path(sys.argv[1])), 14, callback=lambda trial, best: finished.append(trial))
 """
 
@@ -296,7 +282,7 @@ def test_a_failing_trial_leaves_nothing_and_the_error_is_seen(monkeypatch: pytes
 
     study = new_study()
     with monkeypatch.context() as patch:
-        patch.setattr(fold_scorer.Scorer, "__call__", broken)
+        patch.setattr(FoldScorer, "score", broken)
         with pytest.raises(MemoryError):
             run(study, 2)
     assert study.trials == []
@@ -315,15 +301,13 @@ def test_a_tag_with_fewer_rows_than_folds_is_no_obstacle() -> None:
     assert tune(new_study(), texts, labels, num_trials=2, seed=0, data_version="v3").trials_run == 2
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda: run(optuna.create_study(direction="minimize"), 2), "must maximize"),
-        (lambda: run(new_study(), 0), "num_trials is 0"),
-        (lambda: tune(new_study(), [], [], num_trials=1, seed=0, data_version="v"), "no labeled rows"),
-        (lambda: tune(new_study(), ["a"], [], num_trials=1, seed=0, data_version="v"), "1 texts and 0 tags"),
-    ],
-)
-def test_refuses_what_cannot_be_tuned(change: Callable[[], TuningResult], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        change()
+def test_many_rows_have_fewer_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "LARGE_ROWS", 100)
+    assert len(run(new_study(), 1).trials[0].fold_scores) == tuning.LARGE_FOLDS
+
+
+def test_refuses_what_cannot_be_tuned() -> None:
+    with pytest.raises(ValueError, match="must maximize"):
+        run(optuna.create_study(direction="minimize"), 2)
+    with pytest.raises(ValueError, match="no labeled rows"):
+        tune(new_study(), [], [], num_trials=1, seed=0, data_version="v")

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mlops_platform.ml.classifier.text_classifier import DEFAULT, Params
-from mlops_platform.ml.tuning.fold_scorer import Scorer, cut
+from mlops_platform.ml.tuning.cross_validation import FoldScorer, stratified_folds
 from mlops_platform.ml.tuning.significance import REPEATS, confirm, interval
 from mlops_platform_tests.ml.corpus import made_up
 
@@ -37,9 +37,9 @@ def test_compares_on_fresh_folds_and_fewer_of_many_rows(rows: int, cuts: int) ->
     seeds: list[int] = []
     texts, labels = made_up(60)
 
-    def scorer(seed: int) -> Scorer:
+    def scorer(seed: int) -> FoldScorer:
         seeds.append(seed)
-        return Scorer(texts, labels, cut(texts, labels, seed))
+        return FoldScorer(texts, labels, stratified_folds(texts, labels, n_splits=5, seed=seed))
 
     measured = confirm(scorer, Params(alpha=0.5), DEFAULT, seed=7, rows=rows)
     assert measured.folds == 5 * cuts
