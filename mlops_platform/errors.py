@@ -20,6 +20,7 @@ __all__ = [
     "SourceError",
     "TransformError",
     "WarehouseError",
+    "first_line",
     "platform_errors_as_failures",
 ]
 
@@ -54,6 +55,11 @@ class EventLogError(PlatformError):
 
 class LabelError(PlatformError):
     """A label, or the log of labels, cannot be used."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if the message is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
