@@ -44,6 +44,11 @@ class LabelError(PlatformError):
     """A label, or the log of labels, cannot be used."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if the message is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextmanager
 def platform_errors_as_failures(*also: type[Exception]) -> Iterator[None]:
     """Turn a `PlatformError` of the block, or an error of the types `also`, into a `dg.Failure` with its sentence.

@@ -7,6 +7,7 @@ from typing import Annotated, get_args
 import typer
 
 from mlops_platform.cli.deployments import describe, registry, who
+from mlops_platform.cli.run import run_job
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
@@ -26,34 +27,28 @@ def decide(
 
 def show(settings: Settings) -> None:
     """Print the inspections, open ones first, and the latest decisions."""
-    from rich.console import Console
-
     from mlops_platform.assets.decision import last_decisions
     from mlops_platform.resources.factory import build_warehouse
     from mlops_platform.resources.registry.inspections import inspections
 
-    console = Console(soft_wrap=True, highlight=False, markup=False)
     all_inspections = inspections(registry(settings))
     open_ones = [inspection for inspection in all_inspections if inspection.is_open]
     for inspection in open_ones:
-        console.print(f"Inspection of {inspection.day}, version {inspection.version}: {inspection.reason}")
-        console.print("  Automatic promotion is on hold. `mlops decide continue|improve|rollback` answers it.")
+        print(f"Inspection of {inspection.day}, version {inspection.version}: {inspection.reason}")
+        print("  Automatic promotion is on hold. `mlops decide continue|improve|rollback` answers it.")
     if not open_ones:
-        console.print("No inspection is open.")
+        print("No inspection is open.")
     for inspection in all_inspections:
         if not inspection.is_open:
             at = (inspection.answered_at or "")[:16].replace("T", " ")
-            console.print(
-                f"{at}  {inspection.answered_by} answered the inspection of {inspection.day}: {inspection.answer}. "
-                f"{inspection.answer_reason}"
-            )
+            answered = f"{inspection.answered_by} answered the inspection of {inspection.day}: {inspection.answer}."
+            print(f"{at}  {answered} {inspection.answer_reason}")
     if settings.env == "local" and not settings.warehouse_path.exists():
         return
     warehouse = build_warehouse(settings)
     with warehouse.connect():
-        decisions = last_decisions(warehouse, _DECISIONS)
-    for day, decision, reason, version, _ in decisions:
-        console.print(f"{day}  {decision:<8}  version {version}  {reason}")
+        for day, decision, reason, version, _ in last_decisions(warehouse, _DECISIONS):
+            print(f"{day}  {decision:<8}  version {version}  {reason}")
 
 
 def answer_inspection(settings: Settings, answer: str, *, reason: str) -> None:
@@ -67,7 +62,6 @@ def answer_inspection(settings: Settings, answer: str, *, reason: str) -> None:
     Raises:
         PlatformError: The answer is none of these, no inspection is open, or the rollback or retraining failed.
     """
-    from mlops_platform.cli.run import run_job
     from mlops_platform.resources.registry import deployment_history, inspections
 
     if answer not in (choices := get_args(inspections.Answer)):

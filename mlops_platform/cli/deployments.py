@@ -28,25 +28,19 @@ def promote(
     settings = Settings()
     tracking = registry(settings)
     tracking.load(tracking.version(version).version)  # it must be loadable
-    passed, why = _gates(settings, tracking, version)
+    passed, why = _quality_gate(settings, tracking, version)
     if not passed and not force:
         raise ModelError(f"Version {version} is not promoted: {why}. `--force REASON` promotes it anyway.")
-    move = deployment_history.promote(
-        tracking,
-        version,
-        by=who(),
-        reason=(force if not passed else reason) or f"Promoted by hand: {why}.",
-        forced=not passed,
-    )
-    print(describe(move))
+    reason = (reason if passed else force) or f"Promoted by hand: {why}."
+    print(describe(deployment_history.promote(tracking, version, by=who(), reason=reason, forced=not passed)))
 
 
 def rollback(reason: Annotated[str, typer.Option(help="Reason, for the history.")] = "") -> None:
     """Return to the previous champion."""
     from mlops_platform.resources.registry import deployment_history
 
-    move = deployment_history.rollback(registry(Settings()), by=who(), reason=reason or "Rolled back by hand.")
-    print(describe(move))
+    reason = reason or "Rolled back by hand."
+    print(describe(deployment_history.rollback(registry(Settings()), by=who(), reason=reason)))
 
 
 def history(
@@ -54,19 +48,18 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the versions of the model with their data and runs, and each move of the champion."""
-    collected = _collect_history(Settings(), of)
+    collected = _collect_history(registry(Settings()), of)
     if as_json:
         print(json.dumps(collected, indent=2, ensure_ascii=False))
     else:
         _print_history(collected)
 
 
-def _collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
+def _collect_history(tracking: MlflowTracking, of: str | None) -> dict[str, Any]:
     """Return the champion's version (or None), the versions of the model and the moves, both oldest first."""
     from mlops_platform.resources.registry import deployment_history
     from mlops_platform.resources.registry.model_registry import CHAMPION
 
-    tracking = registry(settings)
     champion = tracking.by_alias(CHAMPION)
     versions = [
         {
@@ -78,8 +71,6 @@ def _collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
         for version in tracking.versions()
     ]
     moves = [asdict(move) for move in deployment_history.history(tracking)]
-    if not versions:
-        raise _no_model(settings)
     if of:
         versions = [
             version
@@ -92,7 +83,7 @@ def _collect_history(settings: Settings, of: str | None) -> dict[str, Any]:
         moves = [
             move
             for move in moves
-            if {move["version"], move["previous"]} & selected or (move["dagster_run_id"] or "").startswith(of)
+            if selected & {move["version"], move["previous"]} or (move["dagster_run_id"] or "").startswith(of)
         ]
     return {"champion": champion.version if champion else None, "versions": versions, "moves": moves}
 
@@ -108,10 +99,10 @@ def _print_history(history: dict[str, Any]) -> None:
         print()
     for move in history["moves"]:
         previous = f" from {move['previous']}" if move["previous"] else ""
-        person = move["by"] + (f" (run {move['dagster_run_id']})" if move["dagster_run_id"] else "")
+        run = f" (run {move['dagster_run_id']})" if move["dagster_run_id"] else ""
         forced = ", forced" if move["forced"] else ""
         at = move["at"][:19].replace("T", " ")
-        print(f"{at}  {move['action']} to {move['version']}{previous}, by {person}{forced}")
+        print(f"{at}  {move['action']} to {move['version']}{previous}, by {move['by']}{run}{forced}")
         print(f"    {move['reason']}")
     if not history["moves"]:
         print("There was no promotion yet." if history["versions"] else "Nothing matches.")
@@ -122,16 +113,12 @@ def registry(settings: RegistrySettings) -> MlflowTracking:
     from mlops_platform.resources.factory import build_registry
 
     tracking = build_registry(settings)
-    if not tracking.exists():
-        raise _no_model(settings)
+    if not tracking.exists() or not tracking.versions():
+        raise ModelError(f"There is no model in {settings.home} yet: run `mlops run` first.")
     return tracking
 
 
-def _no_model(settings: RegistrySettings) -> ModelError:
-    return ModelError(f"There is no model in {settings.home} yet: run `mlops run` first.")
-
-
-def _gates(settings: Settings, tracking: MlflowTracking, version: str) -> tuple[bool, str]:
+def _quality_gate(settings: Settings, tracking: MlflowTracking, version: str) -> tuple[bool, str]:
     """Apply the quality gate to the metrics that `model_evaluation` logged to the version's run."""
     from mlops_platform.ml.evaluation import promotion_gates
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import PlatformError
@@ -36,19 +37,13 @@ def prepare_home(settings: Settings) -> None:
         home.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(LOCAL_FILE if settings.postgres_url is None else PRODUCTION_FILE, home / "dagster.yaml")
     except OSError as error:
-        raise PlatformError(
-            f"{home} cannot be written ({error.strerror}): set MLOPS_HOME to a folder of yours."
-        ) from error
+        raise _not_writable(home, error) from error
     os.environ["DAGSTER_HOME"] = str(home)
 
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """Open the instance.
-
-    Raises:
-        PlatformError: Packages of production are missing, or Postgres cannot be reached.
-    """
+    """Open the instance, or raise a `PlatformError` if packages are missing or Postgres cannot be reached."""
     require_training_packages(settings)
     prepare_home(settings)
     import dagster as dg
@@ -69,16 +64,13 @@ def exclusive(settings: Settings) -> Iterator[None]:
 
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PlatformError(
-            f"{settings.home} cannot be created ({error.strerror}): set MLOPS_HOME to a folder of yours."
-        ) from error
-    try:
         lock = FileLock(settings.home / ".run.lock").acquire(timeout=0)
     except Timeout:
         raise PlatformError(
             f"Another `mlops run` is in progress in {settings.home}: wait for it, or set MLOPS_HOME to another folder."
         ) from None
+    except OSError as error:
+        raise _not_writable(settings.home, error) from error
     with lock:
         yield
 
@@ -98,3 +90,7 @@ def close_killed_runs(instance: dg.DagsterInstance) -> int:
             # the daemon would free its pool slots too, but it may not be running
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return len(killed)
+
+
+def _not_writable(folder: Path, error: OSError) -> PlatformError:
+    return PlatformError(f"{folder} cannot be written ({error.strerror}): set MLOPS_HOME to a folder of yours.")

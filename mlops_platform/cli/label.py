@@ -14,7 +14,7 @@ import typer
 from mlops_platform.cli.deployments import who
 from mlops_platform.cli.ui import HOST, require_free
 from mlops_platform.errors import PlatformError
-from mlops_platform.settings import Settings, WarehouseSettings
+from mlops_platform.settings import Settings
 from mlops_platform.sql import SQL, sql
 
 if TYPE_CHECKING:
@@ -34,33 +34,41 @@ def label(
     """Label the projects that the model would learn most from, in the browser or by CSV."""
     if export is not None and source is not None:
         raise typer.BadParameter("give either --export or --import")
-    settings = Settings(**({} if port is None else {"label_port": port}))  # type: ignore[arg-type]
-    if export is not None:
-        print(_export_queue(settings, export))
-    elif source is not None:
-        print(_import_labels(settings, source, person))
-    else:
-        _serve(settings, person, browser=not no_browser)
-
-
-def _serve(settings: Settings, person: str | None, *, browser: bool) -> None:
-    """Serve the page until interrupted; the warehouse is read at the start and closed again."""
+    from mlops_platform.labeling.csv_exchange import write_queue
     from mlops_platform.labeling.queue import read_queue
-    from mlops_platform.resources.labels import label_log
+    from mlops_platform.resources.factory import build_warehouse
+    from mlops_platform.resources.labels.label_log import require_person
 
-    name = label_log.require_person(person or who())
-    require_free("MLOPS_LABEL_PORT", settings.label_port)
-    queue = read_queue(_warehouse(settings))
-    label_log.read(settings.event_log_path)  # reports a damaged log before the first label
+    settings = Settings(**({} if port is None else {"label_port": port}))  # type: ignore[arg-type]
+    warehouse = build_warehouse(settings)
+    if export is not None:
+        queue = read_queue(warehouse)
+        write_queue(queue, export)
+        todo = f"fill in the column tag with {', '.join(queue.tags)}, then `mlops label --import {export}`"
+        print(f"{len(queue.rows)} projects in {export}: {todo}.")
+        return
+    person = require_person(person or who())
+    if source is not None:
+        print(_import_labels(settings.event_log_path, warehouse, source, person))
+    else:
+        _serve(settings, warehouse, person, browser=not no_browser)
 
+
+def _serve(settings: Settings, warehouse: Warehouse, person: str, *, browser: bool) -> None:
+    """Serve the page until interrupted; the warehouse is read at the start and closed again."""
     import uvicorn
 
     from mlops_platform.labeling.label_app import build_app
+    from mlops_platform.labeling.queue import read_queue
+    from mlops_platform.resources.labels import label_log
 
+    require_free("MLOPS_LABEL_PORT", settings.label_port)
+    queue = read_queue(warehouse)
+    label_log.read(settings.event_log_path)  # reports a damaged log before the first label
     token = secrets.token_urlsafe(24)
     # after a #, the token is neither sent with the address nor logged; the page sends it in a header
     address = f"http://{HOST}:{settings.label_port}/#{token}"
-    print(f"Labeling as {name}: {address}")
+    print(f"Labeling as {person}: {address}")
     print("Ctrl-C stops it; each label is saved at once.", flush=True)
     if browser:
         # with a delay, so that the server listens by then
@@ -68,7 +76,7 @@ def _serve(settings: Settings, person: str | None, *, browser: bool) -> None:
         opening.daemon = True
         opening.start()
     uvicorn.run(
-        build_app(queue, settings.event_log_path, name, token),
+        build_app(queue, settings.event_log_path, person, token),
         host=HOST,
         port=settings.label_port,
         log_level="warning",
@@ -78,42 +86,24 @@ def _serve(settings: Settings, person: str | None, *, browser: bool) -> None:
     )
 
 
-def _export_queue(settings: Settings, target: Path) -> str:
-    from mlops_platform.labeling.csv_exchange import write_queue
-    from mlops_platform.labeling.queue import read_queue
-
-    queue = read_queue(_warehouse(settings))
-    write_queue(queue, target)
-    return (
-        f"{len(queue.rows)} projects in {target}: fill in the column tag with {', '.join(queue.tags)}, "
-        f"then `mlops label --import {target}`."
-    )
-
-
-def _import_labels(settings: Settings, source: Path, person: str | None) -> str:
+def _import_labels(log: Path, warehouse: Warehouse, source: Path, person: str) -> str:
     """Import the labels of a CSV file, all or none; skip those in the log already."""
     from mlops_platform.labeling import csv_exchange
     from mlops_platform.labeling.queue import read_classes
     from mlops_platform.resources.labels import label_log
 
-    warehouse = _warehouse(settings)
-    name = label_log.require_person(person or who())
     with warehouse.connect():
         if not warehouse.has_table("projects"):
             raise PlatformError("There are no projects yet to label: run `mlops run` first.")
         tags = [tag for tag, _ in read_classes(warehouse)]
-        read = csv_exchange.read_labels(source, tags, name)
-        known = _projects(warehouse, {label.id for _, label in read if not isinstance(label, str)})
-    sound = list(csv_exchange.require_sound(source, read, known).values())
+        labels = csv_exchange.read_labels(source, tags, person, lambda ids: _projects(warehouse, ids))
     at = label_log.now()
-    added = label_log.append_missing(
-        settings.event_log_path, lambda there: list(csv_exchange.missing(sound, there, at))
-    )
+    added = label_log.append_missing(log, lambda logged: list(csv_exchange.missing(labels, logged, at)))
     tags_by_project: dict[int, set[str]] = {}
-    for (key, _), tag in label_log.standing(label_log.read(settings.event_log_path).labels).items():
-        tags_by_project.setdefault(key, set()).add(tag)
-    conflicts = sum(len(tags_by_project.get(key, ())) > 1 for key in {label.id for label in sound})
-    report = f"{len(added)} labels imported, {len(read) - len(added)} were imported before."
+    for (project, _), tag in label_log.standing(label_log.read(log).labels).items():
+        tags_by_project.setdefault(project, set()).add(tag)
+    conflicts = sum(len(tags_by_project.get(project, ())) > 1 for project in {label.id for label in labels})
+    report = f"{len(added)} labels imported, {len(labels) - len(added)} were imported before."
     if conflicts:
         report += f" People disagree on {conflicts} of these projects."
     return report + (" Next: `mlops run`." if added else "")
@@ -127,9 +117,3 @@ def _projects(warehouse: Warehouse, ids: Iterable[int]) -> set[int]:
         rows = warehouse.fetch_rows(sql("SELECT DISTINCT id FROM projects WHERE id IN ({numbers})", numbers=numbers))
         known |= {int(project) for (project,) in rows}
     return known
-
-
-def _warehouse(settings: WarehouseSettings) -> Warehouse:
-    from mlops_platform.resources.factory import build_warehouse
-
-    return build_warehouse(settings)

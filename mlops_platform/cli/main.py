@@ -25,7 +25,7 @@ from mlops_platform.cli.run import run
 from mlops_platform.cli.serve import serve
 from mlops_platform.cli.status import status
 from mlops_platform.cli.ui import ui
-from mlops_platform.errors import PlatformError
+from mlops_platform.errors import PlatformError, first_line
 
 INTERRUPTED = 130  # the exit code of typer after Ctrl-C
 
@@ -59,14 +59,10 @@ def main() -> None:
         _flush()
         raise
     except Exception as error:
-        if _debug():
+        if "--debug" in sys.argv[1:]:
             raise
         _flush()
         sys.exit(_report_error(error))
-
-
-def _debug() -> bool:
-    return "--debug" in sys.argv[1:]
 
 
 def _report(message: str) -> None:
@@ -82,9 +78,8 @@ def _report_error(error: Exception) -> int:
         return 2
     if isinstance(error, PlatformError):
         _report(str(error))
-        return 1
-    first_line = (str(error).strip() or "no message").splitlines()[0]
-    _report(f"{type(error).__name__}: {first_line} (more with `mlops --debug ...`)")
+    else:
+        _report(f"{type(error).__name__}: {first_line(error)} (more with `mlops --debug ...`)")
     return 1
 
 

@@ -39,10 +39,12 @@ def predict(
         # `--output /dev/stdout` prints the CSV and nothing else
         print(f"{rows} predictions in {target}", file=sys.stdout if target.is_file() else sys.stderr)
         return
-    if not (text or "").strip():
+    if text is None or not text.strip():
         raise PlatformError("The text is empty: give a title or a description.")
-    tag, probability = predict_texts(load_champion(Settings()), [("", text or "")])[0]
-    print(f"{tag} {probability:.3f}")
+    from mlops_platform.ml.classifier import prediction
+
+    (predicted,) = prediction.predict(load_champion(Settings()), [""], [text])
+    print(f"{predicted.tag} {predicted.probability:.3f}")
 
 
 def load_champion(settings: RegistrySettings) -> Pipeline:
@@ -58,25 +60,14 @@ def load_champion(settings: RegistrySettings) -> Pipeline:
     return tracking.load(champion.version)
 
 
-def predict_texts(model: Pipeline, texts: list[tuple[str, str]]) -> list[tuple[str, float]]:
-    """Return the tag of each (title, description), with its probability."""
-    from mlops_platform.ml.classifier import prediction
-
-    titles, descriptions = zip(*texts, strict=True) if texts else ((), ())
-    return [(predicted.tag, predicted.probability) for predicted in prediction.predict(model, titles, descriptions)]
-
-
 def predict_file(model: Pipeline, source: Path, target: Path) -> int:
-    """Predict every row of a CSV file in batches, and replace the output file atomically.
+    """Predict every row of a CSV file in batches, replace the output file atomically, and return the number of rows.
 
     Args:
         model: A fitted pipeline.
         source: CSV with the columns id, title, description, in any order.
         target: CSV with the columns id, tag, probability; one row for each input row, in its order. A symbolic link
             is followed; a device or a pipe (`/dev/stdout`) is written to directly.
-
-    Returns:
-        The number of rows.
 
     Raises:
         SourceError: The input is missing or damaged.
@@ -97,14 +88,16 @@ def predict_file(model: Pipeline, source: Path, target: Path) -> int:
 
 
 def _write_predictions(model: Pipeline, source: Path, file: TextIO) -> int:
+    from mlops_platform.ml.classifier import prediction
+
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["id", "tag", "probability"])
     reader = read_rows(source)
     rows = 0
     while batch := list(islice(reader, BATCH_ROWS)):
-        predicted = predict_texts(model, [(title, description) for _, title, description in batch])
-        for (key, _, _), (tag, probability) in zip(batch, predicted, strict=True):
-            writer.writerow([key, tag, f"{probability:.6f}"])
+        keys, titles, descriptions = zip(*batch, strict=True)
+        for key, predicted in zip(keys, prediction.predict(model, titles, descriptions), strict=True):
+            writer.writerow([key, predicted.tag, f"{predicted.probability:.6f}"])
         rows += len(batch)
     return rows
 
@@ -120,12 +113,9 @@ def read_rows(source: Path) -> Iterator[tuple[str, str, str]]:
         with source.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip().lower() for name in next(reader, [])]
-            missing = [name for name in COLUMNS if name not in header]
-            if missing:
-                raise SourceError(
-                    f"{source} has no column {', '.join(missing)}: the first line must name id, title, description, "
-                    "separated by commas."
-                )
+            if missing := ", ".join(name for name in COLUMNS if name not in header):
+                names = "id, title, description, separated by commas"
+                raise SourceError(f"{source} has no column {missing}: the first line must name {names}.")
             key, title, description = (header.index(name) for name in COLUMNS)
             for row in reader:
                 if not row:

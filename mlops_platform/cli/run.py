@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -56,49 +55,56 @@ def run_job(
             "MLOPS_EXECUTOR=k8s is for runs that Dagster launches: use its UI or `dagster job launch`, or unset it."
         )
     if settings.executor == "celery":
-        # without a worker the run would wait for ever
-        celery_workers(settings)
+        celery_workers(settings)  # without a worker the run would wait for ever
     log = None if debug else settings.home / "logs" / "run.log"
     with exclusive(settings), open_instance(settings) as instance, library_output_to(log) as terminal:
+        import dagster as dg
         from rich.console import Console
 
-        from mlops_platform.cli.run_progress import Progress
-        from mlops_platform.cli.run_summary import print_summary
+        from mlops_platform.cli.run_progress import Progress, print_summary
+        from mlops_platform.dagster_internals import execute_run_iterator
 
         if log is not None:
             log.write_bytes(b"")
-        console = Console(file=terminal, soft_wrap=True)
+        console = Console(file=terminal, soft_wrap=True, highlight=False)
         if close_killed_runs(instance):
             console.print("An earlier run was killed; this one repairs its state.")
         console.print("Loading the graph ...", style="dim")
-        from mlops_platform.build import build_definitions
-
-        definition = _job(build_definitions(settings), job)
+        # steps that run in subprocesses load the job again by these names
+        reconstructable = dg.build_reconstructable_job(__name__, load_job.__name__, (job,))
+        definition = reconstructable.get_definition()
         partition = _partition(definition, job, day)
-        console.print(
-            f"Running {job}{f' for {partition}' if partition else ''} ({settings.home})", highlight=False, markup=False
-        )
-        progress, run_id = Progress(console), str(uuid.uuid4())
+        console.print(f"Running {job}{f' for {partition}' if partition else ''} ({settings.home})", markup=False)
         quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config}
         tags = {RUN_TAG: "run", **({PARTITION_TAG: partition} if partition else {})}
         try:
-            if settings.executor == "in_process":
-                instance.add_event_listener(run_id, progress.on_entry)
-                success = definition.execute_in_process(
-                    run_config=quiet, instance=instance, run_id=run_id, raise_on_error=False, tags=tags
-                ).success
-            else:
-                from mlops_platform.cli.run_multiprocess import execute_in_processes
-
-                success = execute_in_processes(instance, job, run_id, quiet, tags, progress.on_event)
-        except Exception as error:
-            raise _as_sentence(error) from error
-        progress.on_end(_planned_steps(instance, run_id))
+            run = instance.create_run_for_job(definition, run_config=quiet, tags=tags)
+        except dg.DagsterInvalidConfigError as error:
+            problems = "; ".join(problem.message.strip() for problem in error.errors)
+            raise PlatformError(f"The run config does not fit the job: {problems}") from error
+        progress = Progress(console)
+        for event in execute_run_iterator(reconstructable, run, instance):
+            progress.on_event(event)
+        finished = instance.get_run_by_id(run.run_id)
+        success = finished is not None and finished.is_success
+        progress.on_end(_planned_steps(instance, run))
         print_summary(console, settings, progress, success=success)
     if progress.interrupted:
         raise KeyboardInterrupt
     if not success:
         raise PlatformError(f"The run failed: {'; '.join(progress.problems) or f'see {log}'}")
+
+
+def load_job(name: str) -> dg.JobDefinition:
+    """Return a job of the code location; the subprocesses of the steps call this, too."""
+    from dagster import DagsterInvariantViolationError
+
+    from mlops_platform.definitions import defs
+
+    try:
+        return defs().resolve_job_def(name)
+    except DagsterInvariantViolationError:
+        raise PlatformError(f"There is no job {name}: choose dataops, mlops, end_to_end or monitoring.") from None
 
 
 def _read_config(path: Path | None) -> dict[str, Any]:
@@ -117,20 +123,10 @@ def _read_config(path: Path | None) -> dict[str, Any]:
     return config
 
 
-def _planned_steps(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    run = instance.get_run_by_id(run_id)
-    if run is None or run.execution_plan_snapshot_id is None:
+def _planned_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    if run.execution_plan_snapshot_id is None:
         return []
     return list(instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).step_keys_to_execute)
-
-
-def _job(defs: dg.Definitions, name: str) -> dg.JobDefinition:
-    from dagster import DagsterInvariantViolationError
-
-    try:
-        return defs.resolve_job_def(name)
-    except DagsterInvariantViolationError:
-        raise PlatformError(f"There is no job {name}: choose dataops, mlops, end_to_end or monitoring.") from None
 
 
 def _partition(definition: dg.JobDefinition, job: str, day: date | None) -> str | None:
@@ -146,12 +142,3 @@ def _partition(definition: dg.JobDefinition, job: str, day: date | None) -> str 
             f"{key} is not a partition of the job {job}: choose one from {keys[0]} (MLOPS_FIRST_DAY) to {keys[-1]}."
         )
     return key
-
-
-def _as_sentence(error: Exception) -> Exception:
-    from dagster import DagsterInvalidConfigError
-
-    if isinstance(error, DagsterInvalidConfigError):
-        problems = "; ".join(problem.message.strip() for problem in error.errors)
-        return PlatformError(f"The run config does not fit the job: {problems}")
-    return error

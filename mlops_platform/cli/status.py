@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlops_platform.cli.instance import open_instance
-from mlops_platform.cli.run_summary import champion, figures
-from mlops_platform.settings import Settings
+from mlops_platform.settings import RegistrySettings, Settings
 
 if TYPE_CHECKING:
     import dagster as dg
+
+TABLES = ("projects", "tags", "labeled_projects", "unlabeled_projects")
+REJECTS = "rejects"
+_SHOWN_METRICS = ("test_f1_weighted", "test_accuracy", "test_ece", "cv_f1_weighted")
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -30,20 +34,24 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 def collect(settings: Settings) -> dict[str, Any]:
     """Return the state of the graph from the Dagster instance and the registry, without opening the warehouse.
 
-    Args:
-        settings: The location of both.
-
     Returns:
         `assets`: name to `materialized_at` (ISO 8601, UTC), `run_id`, `data_version`, `checks` (name to
         passed, failed, not evaluated, running or not run); `champion`: its version and metrics, or None; `decision`:
         day, decision and reason of the latest one, or None; `inspection`: the open one, or None.
     """
     with open_instance(settings) as instance:
+        from mlops_platform.assets.decision import DECISION
         from mlops_platform.build import build_definitions
+        from mlops_platform.resources.factory import build_registry
+        from mlops_platform.resources.registry.inspections import open_inspection
 
         graph = build_definitions(settings).resolve_asset_graph()
-        keys = [key for level in graph.toposorted_asset_keys_by_level for key in sorted(level)]
-        assets = {key.to_user_string(): _asset(instance, key) for key in keys}
+        entries = {
+            key.to_user_string(): instance.get_latest_materialization_event(key)
+            for level in graph.toposorted_asset_keys_by_level
+            for key in sorted(level)
+        }
+        assets = {name: _asset(entry) for name, entry in entries.items()}
         check_keys = sorted(graph.asset_check_keys, key=lambda key: key.name)
         latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(check_keys)
         for key in check_keys:
@@ -51,48 +59,67 @@ def collect(settings: Settings) -> dict[str, Any]:
             assets[key.asset_key.to_user_string()]["checks"][key.name] = (
                 _result(instance, record.status.value, record.run_id) if record else "not run"
             )
-        decision = _decision(instance)
+    tracking = build_registry(settings)
+    inspection = open_inspection(tracking) if tracking.exists() else None
     return {
         "assets": assets,
         "champion": champion(settings),
-        "decision": decision,
-        "inspection": _inspection(settings),
+        "decision": _decision(entries[DECISION]),
+        "inspection": asdict(inspection) if inspection is not None else None,
     }
 
 
-def _decision(instance: dg.DagsterInstance) -> dict[str, Any] | None:
-    import dagster as dg
+def table_rows(settings: Settings) -> dict[str, int | None]:
+    """Return the row count of each table, None for a table that does not exist; the rejects come last."""
+    from mlops_platform.resources.factory import build_warehouse
 
-    from mlops_platform.assets.decision import DECISION
-
-    record = instance.get_latest_materialization_event(dg.AssetKey(DECISION))
-    event = record.asset_materialization if record is not None else None
-    if event is None:
-        return None
-    values = {name: event.metadata[name].value for name in ("decision", "reason") if name in event.metadata}
-    return {"day": event.partition, **values}
+    if settings.env == "local" and not settings.warehouse_path.exists():
+        return dict.fromkeys((*TABLES, REJECTS))
+    warehouse = build_warehouse(settings)
+    with warehouse.connect():
+        return {name: warehouse.row_count(name) if warehouse.has_table(name) else None for name in (*TABLES, REJECTS)}
 
 
-def _inspection(settings: Settings) -> dict[str, Any] | None:
+def champion(settings: RegistrySettings) -> dict[str, Any] | None:
+    """Return the champion's version, run_id, data_version, dagster_run_id, reason and metrics; None without one."""
     from mlops_platform.resources.factory import build_registry
-    from mlops_platform.resources.registry.inspections import open_inspection
+    from mlops_platform.resources.registry.model_registry import CHAMPION
 
     tracking = build_registry(settings)
-    inspection = open_inspection(tracking) if tracking.exists() else None
-    return asdict(inspection) if inspection is not None else None
-
-
-def _asset(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
-    record = instance.get_latest_materialization_event(key)
-    if record is None or record.asset_materialization is None:
-        return {"materialized_at": None, "run_id": None, "data_version": None, "checks": {}}
-    tags = record.asset_materialization.tags or {}
+    version = tracking.by_alias(CHAMPION) if tracking.exists() else None
+    if version is None:
+        return None
     return {
-        "materialized_at": datetime.fromtimestamp(record.timestamp, tz=UTC).isoformat(timespec="seconds"),
-        "run_id": record.run_id,
-        "data_version": tags.get("dagster/data_version"),
+        "version": version.version,
+        "run_id": version.run_id,
+        "data_version": version.tags.get("data_version"),
+        "dagster_run_id": version.tags.get("dagster_run_id"),
+        "reason": version.tags.get("promoted_because"),
+        "metrics": tracking.metrics(version.run_id),
+    }
+
+
+def figures(metrics: Mapping[str, float]) -> str:
+    """Return the main metrics of a model in one line."""
+    return ", ".join(f"{name.removeprefix('test_')} {metrics[name]:.3f}" for name in _SHOWN_METRICS if name in metrics)
+
+
+def _asset(entry: dg.EventLogEntry | None) -> dict[str, Any]:
+    if entry is None or entry.asset_materialization is None:
+        return {"materialized_at": None, "run_id": None, "data_version": None, "checks": {}}
+    return {
+        "materialized_at": datetime.fromtimestamp(entry.timestamp, tz=UTC).isoformat(timespec="seconds"),
+        "run_id": entry.run_id,
+        "data_version": (entry.asset_materialization.tags or {}).get("dagster/data_version"),
         "checks": {},
     }
+
+
+def _decision(entry: dg.EventLogEntry | None) -> dict[str, Any] | None:
+    event = entry.asset_materialization if entry is not None else None
+    if event is None:
+        return None
+    return {"day": event.partition, **{name: event.metadata[name].value for name in ("decision", "reason")}}
 
 
 def _result(instance: dg.DagsterInstance, status: str, run_id: str) -> str:
@@ -107,34 +134,33 @@ def _print_status(state: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
     for column in ("asset", "materialized (UTC)", "data version", "checks"):
         table.add_column(column, no_wrap=column != "checks")
+    problems = []
     for name, asset in state["assets"].items():
         counts = Counter(sorted(asset["checks"].values(), reverse=True))
-        materialized_at = asset["materialized_at"]
         table.add_row(
             name,
-            materialized_at[:19].replace("T", " ") if materialized_at else "never",
+            (asset["materialized_at"] or "never")[:19].replace("T", " "),
             (asset["data_version"] or "-")[:16],
             ", ".join(f"{count} {result}" for result, count in counts.items()),
         )
+        failed = [check for check in asset["checks"].items() if check[1] in ("failed", "not evaluated")]
+        problems += [f"  ✗ {name}: {check} ({result})" for check, result in failed]
     console.print(table)
-    for name, asset in state["assets"].items():
-        for check, result in asset["checks"].items():
-            if result in ("failed", "not evaluated"):
-                console.print(f"  ✗ {name}: {check} ({result})", highlight=False)
-    current = state["champion"]
+    for problem in problems:
+        console.print(problem)
+    current, decision = state["champion"], state["decision"]
     if current is None:
-        console.print("champion: none yet; run `mlops run`", highlight=False)
+        console.print("champion: none yet; run `mlops run`")
         return
-    console.print(f"champion: version {current['version']}, {figures(current['metrics'])}", highlight=False)
+    console.print(f"champion: version {current['version']}, {figures(current['metrics'])}")
     if current["reason"]:
-        console.print(f"  {current['reason']}", highlight=False, soft_wrap=True)
-    if state["decision"] is not None:
-        latest = state["decision"]
-        console.print(f"decision of {latest['day']}: {latest['decision']}", highlight=False)
-        console.print(f"  {latest['reason']}", highlight=False, soft_wrap=True)
+        console.print(f"  {current['reason']}", soft_wrap=True)
+    if decision is not None:
+        console.print(f"decision of {decision['day']}: {decision['decision']}")
+        console.print(f"  {decision['reason']}", soft_wrap=True)
     if state["inspection"] is not None:
-        console.print("Promotion is on hold: `mlops decide` shows the reason and takes an answer.", highlight=False)
+        console.print("Promotion is on hold: `mlops decide` shows the reason and takes an answer.")

@@ -6,7 +6,7 @@ Reading a CSV file's dialect and header belongs to ``resources.csv_ingest``.
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,34 +37,55 @@ def write_queue(queue: Queue, target: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
             for row in queue.rows:
-                near = "; ".join(
-                    f"{project.get('title') or ''} [{project.get('tag')}]" for project in row["neighbours"]
-                )
+                near = "; ".join(f"{other.get('title') or ''} [{other.get('tag')}]" for other in row["neighbours"])
                 values = {**row, "tag": "", "probability": f"{row['probability']:.2f}", "neighbours": near}
                 writer.writerow([row["id"], *(_escaped(values[name]) for name in _COLUMNS[1:])])
     except OSError as error:
         raise PlatformError(f"{target} cannot be written ({error.strerror}): give another path.") from error
 
 
-def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int, Label | str]]:
-    """Read the labels of a CSV file with the columns id and tag, and optionally labeled_by, labeled_at and reason.
+def read_labels(
+    path: Path, tags: Sequence[str], person: str, find_known: Callable[[set[int]], Collection[int]]
+) -> list[Label]:
+    """Return the labels of a CSV file with the columns id and tag, and optionally labeled_by, labeled_at and reason.
 
     Args:
         path: The file; a row with an empty tag is skipped, and one with the reason `random` was drawn at random.
         tags: The tags that a label may have.
         person: The person for labels without a `labeled_by`.
+        find_known: Return which of some ids belong to projects.
 
     Returns:
-        (line, label), or (line, problem). The time of a label is empty if the file has none.
+        The labels without repetitions. The time of a label is empty if the file has none.
 
     Raises:
         SourceError: The file is not a CSV file with these columns.
+        LabelError: A line is not a label, has an unknown project, or contradicts an earlier line.
     """
+    labels, problems = _parse(path, tags, person)
+    known = find_known({label.id for label in labels.values()})
+    first: dict[tuple[int, str, str], int] = {}
+    for line, label in labels.items():
+        earlier = first.setdefault((label.id, label.labeled_by, label.labeled_at), line)
+        if label.id not in known:
+            problems[line] = f"there is no project {label.id}"
+        elif label.tag != labels[earlier].tag:
+            problems[line] = f"project {label.id} has another tag in line {earlier}"
+    if problems:
+        shown = "; ".join(f"line {line}: {problem}" for line, problem in sorted(problems.items())[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise LabelError(f"{path} is not imported, correct it first ({shown}{more}).")
+    return [labels[line] for line in first.values()]
+
+
+def _parse(path: Path, tags: Sequence[str], person: str) -> tuple[dict[int, Label], dict[int, str]]:
+    """Return the labels and the problems of a file by line."""
     file = inspect_csv(path, str(path))
-    places = match_columns(file.header, {"id": "BIGINT", "tag": "VARCHAR"}, str(path))
+    places = match_columns(file.header, ("id", "tag"), str(path))
     names = [name.strip().lower() for name in file.header]
     places |= {name: names.index(name) for name in ("labeled_by", "labeled_at", "reason") if name in names}
-    labels: list[tuple[int, Label | str]] = []
+    labels: dict[int, Label] = {}
+    problems: dict[int, str] = {}
     with path.open(encoding="utf-8-sig", newline="") as handle:
         reader = csv.reader(handle)
         next(reader)
@@ -72,55 +93,28 @@ def read_labels(path: Path, tags: Sequence[str], person: str) -> list[tuple[int,
         try:
             for values in reader:
                 start, line = line, reader.line_num + 1
-                given = {name: values[place].strip() if place < len(values) else "" for name, place in places.items()}
-                if not given["tag"].removeprefix("'").strip():
+                row = {name: values[place].strip() if place < len(values) else "" for name, place in places.items()}
+                if not row["tag"].removeprefix("'").strip():
                     continue
+                source = IMPORT + RANDOM if row.get("reason") == "random" else IMPORT
                 try:
-                    source = IMPORT + RANDOM if given.get("reason") == "random" else IMPORT
-                    labels.append((start, _label(given, tags, person, f"{source}-{file.fingerprint[:12]}")))
+                    labels[start] = _label(row, tags, person, f"{source}-{file.fingerprint[:12]}")
                 except (ValueError, LabelError) as error:
-                    labels.append((start, str(error)))
+                    problems[start] = str(error)
         except csv.Error as error:
-            labels.append((line, str(error)))
-    return labels
+            problems[line] = str(error)
+    return labels, problems
 
 
-def require_sound(path: Path, read: Sequence[tuple[int, Label | str]], known: Collection[int]) -> dict[int, Label]:
-    """Return the result of `read_labels` by line if all labels are valid, and of projects whose ids are known.
-
-    Raises:
-        LabelError: A line is not a label, has an unknown project, or contradicts an earlier line.
-    """
-    sound: dict[int, Label] = {}
-    problems: list[tuple[int, str]] = []
-    first: dict[tuple[int, str, str], int] = {}
-    for line, label in read:
-        if isinstance(label, str):
-            problems.append((line, label))
-        elif label.id not in known:
-            problems.append((line, f"there is no project {label.id}"))
-        else:
-            earlier = first.setdefault((label.id, label.labeled_by, label.labeled_at), line)
-            if earlier == line:
-                sound[line] = label
-            elif sound[earlier].tag != label.tag:
-                problems.append((line, f"project {label.id} has another tag in line {earlier}"))
-    if problems:
-        shown = "; ".join(f"line {line}: {problem}" for line, problem in problems[:_SHOWN])
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise LabelError(f"{path} is not imported, correct it first ({shown}{more}).")
-    return sound
-
-
-def missing(coming: Sequence[Label], there: Sequence[Label], now: str) -> Iterator[Label]:
+def missing(labels: Sequence[Label], logged: Sequence[Label], now: str) -> Iterator[Label]:
     """Yield the labels of a file that are not in the log; those without a time get the current one.
 
     A label that was imported from the same file before is not imported again, though the person may have changed it.
     """
-    imported = {(label.id, label.tag, label.labeled_by, label.source) for label in there}
-    timed = {(label.id, label.tag, label.labeled_by, datetime.fromisoformat(label.labeled_at)) for label in there}
-    last = standing(there)
-    for label in coming:
+    imported = {(label.id, label.tag, label.labeled_by, label.source) for label in logged}
+    timed = {(label.id, label.tag, label.labeled_by, datetime.fromisoformat(label.labeled_at)) for label in logged}
+    last = standing(logged)
+    for label in labels:
         if (label.id, label.tag, label.labeled_by, label.source) in imported:
             continue
         if label.labeled_at:
@@ -130,14 +124,13 @@ def missing(coming: Sequence[Label], there: Sequence[Label], now: str) -> Iterat
             yield Label(label.id, label.tag, now, label.labeled_by, label.source)
 
 
-def _label(given: dict[str, str], tags: Sequence[str], person: str, source: str) -> Label:
-    key = given["id"]
-    if not (key.isascii() and key.isdigit()):
-        raise ValueError(f"{key!r} is not an id")
-    tag = given["tag"].removeprefix("'").strip()
+def _label(row: dict[str, str], tags: Sequence[str], person: str, source: str) -> Label:
+    if not (row["id"].isascii() and row["id"].isdigit()):
+        raise ValueError(f"{row['id']!r} is not an id")
+    tag = row["tag"].removeprefix("'").strip()
     if tag not in tags:
         raise ValueError(f"{tag!r} is none of the tags {', '.join(tags)}")
-    at = given.get("labeled_at", "")
+    at = row.get("labeled_at", "")
     if at:
         try:
             time = datetime.fromisoformat(at)
@@ -147,8 +140,8 @@ def _label(given: dict[str, str], tags: Sequence[str], person: str, source: str)
         if time > datetime.now(UTC) + _CLOCK_TOLERANCE:
             raise ValueError(f"{at} is in the future")
         at = time.isoformat(timespec="microseconds")
-    by = given.get("labeled_by", "").removeprefix("'")
-    return Label(int(key), tag, at, require_person(by) if by else person, source)
+    by = row.get("labeled_by", "").removeprefix("'")
+    return Label(int(row["id"]), tag, at, require_person(by) if by else person, source)
 
 
 def _escaped(value: Any) -> Any:

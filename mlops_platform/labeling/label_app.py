@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -19,7 +20,6 @@ from mlops_platform.serving.middleware import BodyLimit
 
 FOLDER = Path(__file__).parent / "page"
 HOSTS = ["127.0.0.1", "localhost"]
-_FILES = {"": "index.html", "page.css": "page.css", "page.js": "page.js"}
 _MAX_BYTES = 10_000
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -45,8 +45,8 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
 
     Args:
         queue: The projects to label.
-        log: The event log, to which labels are appended.
-        person: The person who labels.
+        log: The event log.
+        person: Who labels.
         token: Secret of this page, required with each request: other sites and users of the machine do not know it.
     """
     ids, tags = {row["id"] for row in queue.rows}, queue.tags
@@ -108,11 +108,5 @@ def build_app(queue: Queue, log: Path, person: str, token: str) -> FastAPI:
         label_log.append(log, [Label(request.id, request.tag, label_log.now(), person, source)])
         return {"id": str(request.id), "tag": request.tag}
 
-    @app.get("/")
-    @app.get("/{name}")
-    def page(name: str = "") -> FileResponse:
-        if name not in _FILES:
-            raise HTTPException(404, "There is nothing here.")
-        return FileResponse(FOLDER / _FILES[name])
-
+    app.mount("/", StaticFiles(directory=FOLDER, html=True))
     return app

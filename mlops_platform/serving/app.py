@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import BaseModel, SecretStr
 
 from mlops_platform.errors import EventLogError
@@ -24,20 +25,14 @@ from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.factory import build_registry
 from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, log_store
 from mlops_platform.serving.champion import Champion, ChampionFollower
-from mlops_platform.serving.log_uploader import Destination, LogUploader
+from mlops_platform.serving.log_uploader import LogUploader
 from mlops_platform.serving.middleware import BodyLimit, RequestMetrics
 from mlops_platform.serving.model_cache import ModelCopies
 from mlops_platform.serving.prometheus_metrics import Metrics
 from mlops_platform.serving.schemas import FeedbackRequest, PredictRequest
 from mlops_platform.settings import ServingSettings, Settings, WarehouseSettings
 
-# for a route that answers in plain text, FastAPI would document its errors as plain text too
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    401: {
-        "description": HTTPStatus.UNAUTHORIZED.phrase,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-}
+_METRICS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 NOT_LOGGED = "The event log cannot be written, so no prediction or label is accepted: try again later."
 
 
@@ -69,12 +64,6 @@ class Problem(BaseModel):
     """What is wrong and what to change, in a sentence."""
 
     detail: str
-
-
-class Alive(BaseModel):
-    """The process answers."""
-
-    status: Literal["ok"] = "ok"
 
 
 class Ready(BaseModel):
@@ -112,7 +101,7 @@ def follower(settings: ServingSettings) -> ChampionFollower:
     return ChampionFollower(tracking, settings.serve_follow_seconds, copies)
 
 
-def destination(settings: WarehouseSettings) -> Destination | None:
+def destination(settings: WarehouseSettings) -> BigQueryLog | None:
     """Return the target of uploads; None if the graph reads the event log on this disk."""
     store = log_store(settings)
     if not isinstance(store, BigQueryLog):
@@ -125,7 +114,7 @@ def destination(settings: WarehouseSettings) -> Destination | None:
 
 
 def build_app(
-    settings: Settings, champions: ChampionFollower, log: EventLog, uploads_to: Destination | None = None
+    settings: Settings, champions: ChampionFollower, log: EventLog, uploads_to: BigQueryLog | None = None
 ) -> FastAPI:
     """Build the service.
 
@@ -138,8 +127,7 @@ def build_app(
     metrics = Metrics(several_workers=settings.serve_workers > 1)
     uploader = None
     if uploads_to is not None:
-        kinds, seconds = (PREDICTION, FEEDBACK), settings.serve_log_seconds
-        uploader = LogUploader(log, kinds, uploads_to, seconds, metrics.count_upload)
+        uploader = LogUploader(log, uploads_to, settings.serve_log_seconds, metrics.count_upload)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -216,9 +204,9 @@ def build_app(
         return FeedbackResponse(accepted=len(labels), unknown_tags=sorted(set(unknown)))
 
     @app.get("/healthz")
-    async def healthz() -> Alive:
+    async def healthz() -> dict[str, str]:
         """Report that the process answers."""
-        return Alive()
+        return {"status": "ok"}
 
     @app.get("/readyz", responses=_problems(503))
     async def readyz(champion: Annotated[Champion, Depends(serving)]) -> Ready:
@@ -244,7 +232,7 @@ def build_app(
             log_problem=log.problem or (None if uploader is None else uploader.problem),
         )
 
-    @app.get("/metrics", dependencies=allowed, response_class=PlainTextResponse, responses=_REFUSED)
+    @app.get("/metrics", dependencies=allowed, response_class=Response, responses=_problems(401) | _METRICS)
     def prometheus() -> Response:
         """Return the metrics for Prometheus."""
         champion = champions.current
@@ -252,7 +240,7 @@ def build_app(
         metrics.registry_ok.set(champions.problem is None)
         with suppress(EventLogError):  # the other metrics matter most now
             metrics.waiting.set(0 if uploader is None else uploader.waiting())
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return app
 

@@ -10,43 +10,33 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from mlops_platform.resources.event_log import Event, EventLog, among
-from mlops_platform.sql import SQL, sql
-
-__all__ = ["Destination", "LogUploader", "UploadResult"]
+from mlops_platform.errors import first_line
+from mlops_platform.resources.event_log import EventLog, among
+from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog
+from mlops_platform.sql import sql
 
 KEPT_SECONDS, KEPT_BYTES = 7 * 86400.0, 256 * 1024**2
 UPLOAD_EVENTS = 100_000
 LONGEST_PAUSE_SECONDS, STOP_SECONDS = 300.0, 10.0
+_KINDS = (PREDICTION, FEEDBACK)
+# the next events to upload, at most a number of them; `+` makes SQLite use the row id, not the index on the kind
+_NEW = sql(
+    "SELECT id, body FROM events WHERE id > (SELECT coalesce(max(last), 0) FROM uploads) AND +{is_uploaded} "
+    "ORDER BY id LIMIT ?",
+    is_uploaded=among(_KINDS),
+)
 _log = logging.getLogger(__name__)
-
-
-class Destination(Protocol):
-    """The target of uploads; `BigQueryLog` implements it."""
-
-    def connected(self) -> AbstractContextManager[None]:
-        """Hold one connection during the block."""
-
-    def take(self, name: str, events: Iterable[Event]) -> None:
-        """Load an upload, once however often it is repeated; its name identifies it."""
 
 
 @dataclass
 class UploadResult:
-    """The result of a try.
-
-    Attributes:
-        events: Events that were uploaded.
-        errors: Uploads that failed.
-        problem: Why the last of them failed.
-    """
+    """The result of a try: events that were uploaded, uploads that failed, and why the last of them did."""
 
     events: int = 0
     errors: int = 0
@@ -61,25 +51,18 @@ class LogUploader:
     """
 
     def __init__(
-        self,
-        log: EventLog,
-        kinds: Sequence[str],
-        destination: Destination,
-        seconds: float,
-        report: Callable[[UploadResult], None] = lambda _: None,
+        self, log: EventLog, destination: BigQueryLog, seconds: float, report: Callable[[UploadResult], None]
     ) -> None:
         """Start nothing yet.
 
         Args:
             log: The event log.
-            kinds: Kinds of events to upload; the others stay in the log.
             destination: The target.
             seconds: Pause between two tries; it doubles with each failure, up to five minutes.
             report: Called with the result of each try.
         """
         self.problem: str | None = None
-        self._log, self._kinds, self._destination = log, tuple(kinds), destination
-        self._seconds, self._report = seconds, report
+        self._log, self._destination, self._seconds, self._report = log, destination, seconds, report
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-upload", daemon=True)
 
@@ -87,22 +70,17 @@ class LogUploader:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
+    def stop(self) -> None:
         """Upload once more, and stop; events that take longer are uploaded after the next start."""
         self._stop.set()
-        self._thread.join(seconds)
+        self._thread.join(STOP_SECONDS)
 
     def waiting(self) -> int:
-        """Return the number of events that are not uploaded.
-
-        Raises:
-            EventLogError: The log cannot be read.
-        """
+        """Return the number of events that are not uploaded."""
         with self._log.transaction() as connection:
             ((pending,),) = connection.execute("SELECT total(events) FROM uploads WHERE uploaded_at IS NULL")
-            ((new,),) = connection.execute(
-                sql("SELECT count(*) FROM events WHERE {is_new}", is_new=self._is_new), self._kinds
-            )
+            no_limit = -1
+            ((new,),) = connection.execute(sql("SELECT count(*) FROM ({new})", new=_NEW), (*_KINDS, no_limit))
         return int(pending) + int(new)
 
     def upload(self, wait_seconds: float = 0.0) -> UploadResult:
@@ -124,14 +102,13 @@ class LogUploader:
 
     def _record(self) -> list[tuple[int, int, int]]:
         """Record uploads of the new events, and return all pending ones as (first row, last row, events)."""
-        new = sql("SELECT id, body FROM events WHERE {is_new} ORDER BY id LIMIT ?", is_new=self._is_new)
         insert = sql(
             "INSERT INTO uploads (first, last, events, bytes) "
             "SELECT min(id), max(id), count(*), total(length(body)) FROM ({new}) HAVING count(*) > 0",
-            new=new,
+            new=_NEW,
         )
         with self._log.transaction() as connection:
-            while connection.execute(insert, (*self._kinds, UPLOAD_EVENTS)).rowcount:
+            while connection.execute(insert, (*_KINDS, UPLOAD_EVENTS)).rowcount:
                 pass
             return connection.execute(
                 "SELECT first, last, events FROM uploads WHERE uploaded_at IS NULL ORDER BY first"
@@ -139,7 +116,7 @@ class LogUploader:
 
     def _upload(self, first: int, last: int) -> None:
         name = f"{self._log.identity()}-{first}-{last}"
-        self._destination.take(name, self._log.read_rows(self._kinds, first, last))
+        self._destination.take(name, self._log.read_rows(_KINDS, first, last))
         with self._log.transaction() as connection:
             connection.execute("UPDATE uploads SET uploaded_at = ? WHERE first = ?", (time.time(), first))
 
@@ -149,18 +126,11 @@ class LogUploader:
             "SELECT first, last FROM (SELECT *, sum(bytes) OVER (ORDER BY first DESC) AS newer_bytes FROM uploads "
             "WHERE uploaded_at IS NOT NULL) WHERE uploaded_at < ? OR newer_bytes > ?"
         )
-        delete = sql("DELETE FROM events WHERE id BETWEEN ? AND ? AND +{is_uploaded}", is_uploaded=among(self._kinds))
+        delete = sql("DELETE FROM events WHERE id BETWEEN ? AND ? AND +{is_uploaded}", is_uploaded=among(_KINDS))
         with self._log.transaction() as connection:
             for first, last in connection.execute(old, (time.time() - KEPT_SECONDS, KEPT_BYTES)).fetchall():
-                connection.execute(delete, (first, last, *self._kinds))
+                connection.execute(delete, (first, last, *_KINDS))
                 connection.execute("DELETE FROM uploads WHERE first = ?", (first,))
-
-    @property
-    def _is_new(self) -> SQL:
-        # `+` makes SQLite use the row id, not the index on the kind
-        return sql(
-            "id > (SELECT coalesce(max(last), 0) FROM uploads) AND +{is_uploaded}", is_uploaded=among(self._kinds)
-        )
 
     @contextmanager
     def _recording_errors(self, result: UploadResult) -> Iterator[None]:
@@ -171,7 +141,7 @@ class LogUploader:
             raise
         except Exception as error:
             result.errors += 1
-            result.problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+            result.problem = first_line(error)
             if result.problem != self.problem:
                 _log.warning("Predictions wait on the disk for their upload: %s", result.problem)
                 self.problem = result.problem

@@ -11,54 +11,43 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mlops_platform.atomic_write import atomic_write
 from mlops_platform.resources.registry.model_files import load_model
-from mlops_platform.resources.registry.model_registry import RegisteredVersion
+from mlops_platform.resources.registry.model_registry import MlflowTracking, RegisteredVersion
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 KEPT = 2  # the current and the previous one
-_LAST, _PARTIAL = "champion.json", ".coming-"
-_ABANDONED = 3600  # age in seconds of a partial copy that a killed worker did not complete
+_LAST = "champion.json"
+_ABANDONED_SECONDS = 3600  # age of a partial copy that a killed worker did not complete
 _log = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """Where models are copied from; `MlflowTracking` implements it."""
-
-    def load(self, version: str) -> Pipeline:
-        """Load a version's pipeline."""
-
-    def download(self, version: str, folder: Path) -> None:
-        """Copy a version's files into an empty folder."""
 
 
 class ModelCopies:
     """A folder of models; several workers may share it."""
 
-    def __init__(self, folder: Path, source: Source, read: Callable[[Path], Pipeline] = load_model) -> None:
-        """Create nothing yet; `read` loads a copy."""
-        self._folder, self._source, self._read = folder, source, read
+    def __init__(self, folder: Path, registry: MlflowTracking) -> None:
+        """Create nothing yet."""
+        self._folder, self._registry = folder, registry
 
     def load(self, version: RegisteredVersion) -> Pipeline:
-        """Load a version from its copy; if that cannot be created or read, from its source."""
+        """Load a version from its copy; if that cannot be created or read, from the registry."""
         try:
             copy = self._copy(version)
         except Exception as error:  # nothing may delay a promotion, not even a full disk, whose error MLflow wraps
             _log.warning("Version %s is not copied to %s: %s", version.version, self._folder, error)
-            return self._source.load(version.version)
+            return self._registry.load(version.version)
         try:
-            return self._read(copy)
+            return load_model(copy)
         except Exception:  # damaged, or already removed by another worker
             shutil.rmtree(copy, ignore_errors=True)
-            return self._source.load(version.version)
+            return self._registry.load(version.version)
 
     def remember(self, version: RegisteredVersion) -> None:
         """Record that a version is served, and remove all copies but the last two."""
@@ -74,9 +63,9 @@ class ModelCopies:
         """Return the version that was served last, if its copy is there."""
         try:
             record = json.loads((self._folder / _LAST).read_text(encoding="utf-8"))
-            version = RegisteredVersion(**{**record, "created_at": datetime.fromisoformat(record["created_at"])})
         except FileNotFoundError:
             return None
+        version = RegisteredVersion(**{**record, "created_at": datetime.fromisoformat(record["created_at"])})
         return version if self._path(version).is_dir() else None
 
     def _path(self, version: RegisteredVersion) -> Path:
@@ -87,16 +76,15 @@ class ModelCopies:
         if path.is_dir():
             return path
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=self._folder, prefix=_PARTIAL))
-        try:
-            self._source.download(version.version, partial)
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".partial-") as folder:
+            partial = Path(folder, "model")
+            partial.mkdir()
+            self._registry.download(version.version, partial)
             try:
                 partial.rename(path)
             except OSError:
                 if not path.is_dir():  # else another worker was faster
                     raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         return path
 
     def _prune(self, served: Path) -> None:
@@ -104,9 +92,8 @@ class ModelCopies:
             os.utime(served)  # a rollback makes an old copy the newest
         dated = sorted((path.stat().st_mtime, path) for path in self._folder.iterdir() if path.name != _LAST)
         copies = [path for _, path in dated if not path.name.startswith(".")]
-        abandoned = [
-            path for changed, path in dated if path.name.startswith(".") and changed < time.time() - _ABANDONED
-        ]
+        oldest = time.time() - _ABANDONED_SECONDS
+        abandoned = [path for changed, path in dated if path.name.startswith(".") and changed < oldest]
         for path in [*copies[:-KEPT], *abandoned]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,53 +24,29 @@ class Metrics:
             several_workers: Workers share metrics through PROMETHEUS_MULTIPROC_DIR, which must be set before this
                 module is imported.
         """
-        self._several_workers = several_workers
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "mlops_requests", "HTTP requests.", ("method", "path", "status"), registry=self.registry
-        )
+        self._several_workers = several_workers
+        counter = partial(Counter, registry=self.registry)
+        # with several workers, the newest value is the service's
+        gauge = partial(Gauge, registry=self.registry, multiprocess_mode="mostrecent")
+        self.requests = counter("mlops_requests", "HTTP requests.", ("method", "path", "status"))
         self.seconds = Histogram(
             "mlops_request_seconds", "Seconds to answer.", ("path",), buckets=_SECONDS, registry=self.registry
         )
-        self.predictions = Counter(
-            "mlops_predictions", "Texts predicted.", ("tag", "model_version"), registry=self.registry
-        )
-        self.feedback = Counter("mlops_feedback", "Labels received as feedback.", registry=self.registry)
-        self.unknown_tags = Counter(
-            "mlops_feedback_unknown_tags",
-            "Feedback labels whose tag the served model does not know.",
-            registry=self.registry,
-        )
-        self.log_errors = Counter(
-            "mlops_log_errors", "Requests refused because the event log could not be written.", registry=self.registry
-        )
-        self.shipped = Counter("mlops_log_shipped", "Events uploaded to the warehouse.", registry=self.registry)
-        self.ship_errors = Counter("mlops_log_ship_errors", "Uploads that failed.", registry=self.registry)
-        self.waiting = Gauge(
-            "mlops_log_events_waiting",
-            "Events that are not uploaded yet.",
-            registry=self.registry,
-            multiprocess_mode="mostrecent",
-        )
-        self.ship_failed = Gauge(
+        self.predictions = counter("mlops_predictions", "Texts predicted.", ("tag", "model_version"))
+        self.feedback = counter("mlops_feedback", "Labels received as feedback.")
+        self.unknown_tags = counter("mlops_feedback_unknown_tags", "Feedback labels whose tag the model does not know.")
+        self.log_errors = counter("mlops_log_errors", "Requests refused as the event log could not be written.")
+        self.shipped = counter("mlops_log_shipped", "Events uploaded to the warehouse.")
+        self.ship_errors = counter("mlops_log_ship_errors", "Uploads that failed.")
+        self.waiting = gauge("mlops_log_events_waiting", "Events that are not uploaded yet.")
+        self.ship_failed = gauge(
             "mlops_log_ship_last_error_timestamp_seconds",
             "When an upload failed last; 0 for never.",
-            registry=self.registry,
             multiprocess_mode="max",
         )
-        # `mostrecent` matters only with several workers: the newest value is the service's
-        self.model_version = Gauge(
-            "mlops_model_version",
-            "Model version that is served.",
-            registry=self.registry,
-            multiprocess_mode="mostrecent",
-        )
-        self.registry_ok = Gauge(
-            "mlops_registry_ok",
-            "Whether the last poll of the registry succeeded.",
-            registry=self.registry,
-            multiprocess_mode="mostrecent",
-        )
+        self.model_version = gauge("mlops_model_version", "Model version that is served.")
+        self.registry_ok = gauge("mlops_registry_ok", "Whether the last poll of the registry succeeded.")
 
     def count_upload(self, result: UploadResult) -> None:
         """Count the result of an upload."""
@@ -80,8 +57,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
-        if not self._several_workers:
-            return generate_latest(self.registry)
-        merged = CollectorRegistry()
-        MultiProcessCollector(merged)
-        return generate_latest(merged)
+        registry = self.registry
+        if self._several_workers:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return generate_latest(registry)

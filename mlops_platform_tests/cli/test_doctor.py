@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlops_platform.cli import doctor
-from mlops_platform.cli.doctor import examine
-from mlops_platform.cli.doctor_finding import Finding
+from mlops_platform.cli.doctor import Finding, examine
 from mlops_platform.settings import Settings
 from mlops_platform_tests.training_graph import TrainingHome
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from mlops_platform.cli.doctor_production import check_services, services
+from mlops_platform.cli.doctor import evaluate, services
 from mlops_platform.settings import Settings, without_password
 
 
 def _detail(name: str, settings: Settings) -> str:
-    (finding,) = check_services([service for service in services(settings) if service.name == name])
-    return finding.detail
+    (check,) = [check for check in services(settings) if check.name == name]
+    return evaluate(check, settings).detail
 
 
 def test_an_mlflow_address_is_shown_without_its_password() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from mlops_platform.cli.doctor_finding import Finding
-from mlops_platform.cli.doctor_production import Service, check_services, services, try_warehouse
+from mlops_platform.cli.doctor import Check, Finding, evaluate, evaluate_in_parallel, services, try_warehouse
+from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 from mlops_platform_tests.conftest import run_mlops
 
@@ -52,8 +52,8 @@ def airbyte() -> Iterator[str]:
 
 
 def _finding(name: str, settings: Settings) -> Finding:
-    (found,) = check_services([service for service in services(settings) if service.name == name])
-    return found
+    (check,) = [check for check in services(settings) if check.name == name]
+    return evaluate(check, settings)
 
 
 def test_each_thing_that_is_not_set_is_named(tmp_path: Path) -> None:
@@ -123,10 +123,10 @@ def test_a_server_that_hangs_does_not_hide_the_others() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = Settings(env="production", mlflow_uri=address)
-        hanging = [service for service in services(settings) if service.name == "MLflow server"]
-        fine = Service("fine", "MLOPS_FINE", lambda: "there")
+        hanging = [check for check in services(settings) if check.name == "MLflow server"]
+        fine = Check("fine", lambda _: "there")
         started = time.monotonic()
-        slow, quick = check_services([*hanging, fine], limit=0.5)
+        slow, quick = evaluate_in_parallel([*hanging, fine], settings, limit=0.5)
     assert time.monotonic() - started < 3
     assert (slow.state, slow.detail) == ("missing", "no answer within 0.5 s (MLOPS_MLFLOW_URI)")
     assert (quick.state, quick.detail) == ("ok", "there")
@@ -144,8 +144,9 @@ def test_smoke_leaves_nothing_behind(tmp_path: Path) -> None:
     from mlops_platform.resources.warehouse.duckdb import DuckDBWarehouse
 
     settings = Settings(home=tmp_path)
-    assert try_warehouse(settings).state == "ok"
+    assert "was created, loaded, queried and dropped" in try_warehouse(settings)
     warehouse = DuckDBWarehouse(path=str(settings.warehouse_path))
     assert not warehouse.has_table("mlops_doctor_scratch")
     settings.warehouse_path.write_bytes(b"no database")
-    assert try_warehouse(settings).state == "missing"
+    with pytest.raises(PlatformError, match="warehouse"):
+        try_warehouse(settings)

@@ -145,7 +145,11 @@ def test_a_wrong_command_line_is_told_in_a_sentence(tmp_path: Path, arguments: l
 def test_run_config_that_does_not_fit_is_told(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text("ops: {tuned_params: {config: {num_trials: many}}}")
-    _assert_one_sentence(run_mlops(tmp_path / "home", "run", "--config", str(config)), "run config does not fit")
+    _assert_one_sentence(
+        run_mlops(tmp_path / "home", "run", "--config", str(config)),
+        "The run config does not fit the job: ",
+        "num_trials",
+    )
 
 
 def test_a_setting_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sklearn.pipeline import Pipeline
 
-from mlops_platform.cli.predict import predict_file, predict_texts, read_rows
+from mlops_platform.cli.predict import predict_file, read_rows
 from mlops_platform.errors import PlatformError, SourceError
 from mlops_platform.ml.classifier import text_classifier
 
@@ -87,10 +87,6 @@ def test_a_field_of_a_million_characters_is_read(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text(f"id,title,description\n1,a,{'word ' * 200_000}\n")
     assert len(next(read_rows(source))[2]) == 1_000_000
-
-
-def test_no_texts_give_no_answers(model: Pipeline) -> None:
-    assert predict_texts(model, []) == []
 
 
 def test_a_pipe_is_written_to_and_stays_a_pipe(model: Pipeline, tmp_path: Path) -> None:

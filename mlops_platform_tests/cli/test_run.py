@@ -10,16 +10,10 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from mlops_platform.cli.run import _as_sentence, _job
+from mlops_platform.cli.run import load_job
 from mlops_platform.cli.run_progress import Progress, counted, failure_sentence
 from mlops_platform.cli.terminal import library_output_to
 from mlops_platform.errors import PlatformError
-
-
-class Number(dg.Config):
-    """Run config of an asset."""
-
-    size: int
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 checks"), (1, "1 check"), (2, "2 checks")])
@@ -36,12 +30,9 @@ def _watched(*assets: dg.AssetsDefinition | dg.AssetChecksDefinition) -> tuple[P
         asset_checks=[each for each in assets if isinstance(each, dg.AssetChecksDefinition)],
         jobs=[dg.define_asset_job("all_of_it", selection="*")],
     )
-    run_id = "11111111-2222-3333-4444-555555555555"
-    with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_event_listener(run_id, progress.on_entry)
-        result = defs.resolve_job_def("all_of_it").execute_in_process(
-            instance=instance, run_id=run_id, raise_on_error=False
-        )
+    result = defs.resolve_job_def("all_of_it").execute_in_process(raise_on_error=False)
+    for event in result.all_events:
+        progress.on_event(event)
     return progress, list(result.all_events), printed.getvalue()
 
 
@@ -138,22 +129,7 @@ def test_parallel_steps_keep_their_own_checks() -> None:
 
 def test_an_unknown_job_is_a_sentence() -> None:
     with pytest.raises(PlatformError, match="There is no job fly: choose dataops, mlops, end_to_end or monitoring"):
-        _job(dg.Definitions(), "fly")
-
-
-def test_run_config_that_does_not_fit_is_a_sentence_and_other_errors_stay() -> None:
-    @dg.asset
-    def counted_asset(config: Number) -> None:
-        pass
-
-    with pytest.raises(dg.DagsterInvalidConfigError) as caught:
-        dg.materialize([counted_asset], run_config={"ops": {"counted_asset": {"config": {"size": "many"}}}})
-    said = _as_sentence(caught.value)
-    assert isinstance(said, PlatformError)
-    assert str(said).startswith("The run config does not fit the job: ")
-    assert "size" in str(said)
-    other = ValueError("something else")
-    assert _as_sentence(other) is other
+        load_job("fly")
 
 
 def _next_descriptor() -> int:

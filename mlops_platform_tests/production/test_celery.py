@@ -12,8 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_platform.cli.doctor_finding import Finding
-from mlops_platform.cli.doctor_production import check_services, services
+from mlops_platform.cli.doctor import Finding, evaluate, services
 from mlops_platform.settings import PROJECT_ROOT, Settings
 from mlops_platform_tests.conftest import run_mlops
 from mlops_platform_tests.production.job_process import (
@@ -133,8 +132,8 @@ def test_a_failed_step_is_retried_by_its_policy(small: Workers) -> None:
 def test_doctor_names_the_workers_or_the_broker_that_does_not_answer(small: Workers) -> None:
     def celery(broker: str) -> Finding:
         settings = Settings(env="production", executor="celery", celery_broker=broker)
-        (finding,) = check_services([service for service in services(settings) if service.name == "Celery"])
-        return finding
+        (check,) = [check for check in services(settings) if check.name == "Celery"]
+        return evaluate(check, settings)
 
     assert celery(small.broker) == Finding("Celery", "ok", "workers one@test, two@test")
     closed = celery(f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")

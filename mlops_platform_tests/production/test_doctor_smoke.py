@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_platform.cli.doctor_production import SCRATCH, try_warehouse
+from mlops_platform.cli.doctor import SCRATCH, try_warehouse
+from mlops_platform.errors import PlatformError
 from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to
@@ -20,8 +21,7 @@ def _left(warehouse: BigQueryWarehouse) -> list[str]:
 
 def test_a_scratch_table_is_made_used_and_dropped(bigquery: BigQueryWarehouse, bigquery_settings: Settings) -> None:
     for _ in range(2):
-        finding = try_warehouse(bigquery_settings)
-        assert (finding.state, finding.detail) == ("ok", f"table {SCRATCH} was created, loaded, queried and dropped")
+        assert try_warehouse(bigquery_settings) == f"table {SCRATCH} was created, loaded, queried and dropped"
         assert _left(bigquery) == []
 
 
@@ -33,8 +33,7 @@ def test_a_refusal_in_between_is_said_and_leaves_nothing(
     message = "Access Denied: Table: Permission bigquery.tables.getData denied on table."
     with proxy_to(str(bigquery_settings.bigquery_endpoint)) as proxy:
         proxy.faults.append(Fault(request_, 403, "accessDenied", message))
-        finding = try_warehouse(bigquery_settings.model_copy(update={"bigquery_endpoint": proxy.url}))
+        with pytest.raises(PlatformError, match=r"the permission bigquery.tables.getData is missing"):
+            try_warehouse(bigquery_settings.model_copy(update={"bigquery_endpoint": proxy.url}))
         assert proxy.faults == [] or proxy.faults[0].times == 0
-    assert finding.state == "missing"
-    assert "the permission bigquery.tables.getData is missing" in finding.detail
     assert _left(bigquery) == []

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from mlops_platform.cli.predict import load_champion
-from mlops_platform.cli.run_progress import Progress
-from mlops_platform.cli.run_summary import champion, print_summary
+from mlops_platform.cli.run_progress import Progress, print_summary
+from mlops_platform.cli.status import champion
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.factory import build_resources
 from mlops_platform.resources.registry.model_registry import CHAMPION, FINGERPRINT_TAG, MlflowTracking

@@ -21,10 +21,10 @@ from mlops_platform.assets.predictions import build_predictions_asset
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.event_log import Event, EventLog
 from mlops_platform.resources.factory import bigquery_warehouse
-from mlops_platform.resources.prediction_log import FEEDBACK, PREDICTION, BigQueryLog, log_store
+from mlops_platform.resources.prediction_log import BigQueryLog, log_store
 from mlops_platform.resources.warehouse.bigquery.warehouse import BigQueryWarehouse
 from mlops_platform.serving import log_uploader
-from mlops_platform.serving.log_uploader import Destination, LogUploader
+from mlops_platform.serving.log_uploader import LogUploader
 from mlops_platform.settings import Settings
 from mlops_platform_tests.production.bigquery_emulator import Emulator
 from mlops_platform_tests.production.misbehaving import Fault, proxy_to
@@ -50,8 +50,8 @@ def _append(log: EventLog, *records: dict[str, Any]) -> None:
     log.append([_event(record) for record in records])
 
 
-def _uploader(log: EventLog, warehouse: Destination) -> LogUploader:
-    return LogUploader(log, (PREDICTION, FEEDBACK), warehouse, 3600)
+def _uploader(log: EventLog, warehouse: BigQueryLog) -> LogUploader:
+    return LogUploader(log, warehouse, 3600, lambda _: None)
 
 
 @pytest.fixture

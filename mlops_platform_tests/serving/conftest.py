@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -20,6 +20,7 @@ from mlops_platform.resources.factory import build_resources
 from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking, RegisteredVersion
 from mlops_platform.serving.app import build_app
 from mlops_platform.serving.champion import ChampionFollower
+from mlops_platform.serving.model_cache import ModelCopies
 from mlops_platform.settings import Settings
 
 TEXTS = {
@@ -94,6 +95,11 @@ class Registry:
         return self.tracking.load(version)
 
 
+def follower_of(registry: Registry, copies: ModelCopies | None = None) -> ChampionFollower:
+    """A follower that polls when a test says so."""
+    return ChampionFollower(cast(MlflowTracking, registry), 3600, copies)
+
+
 @dataclass
 class Service:
     """The service in this process, and what it stands on."""
@@ -123,7 +129,7 @@ def service(registry_home: Path, tmp_path: Path, request: pytest.FixtureRequest)
     own: dict[str, Any] = {"serve_max_texts": 5, "serve_max_chars": 200, "serve_max_bytes": 5_000}
     settings = Settings(_env_file=None, home=tmp_path / "home", **(own | getattr(request, "param", {})))
     registry = Registry(tracking_of(registry_home))
-    followed = ChampionFollower(registry, 3600)
+    followed = follower_of(registry)
     log = EventLog(settings.event_log_path)
     with TestClient(build_app(settings, followed, log)) as client:
         yield Service(client, followed, registry, settings, log)

@@ -12,9 +12,8 @@ from starlette.testclient import TestClient
 
 from mlops_platform.resources.event_log import EventLog
 from mlops_platform.serving.app import build_app
-from mlops_platform.serving.champion import ChampionFollower
 from mlops_platform.serving.middleware import BodyLimit
-from mlops_platform_tests.serving.conftest import TEXTS, Service
+from mlops_platform_tests.serving.conftest import TEXTS, Service, follower_of
 
 
 def test_one_text_and_many(service: Service) -> None:
@@ -225,7 +224,7 @@ def test_the_last_good_model_serves_on(service: Service) -> None:
 def test_before_a_model_is_there_it_says_so(service: Service) -> None:
     service.registry.down = True
     log = EventLog(service.settings.home / "early.db")
-    early = ChampionFollower(service.registry, 3600)
+    early = follower_of(service.registry)
     with TestClient(build_app(service.settings, early, log)) as client:
         for answer in (client.get("/readyz"), client.post("/predict", json={"title": "a"})):
             assert answer.status_code == 503

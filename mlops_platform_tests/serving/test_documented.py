@@ -55,7 +55,7 @@ def test_bodies_are_taken_and_refused_as_documented(service: Service, path: str)
 def test_every_refusal_is_documented_and_a_sentence(service: Service) -> None:
     document = service.client.get("/openapi.json").json()
     token = {"Authorization": "Bearer secret"}
-    service.followed._current = None
+    service.followed.current = None
     small, large = {"title": "a"}, {"title": "a" * 6_000}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,6 +14,7 @@ from filelock import FileLock
 
 from mlops_platform.errors import WarehouseError
 from mlops_platform.resources.event_log import Event, EventLog
+from mlops_platform.resources.prediction_log import BigQueryLog
 from mlops_platform.serving import log_uploader
 from mlops_platform.serving.app import build_app, destination
 from mlops_platform.serving.log_uploader import LogUploader, UploadResult
@@ -58,7 +60,7 @@ def append(log: EventLog, *numbers: int, kind: str = "prediction") -> None:
 
 
 def uploader(log: EventLog, warehouse: Warehouse) -> LogUploader:
-    return LogUploader(log, ("prediction", "feedback"), warehouse, 3600)
+    return LogUploader(log, cast(BigQueryLog, warehouse), 3600, lambda _: None)
 
 
 def test_each_event_is_uploaded_once_and_labels_stay(log: EventLog) -> None:
@@ -164,7 +166,7 @@ def test_the_service_uploads_reports_and_ends_with_nothing_waiting(service: Serv
     warehouse, log = Warehouse(), EventLog(settings.event_log_path)
     append(log, 1)
     warehouse.away = True
-    with TestClient(build_app(settings, service.followed, log, warehouse)) as client:
+    with TestClient(build_app(settings, service.followed, log, cast(BigQueryLog, warehouse))) as client:
         wait_for(lambda: client.get("/model").json()["log_problem"] is not None)
         figures = client.get("/metrics").text
         assert "mlops_log_events_waiting 1.0" in figures

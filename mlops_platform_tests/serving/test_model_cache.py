@@ -6,17 +6,18 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mlops_platform.errors import ModelError
 from mlops_platform.resources.registry.model_registry import CHAMPION, MlflowTracking, RegisteredVersion
+from mlops_platform.serving import model_cache
 from mlops_platform.serving.app import follower
 from mlops_platform.serving.champion import ChampionFollower
 from mlops_platform.serving.model_cache import KEPT, ModelCopies
 from mlops_platform.settings import Settings
-from mlops_platform_tests.serving.conftest import TEXTS, Registry, tracking_of
+from mlops_platform_tests.serving.conftest import TEXTS, Registry, follower_of, tracking_of
 
 FIRST = RegisteredVersion("1", "run1", {"data_version": "d1"}, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -58,8 +59,13 @@ def source() -> Files:
 
 
 @pytest.fixture
-def copies(tmp_path: Path, source: Files) -> ModelCopies:
-    return ModelCopies(tmp_path / "models", source, _read)
+def copies(tmp_path: Path, source: Files, monkeypatch: pytest.MonkeyPatch) -> ModelCopies:
+    monkeypatch.setattr(model_cache, "load_model", _read)
+    return _copies(tmp_path, source)
+
+
+def _copies(tmp_path: Path, source: Files) -> ModelCopies:
+    return ModelCopies(tmp_path / "models", cast(MlflowTracking, source))
 
 
 def test_a_model_is_copied_once_and_then_needs_no_source(copies: ModelCopies, source: Files, tmp_path: Path) -> None:
@@ -67,7 +73,7 @@ def test_a_model_is_copied_once_and_then_needs_no_source(copies: ModelCopies, so
     assert copies.load(FIRST) == "model 1"
     copies.remember(FIRST)
     source.down = True
-    again = ModelCopies(tmp_path / "models", source, _read)
+    again = _copies(tmp_path, source)
     last = again.last()
     assert last == FIRST
     assert again.load(last) == "model 1"
@@ -118,7 +124,7 @@ def test_a_disk_without_room_costs_the_copy_and_not_the_model(
 
 def test_where_no_folder_can_be_made_models_are_served(tmp_path: Path, source: Files) -> None:
     (tmp_path / "models").touch()
-    copies = ModelCopies(tmp_path / "models", source, _read)
+    copies = _copies(tmp_path, source)
     assert copies.load(FIRST) == "model 1"
     copies.remember(FIRST)
 
@@ -126,7 +132,7 @@ def test_where_no_folder_can_be_made_models_are_served(tmp_path: Path, source: F
 def test_the_service_starts_from_the_copy_while_the_registry_is_away(registry_home: Path, tmp_path: Path) -> None:
     """With MLflow's own files: they load without the store that they were copied from."""
     registry = Registry(tracking_of(registry_home))
-    first = ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking))
+    first = follower_of(registry, ModelCopies(tmp_path, registry.tracking))
     first.poll()
     assert first.current is not None
     gone = MlflowTracking(tracking_uri="http://127.0.0.1:9", store_dir=str(tmp_path), ui_url="")
@@ -145,9 +151,9 @@ def test_a_copy_that_is_no_good_does_not_keep_the_registry_from_being_asked(
     registry_home: Path, tmp_path: Path
 ) -> None:
     registry = Registry(tracking_of(registry_home))
-    ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking)).poll()
+    follower_of(registry, ModelCopies(tmp_path, registry.tracking)).poll()
     (tmp_path / "champion.json").write_text("{")
-    late = ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking))
+    late = follower_of(registry, ModelCopies(tmp_path, registry.tracking))
     late.start()
     late.stop()
     assert (late.problem, late.current is None) == (None, False)
@@ -157,9 +163,9 @@ def test_a_copy_that_is_no_good_does_not_keep_the_registry_from_being_asked(
 
 def test_a_registry_that_answers_that_there_is_no_champion_is_believed(registry_home: Path, tmp_path: Path) -> None:
     registry = Registry(tracking_of(registry_home))
-    ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking)).poll()
+    follower_of(registry, ModelCopies(tmp_path, registry.tracking)).poll()
     registry.alias_is_gone = True
-    late = ChampionFollower(registry, 3600, ModelCopies(tmp_path, registry.tracking))
+    late = follower_of(registry, ModelCopies(tmp_path, registry.tracking))
     late.start()
     late.stop()
     assert (late.current, late.problem) == (None, "there is no champion yet: run `mlops run`")

@@ -23,8 +23,8 @@ from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY, DEFAULT_RETRY
 from google.cloud.bigquery.table import RowIterator
 
 from mlops_platform.errors import WarehouseError
-from mlops_platform.resources.csv_ingest.typed_table import REJECT_COLUMNS
 from mlops_platform.resources.csv_ingest.landing_table import require_same_columns
+from mlops_platform.resources.csv_ingest.typed_table import REJECT_COLUMNS
 from mlops_platform.resources.warehouse.bigquery.dialect import BIGQUERY_TYPES, DUCKDB_TYPES, to_bigquery
 from mlops_platform.sql import SQL, identifier, literal, sql
 
