@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from pydantic import ValidationError
 
 
 class PlatformError(Exception):
@@ -49,6 +50,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def validation_sentence(error: ValidationError) -> str:
+    """Return the fields that pydantic refused, each with its value and the reason, in one line."""
+    problems = (f"{'.'.join(map(str, item['loc']))}={item['input']!r} ({item['msg']})" for item in error.errors())
+    return f"Invalid {error.title}: {'; '.join(problems)}."
+
+
 @contextmanager
 def platform_errors_as_failures(*also: type[Exception]) -> Iterator[None]:
     """Turn a `PlatformError` of the block, or an error of the types `also`, into a `dg.Failure` with its sentence.
@@ -60,4 +67,5 @@ def platform_errors_as_failures(*also: type[Exception]) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, (PlatformError, *also)):
             raise
-        raise dg.Failure(description=str(error), allow_retries=False) from None
+        description = validation_sentence(error) if isinstance(error, ValidationError) else str(error)
+        raise dg.Failure(description=description, allow_retries=False) from None

@@ -54,13 +54,7 @@ def show(settings: Settings) -> None:
 def answer_inspection(settings: Settings, answer: str, *, reason: str) -> None:
     """Answer the open inspection, and carry out the answer.
 
-    Args:
-        settings: The location of the registry, and of the retraining.
-        answer: `continue` ends the hold, `improve` retrains now, `rollback` returns to the previous champion.
-        reason: Reason, for the history.
-
-    Raises:
-        PlatformError: The answer is none of these, no inspection is open, or the rollback or retraining failed.
+    `continue` ends the hold, `improve` retrains now, too, and `rollback` returns to the previous champion.
     """
     from mlops_platform.resources.registry import deployment_history, inspections
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from mlops_platform.cli.instance import RUN_TAG, close_killed_runs, exclusive, open_instance
-from mlops_platform.cli.terminal import library_output_to
 from mlops_platform.errors import PlatformError
 from mlops_platform.resources.celery_workers import celery_workers
 from mlops_platform.settings import Settings
@@ -40,7 +42,7 @@ def run_job(
     """Execute a job of the graph with the executor of the settings.
 
     Args:
-        settings: The settings of the graph.
+        settings: Those of the environment, which the job is loaded with.
         job: Name of the job.
         config: Run config.
         day: The day (UTC) of a partitioned job; by default yesterday.
@@ -64,8 +66,6 @@ def run_job(
         from mlops_platform.cli.run_progress import Progress, print_summary
         from mlops_platform.dagster_internals import execute_run_iterator
 
-        if log is not None:
-            log.write_bytes(b"")
         console = Console(file=terminal, soft_wrap=True, highlight=False)
         if close_killed_runs(instance):
             console.print("An earlier run was killed; this one repairs its state.")
@@ -105,6 +105,32 @@ def load_job(name: str) -> dg.JobDefinition:
         return defs().resolve_job_def(name)
     except DagsterInvariantViolationError:
         raise PlatformError(f"There is no job {name}: choose dataops, mlops, end_to_end or monitoring.") from None
+
+
+@contextmanager
+def library_output_to(log: Path | None) -> Iterator[TextIO]:
+    """Redirect the output of libraries and child processes to a file, and yield the terminal for our own lines.
+
+    The file is emptied first; None leaves their output on the terminal.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # file descriptors and not `sys.stdout`: native code and child processes write to these
+    saved = [os.dup(1), os.dup(2)]
+    try:
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("wb", buffering=0) as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+        with os.fdopen(os.dup(saved[0]), "w", buffering=1, encoding="utf-8") as terminal:
+            yield terminal
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def _read_config(path: Path | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -83,8 +83,7 @@ class Progress:
                 self._on_failure(step, event)
             case kind.RUN_FAILURE:
                 # an interrupt between two steps, or one that killed the processes of the steps
-                error = event.job_failure_data.error
-                self.interrupted |= error is not None and error.cls_name == _INTERRUPTED
+                self.interrupted |= _is_interrupt(event.job_failure_data.error)
 
     def on_end(self, planned: Iterable[str]) -> None:
         """Print the planned steps that did not start after a failure upstream; Dagster has no event for them."""
@@ -112,13 +111,21 @@ class Progress:
 
     def _on_failure(self, step: str, event: dg.DagsterEvent) -> None:
         self.started.add(step)  # its process may have died before it reported the start
-        error = event.step_failure_data.error
-        self.interrupted |= error is not None and error.cls_name == _INTERRUPTED
+        self.interrupted |= _is_interrupt(event.step_failure_data.error)
         message = failure_sentence(event)
         # blocking checks that failed the step are in `failed` already
         if "DagsterAssetCheckFailedError" not in message:
             self.errors.append(message)
         self.console.print(f"  [red]✗[/] {step:<42}")
+
+
+def _is_interrupt(error: Any) -> bool:
+    while error is not None:
+        # Ctrl-C inside a query is an error of DuckDB's
+        if error.cls_name == _INTERRUPTED or "Query interrupted" in error.message:
+            return True
+        error = error.cause
+    return False
 
 
 def counted(number: int, noun: str) -> str:

@@ -33,11 +33,10 @@ def ui() -> None:
 
 def _serve(settings: Settings) -> int:
     """Start the servers and wait for Dagster, whose end stops the others; return its exit code, or 0 after Ctrl-C."""
-    ports = {"MLOPS_UI_PORT": settings.ui_port, "MLOPS_DOCS_PORT": settings.docs_port}
+    require_free("MLOPS_UI_PORT", settings.ui_port)
+    require_free("MLOPS_DOCS_PORT", settings.docs_port)
     if settings.mlflow_uri is None:
-        ports["MLOPS_MLFLOW_PORT"] = settings.mlflow_port
-    for setting, port in ports.items():
-        require_free(setting, port)
+        require_free("MLOPS_MLFLOW_PORT", settings.mlflow_port)
     prepare_home(settings)
     # `kill` must stop the children, too, and a shell starts background jobs with interrupts ignored
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -105,7 +104,5 @@ def require_free(setting: str, port: int, host: str = HOST) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise PlatformError(
-            f"Port {port} on {host} is not available ({error.strerror}): stop what listens there, or set {setting} to "
-            "another port."
-        ) from None
+        problem = f"Port {port} on {host} is not available ({error.strerror})"
+        raise PlatformError(f"{problem}: stop what listens there, or set {setting} to another port.") from None

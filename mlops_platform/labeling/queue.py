@@ -45,17 +45,11 @@ def read_classes(warehouse: Warehouse) -> tuple[tuple[str, int], ...]:
 
 
 def read_queue(warehouse: Warehouse) -> Queue:
-    """Read the queue.
-
-    Raises:
-        WarehouseError: The queue was never materialized.
-    """
+    """Read the queue, or raise a `WarehouseError` if it was never materialized."""
     with warehouse.connect():
         if not warehouse.has_table("labeling_queue"):
-            raise WarehouseError(
-                "There is no labeling queue yet: run `mlops run`, then materialize label_issues and labeling_queue "
-                "(the job `monitoring` does)."
-            )
+            todo = "run `mlops run`, then materialize label_issues and labeling_queue (the job `monitoring` does)"
+            raise WarehouseError(f"There is no labeling queue yet: {todo}.")
         rows = warehouse.fetch_arrow(
             "SELECT queue.id, queue.title, queue.description, reason, guess, probability, neighbours, tag AS given "
             "FROM labeling_queue AS queue LEFT JOIN labeled_projects AS labeled ON queue.id = labeled.id "
@@ -79,13 +73,13 @@ def history(labels: Sequence[Label], person: str, queue: Queue) -> list[dict[str
     for label in labels:
         if label.labeled_by != person or label.id not in ids:
             continue
-        before = current.get(label.id, "")
-        current[label.id] = label.tag
         if label.source == UNDO:
             # it reverts the latest step on this project
-            last = next((at for at in reversed(range(len(steps))) if steps[at]["id"] == label.id), None)
-            if last is not None:
-                del steps[last]
+            for index in reversed(range(len(steps))):
+                if steps[index]["id"] == label.id:
+                    del steps[index]
+                    break
         elif label.source in (PAGE, PAGE + RANDOM):  # a file is not undone step by step
-            steps.append({"id": label.id, "tag": label.tag, "before": before})
+            steps.append({"id": label.id, "tag": label.tag, "before": current.get(label.id, "")})
+        current[label.id] = label.tag
     return steps

@@ -116,12 +116,12 @@ def destination(settings: WarehouseSettings) -> BigQueryLog | None:
 def build_app(
     settings: Settings, champions: ChampionFollower, log: EventLog, uploads_to: BigQueryLog | None = None
 ) -> FastAPI:
-    """Build the service.
+    """Build the service, which starts and stops the follower and closes the log.
 
     Args:
         settings: Limits, the token, the pause between uploads.
-        champions: Provides the model; the service starts and stops it.
-        log: Records each prediction before it is returned; the service closes it.
+        champions: Provides the model.
+        log: Records each prediction before it is returned.
         uploads_to: The target of the log's predictions and feedback; without it they stay on this disk.
     """
     metrics = Metrics(several_workers=settings.serve_workers > 1)
@@ -149,11 +149,11 @@ def build_app(
         version="1",
         description="Tags of machine-learning projects, predicted by the model that has the alias `champion`.",
         lifespan=lifespan,
+        exception_handlers={400: _refuse_unreadable, RequestValidationError: _refuse_invalid},
     )
     # the one added last is the outermost
     app.add_middleware(BodyLimit, max_bytes=settings.serve_max_bytes)
     app.add_middleware(RequestMetrics, metrics=metrics)
-    _answer_errors(app)
     allowed = [Depends(_token_check(settings.serve_token))]
 
     async def serving() -> Champion:
@@ -278,21 +278,17 @@ def _token_check(token: SecretStr | None) -> Callable[..., Awaitable[None]]:
     return check
 
 
-def _answer_errors(app: FastAPI) -> None:
-    """Answer every error as `{"detail": "a sentence"}`."""
+async def _refuse_unreadable(_: Request, __: Exception) -> JSONResponse:
+    # FastAPI's only 400: bytes that are not UTF-8, nesting and numbers beyond what Python's parser accepts
+    return JSONResponse({"detail": "The body cannot be read: send JSON in UTF-8 as /docs shows it."}, 422)
 
-    @app.exception_handler(400)
-    async def unreadable(_: Request, __: Exception) -> JSONResponse:
-        # FastAPI's only 400: bytes that are not UTF-8, nesting and numbers beyond what Python's parser accepts
-        return JSONResponse({"detail": "The body cannot be read: send JSON in UTF-8 as /docs shows it."}, 422)
 
-    @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        problems = error.errors()
-        if problems[0]["type"] == "json_invalid":
-            return JSONResponse({"detail": f"The body is not JSON: {problems[0]['ctx']['error']}."}, 422)
-        sentences = [f"{_place(item['loc'])}{item['msg'].removeprefix('Value error, ')}" for item in problems[:5]]
-        return JSONResponse({"detail": f"{'; '.join(sentences)}."}, 422)
+async def _refuse_invalid(_: Request, error: Any) -> JSONResponse:
+    problems = error.errors()
+    if problems[0]["type"] == "json_invalid":
+        return JSONResponse({"detail": f"The body is not JSON: {problems[0]['ctx']['error']}."}, 422)
+    sentences = [f"{_place(item['loc'])}{item['msg'].removeprefix('Value error, ')}" for item in problems[:5]]
+    return JSONResponse({"detail": f"{'; '.join(sentences)}."}, 422)
 
 
 def _place(location: Sequence[Any]) -> str:

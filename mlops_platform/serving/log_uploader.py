@@ -57,7 +57,7 @@ class LogUploader:
 
         Args:
             log: The event log.
-            destination: The target.
+            destination: The table that receives the uploads.
             seconds: Pause between two tries; it doubles with each failure, up to five minutes.
             report: Called with the result of each try.
         """

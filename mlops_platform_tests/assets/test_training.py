@@ -255,8 +255,8 @@ def test_a_version_that_is_lost_is_trained_anew_and_then_reused(
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"depth": 3}, "Unknown model parameter depth"),
-        ({"alpha": -1.0}, "alpha is -1.0; it must be a finite number above 0."),
+        ({"depth": 3}, "Invalid Params: depth=3 (Unexpected keyword argument)."),
+        ({"alpha": -1.0}, "Invalid Params: alpha=-1.0 (Input should be greater than 0)."),
         ({**SMALL, "min_df": 1000}, "lower min_df"),
     ],
 )

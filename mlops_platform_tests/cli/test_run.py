@@ -10,9 +10,8 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from mlops_platform.cli.run import load_job
+from mlops_platform.cli.run import library_output_to, load_job
 from mlops_platform.cli.run_progress import Progress, counted, failure_sentence
-from mlops_platform.cli.terminal import library_output_to
 from mlops_platform.errors import PlatformError
 
 
