@@ -183,7 +183,7 @@ def test_mlops_run_on_a_worker_prints_what_it_prints_without(tmp_path: Path) -> 
     assert (on_worker.returncode, on_worker.stderr) == (0, "")
     assert without_seconds(on_worker.stdout, home) == without_seconds(here.stdout, tmp_path / "here")
     assert interrupted[0] == 130, interrupted[1]
-    assert interrupted[1].splitlines()[-1].startswith("mlops: interrupted; what was there before is kept")
+    assert interrupted[1].splitlines()[-1].startswith("mlops: interrupted; earlier results are intact")
     assert again.returncode == 0, again.stderr
     assert unreachable.returncode == 1
     assert "(MLOPS_CELERY_BROKER) cannot be reached" in unreachable.stderr

@@ -98,7 +98,7 @@ def test_a_table_that_is_airbytes_own_is_not_rewritten(tmp_path: Path) -> None:
         (event,) = result.get_step_failure_events()
         stated = event.step_failure_data.user_failure_data
         assert stated is not None
-        assert "let the loader write to a landing table, with the prefix airbyte_" in str(stated.description)
+        assert "let the loader write to a landing table with the prefix airbyte_" in str(stated.description)
         assert sorted(tags.warehouse.fetch_rows("SELECT id, tag FROM tags")) == SOURCE
     finally:
         tags.double.stop()

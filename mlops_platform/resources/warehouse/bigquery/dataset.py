@@ -118,9 +118,9 @@ class Dataset:
     ) -> None:
         """Append a Parquet file to a table: once, however often and from however many processes this is called.
 
-        A job id can be used once in a project and location. The id consists of the table, the name of the rows and
-        the number of the attempt: an attempt that exists is waited for, and the next one starts only after it has
-        failed.
+        A job id can be used once in a project and location. The id consists of the dataset, the table, the name of the
+        rows and the number of the attempt: an attempt that exists is waited for, and the next one starts only after it
+        has failed.
 
         Args:
             table: Name of the table, which is created when missing.
@@ -129,10 +129,11 @@ class Dataset:
             name: Name of the rows: letters, digits, `_` and `-`.
             failed: Name of rows to the number of failed attempts; the caller keeps it between calls.
         """
+        dataset = self.name.rpartition(".")[2]
 
         def load() -> None:
             for attempt in itertools.count(failed.get(name, 0)):
-                job_id, exists = f"{table}_{name}_{attempt}", False
+                job_id, exists = f"{dataset}_{table}_{name}_{attempt}", False
                 try:
                     job: Any = self._upload(table, file, columns, "WRITE_APPEND", job_id)
                 except Conflict:
