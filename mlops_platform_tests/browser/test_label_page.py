@@ -173,7 +173,7 @@ def test_a_label_that_is_not_kept_is_never_shown_as_kept(home: LabelHome, page: 
     # another one on the same port is another one: the page that is open says so, a new one goes on where it was
     with served(home, port=server.port) as second:
         page.press("2")
-        page.until(lambda: "open the address it printed" in page.text("error-text"))
+        page.until(lambda: "open the address of the running one" in page.text("error-text"))
         page.open(second.address)
         page.shows(ROWS[2][1], "2 of 7 labeled")
 
