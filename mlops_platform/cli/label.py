@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops_platform.cli.deployments import who
-from mlops_platform.cli.ui import HOST, require_free
+from mlops_platform.cli.http_server import HOST, require_free, run_server
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 from mlops_platform.sql import SQL, sql
@@ -56,8 +56,6 @@ def label(
 
 def _serve(settings: Settings, warehouse: Warehouse, person: str, *, browser: bool) -> None:
     """Serve the page until interrupted; the warehouse is read at the start and closed again."""
-    import uvicorn
-
     from mlops_platform.labeling.label_app import build_app
     from mlops_platform.labeling.queue import read_queue
     from mlops_platform.resources.labels import label_log
@@ -75,15 +73,8 @@ def _serve(settings: Settings, warehouse: Warehouse, person: str, *, browser: bo
         opening = threading.Timer(1.0, webbrowser.open, [address])
         opening.daemon = True
         opening.start()
-    uvicorn.run(
-        build_app(queue, settings.event_log_path, person, token),
-        host=HOST,
-        port=settings.label_port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_STOP_SECONDS,
-    )
+    app = build_app(queue, settings.event_log_path, person, token)
+    run_server(app, HOST, settings.label_port, stop_seconds=_STOP_SECONDS)
 
 
 def _import_labels(log: Path, warehouse: Warehouse, source: Path, person: str) -> str:

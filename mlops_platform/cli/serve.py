@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlops_platform.cli.ui import require_free
+from mlops_platform.cli.http_server import require_free, run_server
 from mlops_platform.errors import PlatformError
 from mlops_platform.settings import Settings
 
@@ -41,22 +41,10 @@ def serve(
             shared = _metrics_folder(settings.home, port)
             at_the_end.callback(shutil.rmtree, shared, ignore_errors=True)
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
-        import uvicorn
-
         print(f"Predictions  http://{host}:{port}/predict")
         print(f"Interface    http://{host}:{port}/docs")
         print("Ctrl-C stops it.", flush=True)
-        uvicorn.run(
-            APP,
-            factory=True,
-            host=host,
-            port=port,
-            workers=settings.serve_workers,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
+        run_server(APP, host, port, stop_seconds=STOP_SECONDS, factory=True, workers=settings.serve_workers)
 
 
 def _metrics_folder(home: Path, port: int) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import typer
 
+from mlops_platform.cli.http_server import HOST, require_free
 from mlops_platform.cli.instance import prepare_home
-from mlops_platform.errors import PlatformError
 from mlops_platform.settings import RegistrySettings, Settings
 
-HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -94,15 +92,3 @@ def _stop(children: list[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-
-
-def require_free(setting: str, port: int, host: str = HOST) -> None:
-    """Raise a `PlatformError` that names the setting if a port is taken or the address is not available."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        problem = f"Port {port} on {host} is not available ({error.strerror})"
-        raise PlatformError(f"{problem}: stop what listens there, or set {setting} to another port.") from None
