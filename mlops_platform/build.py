@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import dagster as dg
 
 from mlops_platform import automation, jobs, run_retention
@@ -45,8 +43,6 @@ def build_definitions(settings: Settings | None = None) -> dg.Definitions:
     """
     settings = settings or Settings()
     require_training_packages(settings)
-    # Arrow's own allocator retains 20 MB of freed memory; Arrow reads this variable once, when a step imports it
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     project = dbt_project(settings)
     asset_jobs = jobs.build_jobs()
     training_job = next(job for job in asset_jobs if job.name == "mlops")
