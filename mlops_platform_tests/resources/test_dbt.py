@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import shutil
@@ -126,7 +125,6 @@ def test_a_folder_without_a_project_gives_a_sentence(tmp_path: Path) -> None:
         prepared_project(tmp_path, tmp_path / "dbt", {})
 
 
-@pytest.mark.skipif(importlib.util.find_spec("dbt.adapters.bigquery") is None, reason="dbt-bigquery is not installed")
 def test_the_bigquery_target_parses_without_an_account(tmp_path: Path) -> None:
     variables = {"schema_name": "course", "bigquery_project": "acme"}
     project = prepared_project(DBT_PROJECT_DIR, tmp_path / "dbt", variables, target="bigquery")
