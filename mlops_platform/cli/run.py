@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from mlops_platform.cli.instance import RUN_TAG, close_killed_runs, exclusive, open_instance
-from mlops_platform.errors import PlatformError
+from mlops_platform.errors import PlatformError, first_line
 from mlops_platform.resources.celery_workers import celery_workers
 from mlops_platform.settings import Settings
 
@@ -143,7 +143,7 @@ def _read_config(path: Path | None) -> dict[str, Any]:
     except OSError as error:
         raise PlatformError(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlatformError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+        raise PlatformError(f"{path} is not YAML: {first_line(error)}.") from error
     if not isinstance(config, dict):
         raise PlatformError(f"{path} is not a run config: it should begin with `ops:`.")
     return config

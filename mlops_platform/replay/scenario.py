@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlops_platform.errors import PlatformError
+from mlops_platform.errors import PlatformError, first_line
 from mlops_platform.ml.monitoring.retraining_policy import DEFAULT, Action, Thresholds
 
 SHIPPED = Path(__file__).resolve().parents[1] / "scenarios"
@@ -123,7 +123,7 @@ def read_scenario(name_or_file: str) -> Scenario:
         choice = f"name a YAML file, or {' or '.join(shipped())}"
         raise PlatformError(f"Scenario {name_or_file} cannot be read ({error.strerror}): {choice}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlatformError(f"Scenario {path} is not YAML: {str(error).splitlines()[0]}.") from error
+        raise PlatformError(f"Scenario {path} is not YAML: {first_line(error)}.") from error
     if not isinstance(content, dict):
         raise PlatformError(f"Scenario {path} holds no settings: it should have lines such as `rows_per_week: 30`.")
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from mlops_platform.errors import PlatformError
+from mlops_platform.errors import PlatformError, first_line
 from mlops_platform.resources.postgres import advisory_lock, is_postgres, parsed, require_postgres, unreachable
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class StudyStore:
             if is_postgres(self.url):
                 raise unreachable(self.url, error) from None
             raise PlatformError(
-                f"The studies in {self.url} cannot be opened ({str(error).splitlines()[0]}): "
+                f"The studies in {self.url} cannot be opened ({first_line(error)}): "
                 "move the file away to start a new search."
             ) from error
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from mlops_platform.atomic_write import atomic_write
-from mlops_platform.errors import ModelError
+from mlops_platform.errors import ModelError, first_line
 from mlops_platform.settings import without_password
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class MlflowStore:
                 return mlflow.MlflowClient(self.uri)
             except SQLAlchemyError as error:
                 raise ModelError(
-                    f"The MLflow store {self.uri} cannot be opened ({str(error).splitlines()[0]}): "
+                    f"The MLflow store {self.uri} cannot be opened ({first_line(error)}): "
                     "restore its database, or move it away to start with an empty one."
                 ) from error
 

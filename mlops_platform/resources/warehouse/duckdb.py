@@ -14,7 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_platform.atomic_write import atomic_write
-from mlops_platform.errors import WarehouseError
+from mlops_platform.errors import WarehouseError, first_line
 from mlops_platform.resources.content_version import table_version
 from mlops_platform.resources.csv_ingest.csv_loader import LoadResult, load_csv
 from mlops_platform.resources.csv_ingest.landing_table import load_table, require_same_columns
@@ -172,7 +172,7 @@ class DuckDBWarehouse(Warehouse):
             try:
                 yield connection
             except duckdb.Error as error:
-                message = str(error).splitlines()[0]
+                message = first_line(error)
                 missing = re.search(r"(?:Table|View) with name (\S+) does not exist", message)
                 if missing is None:
                     raise WarehouseError(f"The warehouse {self.path} refused a statement: {message}") from error
